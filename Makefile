@@ -1,0 +1,49 @@
+# Each target does its own set-up: on a fresh machine `make train` or `make test` is all there is to type.
+PYTHON ?= python3
+CONFIG ?= configs/georeg_sim.py
+ARGS ?=
+WORKERS ?= 2
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# The constraints pin the versions that the numbers in docs/results.md were measured with.
+CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
+
+.PHONY: train eval test test-all lint bench setup clean help
+
+help:
+	@echo "make train [CONFIG=configs/georeg_sim.py] [ARGS='--train.steps 100']   train a system"
+	@echo "make eval WORKDIR=runs/georeg_sim                                     evaluate a run"
+	@echo "make test | test-all | lint | bench                                   checks and benchmarks"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("posejax needs Python >= 3.11; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[test]'
+	@touch $@
+
+train: $(STAMP)
+	$(PY) train_main.py --config $(CONFIG) $(ARGS)
+
+eval: $(STAMP)
+	$(PY) eval_main.py --workdir $(WORKDIR) $(ARGS)
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+
+test: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+
+test-all: lint
+	$(PY) -m pytest -n $(WORKERS) $(ARGS)
+
+bench: $(STAMP)
+	$(PY) -m benchmarks.run $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,67 @@
+"""BatchNorm, InstanceNorm or GroupNorm in the encoders: three trainings, then the two tables.
+
+python train_main.py --config configs/georeg_norm_ablation.py
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from georeg_sim import get_config as base_config
+
+from posejax.config import Experiment, RunResult, Sweep, replace
+from posejax.systems.georeg.config import ObjectiveConfig
+from posejax.systems.georeg.tables import norm_tables
+
+NORMS = {"BN": "batch", "IN": "instance", "GN": "group"}
+
+
+def get_config() -> Sweep:
+    return Sweep(
+        name="georeg_norm_ablation",
+        experiments=tuple(experiment(label, norm) for label, norm in NORMS.items()),
+        table=lambda results: norm_tables(
+            {label: history(result) for label, result in zip(NORMS, results, strict=True)}
+        ),
+    )
+
+
+def experiment(label: str, norm: str) -> Experiment:
+    """The user's setting: two costs apart from each other, trained by expectation losses alone."""
+    base = base_config()
+    base = dataclasses.replace(base, name=f"georeg_norm_{label.lower()}")
+    return replace(
+        base,
+        **{
+            "system.data.online_shape": (96, 96),
+            "system.data.source.every": 2,
+            "system.data.source.repeats": 1,
+            "system.model.norm": norm,
+            "system.model.widths": (8, 16, 32),
+            "system.model.head": "decoupled",
+            "system.objective": ObjectiveConfig(nll_weight=0.0, xy_weight=1.0, yaw_weight=1.0),
+            "train.epochs": 20,
+            "train.batch_size": 16,
+            "train.evaluation.every_epochs": 1,
+            "train.checkpoint.best_metric": "loss",
+        },
+    )
+
+
+def history(result: RunResult) -> Sequence[Mapping[str, Any]]:
+    """Per epoch the numbers of `norm_tables`: mean |x| and |y| error in m, |yaw| in rad."""
+    evaluations = {line["step"]: line for line in result.lines("eval")}
+    return [
+        {
+            "epoch": round(line["epoch"]),
+            "train/loss": line["loss"],
+            "train/xy_m": line["xy_m"],
+            "train/yaw_rad": math.radians(line["yaw_deg"]),
+            "val/loss": val["loss"],
+            "val/xy_m": (val["softmax/mean_abs_x_m"] + val["softmax/mean_abs_y_m"]) / 2,
+            "val/yaw_rad": math.radians(val["softmax/mean_abs_yaw_deg"]),
+        }
+        for line in result.lines("epoch")
+        if (val := evaluations.get(line["step"])) is not None
+    ]

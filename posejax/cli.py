@@ -1,0 +1,154 @@
+"""The command line: a Python config file first, then typed overrides of anything in it."""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, NoReturn, TypeVar
+
+import tyro
+
+from posejax import config_io
+from posejax.config import ConfigError, Experiment, RunOptions, Sweep
+
+S = TypeVar("S")
+T = TypeVar("T")
+STYLE = (tyro.conf.AvoidSubcommands,)
+
+
+@dataclass(frozen=True)
+class TrainCommand(Generic[S]):
+    """Options of train_main.py: the experiment's, then those of the run."""
+
+    experiment: Annotated[Experiment[S], tyro.conf.arg(name="")]
+    run: Annotated[RunOptions, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class EvalCommand(Generic[S, T]):
+    """Options of eval_main.py: the experiment's, then those of the evaluation."""
+
+    experiment: Annotated[Experiment[S], tyro.conf.arg(name="")]
+    options: Annotated[T, tyro.conf.arg(name="")]
+
+
+def eval_command(experiment: Experiment, options: type) -> Any:
+    """`EvalCommand` typed for a given experiment."""
+    return EvalCommand[type(experiment.system), options]  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for: one experiment, or several of a sweep."""
+
+    experiments: tuple[Experiment, ...]
+    run: RunOptions
+    sweep: Sweep | None = None
+    print_config: bool = False
+
+
+def load_config(path: str | Path) -> Experiment | Sweep:
+    """Result of `get_config()` of a config file.
+
+    Raises:
+      ConfigError: no such file (names the closest ones), no `get_config`, or it returns something
+        else than an Experiment or a Sweep.
+    """
+    path = Path(path)
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path("configs")
+        names = sorted(str(p) for p in folder.glob("*.py") if p.name != "__init__.py")
+        close = difflib.get_close_matches(str(path), names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+        raise ConfigError(f"{path}: no such config file; {hint}")
+    module = config_io.import_config_file(path)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path}: defines no get_config(); it returns an Experiment or a Sweep")
+    found = module.get_config()
+    if not isinstance(found, Experiment | Sweep):
+        raise ConfigError(
+            f"{path}: get_config() returned {type(found).__name__}; expected Experiment or Sweep"
+        )
+    return found
+
+
+def parse_train(arguments: Sequence[str]) -> Request:
+    """Arguments of train_main.py: `--config FILE [--OPTION VALUE ...]`."""
+    path, rest = take_option(arguments, "--config")
+    print_config, rest = take_flag(rest, "--print-config")
+    if path is None:
+        usage = (
+            "usage: train_main.py --config FILE [--print-config] [OPTION VALUE ...]\n\n"
+            "FILE is a Python file with get_config(); its --help lists every option:\n"
+            "  train_main.py --config configs/georeg_sim.py --help"
+        )
+        if {"-h", "--help"} & set(arguments):
+            print(usage)
+            raise SystemExit(0)
+        raise ConfigError(f"--config is missing\n{usage}")
+    found = load_config(path)
+    if isinstance(found, Experiment):
+        command = override(found, rest, path)
+        return Request((command.experiment,), command.run, print_config=print_config)
+    commands = [override(e, rest, path) for e in found.experiments]
+    experiments = tuple(c.experiment for c in commands)
+    names = [e.name for e in experiments]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{path}: experiments of a sweep need different names: {names}")
+    return Request(experiments, commands[0].run, found, print_config)
+
+
+def override(experiment: Experiment, arguments: Sequence[str], prog: str = "") -> TrainCommand:
+    """The experiment and run options with overrides such as `--train.steps 100` applied.
+
+    Unknown options end the program with the closest ones that exist.
+    """
+    command: Any = TrainCommand[type(experiment.system)]  # type: ignore[misc]
+    return tyro.cli(
+        command,
+        args=list(arguments),
+        default=TrainCommand(experiment, RunOptions()),
+        prog=f"train_main.py --config {prog}",
+        description=sys.modules[type(experiment.system).__module__].__doc__ or "",
+        config=STYLE,
+    )
+
+
+def take_option(arguments: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """Value of `name VALUE` or `name=VALUE`, and the other arguments."""
+    rest, value, items = [], None, iter(arguments)
+    for item in items:
+        if item == name:
+            value = next(items, None)
+            if value is None:
+                raise ConfigError(f"{name} needs a value")
+        elif item.startswith(name + "="):
+            value = item.partition("=")[2]
+        else:
+            rest.append(item)
+    return value, rest
+
+
+def take_flag(arguments: Sequence[str], name: str) -> tuple[bool, list[str]]:
+    """Whether `name` is given, and the other arguments."""
+    return name in arguments, [a for a in arguments if a != name]
+
+
+def describe(experiment: Experiment) -> str:
+    """The resolved config, one setting per line."""
+    rows = config_io.flatten(experiment)
+    return "\n".join(f"{k} = {v!r}" for k, v in rows.items() if not k.endswith(config_io.CLASS))
+
+
+def fail(error: BaseException | str) -> NoReturn:
+    """End the program with the error's message alone, exit status 1."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def sweep_options(run: RunOptions, sweep: Sweep, experiment: Experiment) -> RunOptions:
+    """Run options of one experiment of a sweep: a folder of its own below the sweep's."""
+    base = run.workdir or Path("runs") / sweep.name
+    return dataclasses.replace(run, workdir=base / experiment.name)

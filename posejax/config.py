@@ -1,0 +1,343 @@
+"""What an experiment is: frozen dataclasses that a config file makes and a command line overrides.
+
+`Experiment` holds everything that decides a result; `RunOptions` holds what only decides where the
+run lives and how it is watched. A resume compares the former and ignores the latter, and so do the
+fields of an experiment that are marked `neutral` (worker processes, prefetch depth).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+S = TypeVar("S")
+
+
+class ConfigError(ValueError):
+    """A config file, a command line or a setting that cannot be used; says what could."""
+
+
+def neutral(default: Any) -> Any:
+    """A dataclass field that cannot change a result, so a resume may change it."""
+    return field(default=default, metadata={"neutral": True})
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over the steps. Durations below 1 are fractions of all steps, others steps."""
+
+    kind: Literal["constant", "cosine", "cosine_restarts", "one_cycle", "multi_step"] = "cosine"
+    """Shape after the warm-up."""
+    peak: float = 1e-3
+    """Highest learning rate."""
+    warmup: float = 0.0
+    """Duration of the rise from start * peak to peak: linear; half a cosine for one_cycle."""
+    start: float = 0.0
+    """Rate at step 0 as a fraction of the peak; used when there is a warm-up."""
+    end: float = 0.0
+    """Lowest rate of the cosine shapes as a fraction of the peak."""
+    period: float = 0.25
+    """cosine_restarts: duration of the first cycle."""
+    period_factor: float = 1.0
+    """cosine_restarts: each cycle is this much longer than the one before."""
+    restart_decay: float = 1.0
+    """cosine_restarts: peak of each cycle relative to the one before."""
+    milestones: tuple[float, ...] = (0.6, 0.85)
+    """multi_step: times at which the rate is multiplied by factor."""
+    factor: float = 0.1
+    """multi_step: multiplier at each milestone."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters whose path ("encoder/conv1/kernel") matches `pattern`."""
+
+    pattern: str
+    """Regular expression, searched for in the parameter's path."""
+    name: str = ""
+    """Name in the logs; the pattern if empty."""
+    lr: float = 1.0
+    """Multiplier of the group's learning rate."""
+    schedule: Schedule | None = None
+    """Schedule of its own instead of the optimiser's."""
+    frozen: bool = False
+    """Never trained: no gradient is computed and the clip norm does not see it."""
+    unfreeze_at: float = 0.0
+    """Frozen up to this time (fraction of all steps if below 1, else a step)."""
+
+    @property
+    def label(self) -> str:
+        return self.name or self.pattern
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Update rule."""
+
+    kind: Literal["adamw", "sgd", "lion"] = "adamw"
+    """Rule; weight decay is decoupled in all three."""
+    schedule: Schedule = Schedule()
+    weight_decay: float = 1e-4
+    """Decoupled decay, multiplied by the learning rate."""
+    no_decay: tuple[str, ...] = (r"(^|/)bias$", r"(^|/)scale$")
+    """Regular expressions of parameter paths without decay."""
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient of the trained parameters; None for no clipping."""
+    b1: float = 0.9
+    """First moment (adamw, lion) or momentum (sgd)."""
+    b2: float = 0.999
+    """Second moment (adamw); second interpolation (lion: 0.99 is customary)."""
+    eps: float = 1e-8
+    nesterov: bool = False
+    groups: tuple[Group, ...] = ()
+    """Parameter groups; if any, every parameter must match exactly one."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Input pipeline. Nothing here but on_error can change which examples a step sees."""
+
+    workers: int = neutral(0)
+    """Worker processes; 0 reads in threads of this process."""
+    threads: int = neutral(2)
+    """Reader threads per process."""
+    prefetch: int = neutral(4)
+    """Batches read ahead per reader process."""
+    device_prefetch: int = neutral(2)
+    """Batches transferred to the devices ahead of the step."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """A record that cannot be read stops the run, or is counted and the next takes its place."""
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How the state is laid out over the devices; batches are always split over all of them."""
+
+    fsdp: int = neutral(1)
+    """Devices that share one copy of the large parameters; 1 replicates them, -1 for all."""
+    fsdp_min_size: int = neutral(2**16)
+    """Parameters with fewer elements stay replicated."""
+    replicate: tuple[str, ...] = neutral(())
+    """Regular expressions of parameter paths that stay replicated whatever their size."""
+    devices: int | None = neutral(None)
+    """Use the first N devices only; None for all."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Evaluation during training."""
+
+    every_epochs: int = 1
+    """Epochs between evaluations; ignored if every_steps is given; 0 for the end only."""
+    every_steps: int | None = None
+    """Steps between evaluations."""
+    split: str = "val"
+    """Split to evaluate."""
+    examples: int | None = None
+    """Evaluate the first N examples only; None for all."""
+    batch_size: int | None = None
+    """Examples per evaluation batch; None for the training batch size."""
+    report: bool = False
+    """Write the system's report (pictures and tables) at every evaluation."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is kept on disk."""
+
+    every_steps: int | None = None
+    """Steps between checkpoints; None for every epoch. Every evaluation is followed by one, too."""
+    keep_latest: int = neutral(2)
+    """Newest checkpoints to keep."""
+    keep_best: int = neutral(1)
+    """Best checkpoints to keep besides."""
+    best_metric: str = "loss"
+    """Number of the evaluation's summary that decides what is best."""
+    best_mode: Literal["min", "max"] = "min"
+    """Whether a small or a large value is good."""
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """Steps whose loss or gradient is not finite change nothing and are counted."""
+
+    stop_after: int = 10
+    """Stop the run after this many in a row; 0 never stops it."""
+    replay_files: int = neutral(5)
+    """Offending batches kept as npz files under replay/."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training of one experiment."""
+
+    steps: int | None = None
+    """Optimiser steps; decides over epochs if both are given."""
+    epochs: int | None = None
+    """Passes over the train split."""
+    batch_size: int = 16
+    """Examples per step over all devices."""
+    accumulate: int = 1
+    """Micro-batches per step: the same update with 1/N of the activation memory."""
+    remat: Literal["none", "dots", "full"] = neutral("none")
+    """Recompute activations in the backward pass: all (full) or all but matrix products (dots)."""
+    ema: float | None = None
+    """Decay of the moving average of the parameters, which evaluation and export then use."""
+    init_from: str | None = None
+    """Weights file, run folder or checkpoint that gives the initial parameters."""
+    columns: tuple[str, ...] = neutral(())
+    """Scalars of training and evaluation shown on screen; empty for the first few."""
+    optimizer: Optimizer = Optimizer()
+    data: Data = Data()
+    sharding: Sharding = Sharding()
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    nonfinite: NonFinite = NonFinite()
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[S]):
+    """Everything that decides a result; `system.build()` makes the System to train."""
+
+    name: str
+    """Name of the run folder."""
+    system: S
+    train: TrainConfig = TrainConfig()
+    seed: int = 0
+    """Initial parameters, order of the data, augmentation and noise are functions of it."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished (or interrupted) run left behind."""
+
+    experiment: Experiment
+    workdir: Path
+    step: int
+    interrupted: bool
+    log: Sequence[Mapping[str, Any]]
+    """Lines of metrics.jsonl."""
+
+    def lines(self, kind: str) -> list[Mapping[str, Any]]:
+        """Lines of one kind: "train", "epoch", "eval", "nonfinite" or "data_error"."""
+        return [line for line in self.log if line["kind"] == kind]
+
+    def best(self) -> Mapping[str, Any] | None:
+        """The evaluation line that is best by `train.checkpoint.best_metric`."""
+        rule = self.experiment.train.checkpoint
+        lines = [e for e in self.lines("eval") if e.get(rule.best_metric) is not None]
+        pick = min if rule.best_mode == "min" else max
+        return pick(lines, key=lambda e: e[rule.best_metric], default=None)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Experiments run one after the other, each in its own folder; then one table of all."""
+
+    name: str
+    experiments: tuple[Experiment, ...]
+    table: Callable[[Sequence[RunResult]], str] | None = None
+    """Text printed, and written to table.md, when all have run."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What to do when the run folder already holds a run."""
+
+    mode: Literal["auto", "never", "must"] = "auto"
+    """auto: continue if there is a checkpoint; never, must: an error if there is one, or none."""
+    allow_config_change: bool = False
+    """Continue although the experiment differs from the one the run was started with."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is written and shown."""
+
+    every: int = 10
+    """Steps between training lines in metrics.jsonl (means over the interval) and on screen."""
+    view: Literal["auto", "live", "plain", "quiet"] = "auto"
+    """auto: live on a terminal, plain lines elsewhere."""
+    phases: bool = False
+    """Measure forward, loss and backward separately once at the start (compiles them apart)."""
+    tensorboard: bool = False
+    """Write TensorBoard files, too (needs posejax[tensorboard])."""
+    parameters: bool = False
+    """Print the table of all parameters at the start instead of its totals."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profiler trace of a few steps, for Perfetto or xprof."""
+
+    start: int = 20
+    """First step traced, counted from the start of this process."""
+    steps: int = 0
+    """Steps traced; 0 for no trace."""
+
+
+@dataclass(frozen=True)
+class Debug:
+    """Slow modes for finding faults."""
+
+    nans: bool = False
+    """Stop in the operation that makes the first NaN (jax_debug_nans)."""
+    checks: bool = False
+    """Check indices, divisions and NaNs inside the compiled step (checkify)."""
+    replay: Path | None = None
+    """Batch kept under replay/: say what breaks on it with the newest parameters, then stop."""
+
+
+@dataclass(frozen=True)
+class Distributed:
+    """Several processes, one per host or per device group."""
+
+    mode: Literal["off", "auto", "manual"] = "off"
+    """auto: SLURM, Cloud TPU and MPI tell the rest; manual: the options below do."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0."""
+    processes: int | None = None
+    """Number of processes."""
+    process: int | None = None
+    """Index of this process."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run lives and how it is watched; never part of its result."""
+
+    workdir: Path | None = None
+    """Run folder; runs/NAME if not given."""
+    cache: str = "auto"
+    """Folder of compiled programs: auto for the user's cache folder, off for none."""
+    resume: Resume = Resume()
+    log: Log = Log()
+    profile: Profile = Profile()
+    debug: Debug = Debug()
+    distributed: Distributed = Distributed()
+
+
+def replace(config: Any, **changes: Any) -> Any:
+    """`dataclasses.replace` that reaches inside: `replace(e, **{"train.steps": 10})`.
+
+    Raises:
+      KeyError: no such field; the message names the closest ones.
+    """
+    for path, value in changes.items():
+        head, _, rest = path.partition(".")
+        if head not in {f.name for f in dataclasses.fields(config)}:
+            raise KeyError(unknown_field(type(config), head))
+        inner = replace(getattr(config, head), **{rest: value}) if rest else value
+        config = dataclasses.replace(config, **{head: inner})
+    return config
+
+
+def unknown_field(cls: type, name: str) -> str:
+    """Message for a field that `cls` does not have, with the closest ones that it has."""
+    import difflib
+
+    names = [f.name for f in dataclasses.fields(cls)]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
+    return f"{cls.__name__} has no field {name!r}; {hint}"

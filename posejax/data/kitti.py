@@ -1,0 +1,75 @@
+"""KITTI odometry: Velodyne sweeps (.bin) and pose tables."""
+
+from pathlib import Path
+
+import numpy as np
+
+from posejax.data.errors import DataError
+
+
+def read_velodyne(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """One sweep: xyz [N, 3] float32 (m; x forward, y left, z up) and reflectance [N] in [0, 1].
+
+    Raises:
+      DataError: missing or empty file, a size that is no multiple of four float32, non-finite
+        values, reflectance outside [0, 1].
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "file", "not found", "a Velodyne .bin file")
+    size = path.stat().st_size
+    if size == 0 or size % 16:
+        raise DataError(path, "size", f"{size} bytes", "a positive multiple of 16 (x, y, z, r)")
+    points = np.fromfile(path, "<f4").reshape(-1, 4)
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(1))[0])
+        raise DataError(path, f"point {row}", points[row].tolist(), "finite x, y, z, r")
+    low, high = float(points[:, 3].min()), float(points[:, 3].max())
+    if low < 0 or high > 1:
+        raise DataError(path, "reflectance", f"{low:g} to {high:g}", "0 to 1")
+    return points[:, :3], points[:, 3]
+
+
+def write_velodyne(path: str | Path, xyz: np.ndarray, reflectance: np.ndarray) -> None:
+    """Write the sweep that `read_velodyne` reads."""
+    np.concatenate([xyz, reflectance[:, None]], axis=1).astype("<f4").tofile(path)
+
+
+def read_poses(path: str | Path) -> np.ndarray:
+    """Poses `world_from_camera` [M, 4, 4] float64 (camera axes: x right, y down, z forward).
+
+    Raises:
+      DataError: missing file, no rows, or (with its line number) a row that is not twelve finite
+        numbers or whose 3x3 part is no rotation.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "file", "not found", "a table of 3x4 poses")
+    poses = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = np.array([float(word) for word in line.split()])
+        except ValueError as error:
+            raise DataError(path, f"line {number}", str(error), "numbers") from error
+        if values.shape != (12,) or not np.isfinite(values).all():
+            raise DataError(path, f"line {number}", f"{values.size} numbers", "12 finite numbers")
+        pose = np.concatenate([values.reshape(3, 4), [[0, 0, 0, 1]]])
+        if np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() > 1e-3:
+            raise DataError(path, f"line {number}", "a 3x3 part that is no rotation", "a pose")
+        poses.append(pose)
+    if not poses:
+        raise DataError(path, "rows", "none", "at least one pose")
+    return np.stack(poses)
+
+
+def planar_motion(world_from_a: np.ndarray, world_from_b: np.ndarray) -> np.ndarray:
+    """(x, y, yaw) of camera b in the ground plane of camera a: x forward, y left.
+
+    The cameras' axes are right-down-forward, so forward is z and left is -x. The LiDAR sits
+    0.27 m behind the camera: the same motion, up to that lever times the yaw.
+    """
+    a_from_b = np.linalg.inv(world_from_a) @ world_from_b
+    yaw = np.arctan2(-a_from_b[0, 2], a_from_b[2, 2])
+    return np.array([a_from_b[2, 3], -a_from_b[0, 3], yaw])

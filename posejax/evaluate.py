@@ -1,0 +1,226 @@
+"""Evaluation of a run, of a weights file, or of a system that has nothing to learn."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from posejax import cli, config_io
+from posejax.config import Debug, Distributed, Experiment, RunOptions
+from posejax.data import pipeline
+from posejax.data.errors import DataError
+from posejax.train import beside, rundir, runtime, setup, sharding, weights
+from posejax.train.checkpoint import CheckpointError, find_checkpoint
+from posejax.train.evaluation import Evaluator, named, pick_examples, worst_examples
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Options of eval_main.py, given with --workdir RUN, or --config FILE and its overrides."""
+
+    split: str = "val"
+    """Split to evaluate: train, val or test."""
+    checkpoint: str = "best"
+    """best, latest or a step of the run; with --config a weights file, run or checkpoint folder."""
+    calibrate: int = 256
+    """Examples of train, without augmentation, that System.calibrate is fitted on; 0 for none."""
+    examples: int | None = None
+    """Evaluate the first N examples only."""
+    batch_size: int | None = None
+    """Examples per batch; the config's evaluation batch size if not given."""
+    worst: int = 12
+    """Worst examples shown in the report."""
+    random: int = 12
+    """Random examples shown in the report."""
+    report: bool = True
+    """Write the system's report."""
+    beside: tuple[Path, ...] = ()
+    """Other evaluations (their metrics.json, or its folder) to print this one's numbers beside."""
+    out: Path | None = None
+    """Folder of the results; RUN/eval/SPLIT if not given."""
+    cache: str = "auto"
+    """Folder of compiled programs: auto for the user's cache folder, off for none."""
+
+
+def evaluate(
+    experiment: Experiment,
+    options: EvalOptions | None = None,
+    workdir: Path | None = None,
+) -> dict[str, float]:
+    """Evaluate an experiment on a split; writes metrics.json, records.npz and the report.
+
+    With `options.beside` also beside.md: the numbers next to those of other evaluations.
+
+    Args:
+      experiment: config of the system; its seed gives the parameters of an untrained one.
+      options: what to evaluate and where to write.
+      workdir: run folder that holds the checkpoints; None for a weights file named by
+        `options.checkpoint`, or a system without parameters, which needs none.
+
+    Returns:
+      The summary: mean loss, and what `System.summarize` makes of the records.
+
+    Raises:
+      CheckpointError: there are parameters, but no checkpoint to take them from.
+      DataError: a record, or an evaluation named by `options.beside`, could not be read.
+    """
+    o = options or EvalOptions()
+    others = [beside.read_evaluation(path) for path in o.beside]
+    runtime.start(RunOptions(None, o.cache, debug=Debug(), distributed=Distributed()))
+    system = experiment.system.build()
+    train = experiment.train
+    wanted = o.batch_size or train.evaluation.batch_size or train.batch_size
+    count = sharding.usable_devices(len(jax.devices()), wanted)
+    rule = dataclasses.replace(train.sharding, devices=count, fsdp=1)
+    mesh = sharding.make_mesh(rule, wanted)
+    evaluator = Evaluator(system, mesh, wanted, train.data)
+    examples = setup.make_examples(system, o.split, train, train=False)
+    params, state, source = _model(system, experiment, examples, o.checkpoint, workdir)
+    everywhere = sharding.replicated(mesh)
+    params, state = jax.device_put((params, state), everywhere)
+
+    calibrated = 0
+    if o.calibrate > 0:
+        fitted = setup.make_examples(system, "train", train, train=False)
+        # Twice: what is fitted second (a covariance) may depend on what is fitted first (a
+        # temperature), and only a second pass sees it.
+        for _ in range(2):
+            fit = evaluator.run(params, state, fitted, o.calibrate).records
+            found = system.calibrate(state, fit)
+            if found is state:  # nothing to fit, or nothing could be fitted
+                break
+            state, calibrated = jax.device_put(found, everywhere), len(fit["index"])
+    begin = time.perf_counter()
+    result = evaluator.run(params, state, examples, o.examples)
+    seconds = time.perf_counter() - begin
+    records = named(result.records, examples.source)
+
+    folder = o.out or (workdir or Path("runs") / experiment.name) / "eval" / o.split
+    rundir.make(folder)
+    for text in (*pipeline.left_out(examples.source), *(f"skipped {t}" for t in result.failures)):
+        print(text, file=sys.stderr)
+    about = {
+        "experiment": experiment.name,
+        "split": o.split,
+        "checkpoint": source,
+        "examples": len(records["index"]),
+        "worst": worst_examples(records, o.worst),
+        "skipped": result.failures,
+        "left_out": [list(pair) for pair in getattr(examples.source, "skipped", ())],
+        "calibrated_on": calibrated,
+        "seconds": seconds,
+        "versions": runtime.versions(),
+    }
+    rundir.write_json(folder / beside.METRICS, {"metrics": _finite(result.summary), **about})
+    config_io.save(experiment, folder / rundir.CONFIG)
+    np.savez(folder / "records.npz", **records)  # type: ignore[arg-type]
+    print(table(result.summary, f"{experiment.name} on {o.split} ({source})"))
+    if others:
+        this = beside.Evaluation(
+            experiment.name, o.split, source, len(records["index"]), result.summary
+        )
+        text = beside.side_by_side(this, others)
+        (folder / "beside.md").write_text(text + "\n", encoding="utf-8")
+        print(f"\n{text}\n")
+    if o.report:
+        positions = pick_examples(records, o.worst, o.random)
+        shown = evaluator.show(params, state, examples, positions)
+        print(f"report: {system.report(records, shown, folder)}")
+    print(f"results: {folder}")
+    return result.summary
+
+
+def table(summary: dict[str, float], title: str) -> str:
+    """Names and numbers, aligned."""
+    width = max(map(len, summary), default=0)
+    rows = [f"  {k:{width}}  {v:.6g}" for k, v in summary.items()]
+    return "\n".join([title, *rows])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line of eval_main.py."""
+    try:
+        experiment, options, workdir = parse(arguments)
+        evaluate(experiment, options, workdir)
+    except (cli.ConfigError, CheckpointError, DataError, rundir.ResumeError) as error:
+        cli.fail(error)
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> tuple[Experiment, EvalOptions, Path | None]:
+    """Experiment, options and run folder that a command line asks for.
+
+    Raises:
+      ConfigError: neither --workdir nor --config, or the folder is not a run.
+    """
+    config, rest = cli.take_option(arguments, "--config")
+    run, rest = cli.take_option(rest, "--workdir")
+    workdir = Path(run) if run else None
+    asks_help = bool({"-h", "--help"} & set(arguments))
+    if config:
+        found = cli.load_config(config)
+        if not isinstance(found, Experiment):
+            raise cli.ConfigError(f"{config}: is a sweep; evaluate its runs with --workdir RUN")
+        experiment = found
+    elif workdir:
+        if not (workdir / rundir.CONFIG).is_file():
+            raise cli.ConfigError(f"{workdir}: no {rundir.CONFIG}; expected a run folder")
+        experiment = config_io.load(workdir / rundir.CONFIG)
+    elif asks_help:
+        tyro.cli(EvalOptions, args=["--help"], prog="eval_main.py", description=_USAGE)
+        raise SystemExit(0)
+    else:
+        raise cli.ConfigError(_USAGE)
+    command = tyro.cli(
+        cli.eval_command(experiment, EvalOptions),
+        args=rest,
+        default=cli.EvalCommand(experiment, EvalOptions()),
+        prog="eval_main.py",
+        description=_USAGE,
+        config=cli.STYLE,
+    )
+    return command.experiment, command.options, workdir
+
+
+_USAGE = (
+    "usage: eval_main.py --workdir RUN [--split test] [--checkpoint best|latest|STEP], or "
+    "eval_main.py --config FILE [--checkpoint WEIGHTS|RUN|RUN/checkpoints/STEP]"
+)
+
+
+def _model(
+    system: Any, experiment: Experiment, examples: Any, which: str, workdir: Path | None
+) -> tuple[Any, Any, str]:
+    """Parameters, state and where they come from."""
+    first = {k: np.asarray(v)[None] for k, v in examples(0, np.random.default_rng(0)).items()}
+    key = jax.random.fold_in(jax.random.key(experiment.seed), 0)
+    shapes, _ = jax.eval_shape(system.init, key, first)
+    if not jax.tree.leaves(shapes):
+        return *system.init(key, first), "no parameters"
+    path = Path(which)
+    if path.is_file():
+        model, source = weights.load_weights(path), str(path)
+    elif path.is_dir():
+        run, step = find_checkpoint(path)
+        which = "best" if step is None else str(step)
+        model, source = weights.load_model(run, experiment, which), f"{run}, {which}"
+    elif workdir is not None:
+        model, source = weights.load_model(workdir, experiment, which), which
+    else:
+        raise CheckpointError(
+            f"{experiment.name}: the system has parameters; give --workdir RUN, or --checkpoint "
+            f"with a weights file, a run folder or RUN/checkpoints/STEP (found {which!r})"
+        )
+    weights.check_fit(shapes, model.params, source)
+    return model.params, model.state, source
+
+
+def _finite(summary: dict[str, float]) -> dict[str, float | None]:
+    return {k: v if np.isfinite(v) else None for k, v in summary.items()}

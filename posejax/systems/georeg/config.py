@@ -1,0 +1,141 @@
+"""Every choice of the registration system: data, search window, network, objective."""
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from posejax.config import ConfigError
+from posejax.nn import NormKind
+from posejax.systems.georeg.data import GeoregDataConfig
+
+if TYPE_CHECKING:
+    from posejax.systems.georeg.system import GeoregSystem
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of the registration network.
+
+    Attributes:
+      encoder: "unet" (residual U-Net), or "identity": the rasters themselves are the features,
+        which is the learning-free baseline and has no parameters.
+      features: channels that are correlated.
+      widths: channels of the encoder's levels, finest first.
+      blocks: residual blocks per level (0: two plain convolutions).
+      stride: raster cells per feature cell, along each axis; a power of 2.
+      norm: normalisation layer of the encoders.
+      shared: both rasters pass one encoder, each behind its own first convolution.
+      head: "joint" scores every (yaw, y, x); "decoupled" scores shifts at yaw 0 and yaws at shift
+        0 and adds the two log-probabilities: cheaper, and exact only near the window's centre.
+      score: "dot" of unit-length features over the number of valid cells, or masked "zncc".
+      min_overlap: zncc only: least overlap of a pose, relative to the expected overlap.
+      confidence: dot only: learn a weight per cell of either raster, so that what the map cannot
+        know (cars, people) fades out.
+      masked: "identity" only: the masks weight the rasters. Otherwise every cell counts, for
+        rasters that carry what is unknown in their values.
+      temperature: of the softmax over the volume before training; scores are divided by it.
+      yaw_chunk: rotations held in memory at once; 0 means all.
+      bfloat16: encoder activations in bfloat16; the volume stays float32.
+    """
+
+    encoder: Literal["unet", "identity"] = "unet"
+    features: int = 8
+    widths: tuple[int, ...] = (16, 32, 64)
+    blocks: int = 1
+    stride: int = 1
+    norm: NormKind = "group"
+    shared: bool = False
+    head: Literal["joint", "decoupled"] = "joint"
+    score: Literal["dot", "zncc"] = "dot"
+    min_overlap: float = 0.5
+    confidence: bool = True
+    masked: bool = True
+    temperature: float = 0.02
+    yaw_chunk: int = 8
+    bfloat16: bool = False
+
+    def __post_init__(self):
+        if self.head == "decoupled" and self.score == "zncc":
+            raise ValueError(
+                "head 'decoupled' scores with plain dot products; use head 'joint' for 'zncc'"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """The lattice of poses. The true pose is drawn inside the window; the lattice reaches a
+    margin further, because a distribution cut off at the border has a biased mean.
+
+    Attributes:
+      max_offset: the window is +-max_offset in x and y, metres.
+      max_yaw_deg: and +-max_yaw_deg in yaw, degrees.
+      yaw_step_deg: spacing of the lattice's yaws, degrees.
+      margin: lattice beyond the window, metres.
+      margin_yaw_deg: lattice beyond the window, degrees.
+      abstain_sigma: an estimate whose standard deviation in its weakest direction exceeds this
+        (metres) is flagged `abstain`; so is one with a rival mode (see `assess`).
+    """
+
+    max_offset: float = 4.0
+    max_yaw_deg: float = 10.0
+    yaw_step_deg: float = 1.0
+    margin: float = 0.4
+    margin_yaw_deg: float = 2.0
+    abstain_sigma: float = 0.5
+
+    def angles(self) -> np.ndarray:
+        """[K] yaws in radians, symmetric about zero, K odd."""
+        half = math.ceil((self.max_yaw_deg + self.margin_yaw_deg) / self.yaw_step_deg - 1e-9)
+        return np.deg2rad(np.arange(-half, half + 1) * self.yaw_step_deg).astype(np.float32)
+
+    def radius(self, cell_size: float) -> int:
+        """Half side of the lattice of shifts in cells of `cell_size` metres."""
+        return math.ceil((self.max_offset + self.margin) / cell_size - 1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """Loss = nll_weight * NLL + xy_weight * |xy error| + yaw_weight * |yaw error|.
+
+    Attributes:
+      nll_weight: negative log-density of the true pose in the volume, by interpolation.
+      xy_weight: L1 distance of the softmax expectation to the truth, per metre.
+      yaw_weight: absolute yaw error of the expectation, per radian.
+    """
+
+    nll_weight: float = 1.0
+    xy_weight: float = 0.0
+    yaw_weight: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GeoregConfig:
+    """Registration of an online raster in a geo-referenced raster."""
+
+    data: GeoregDataConfig = dataclasses.field(default_factory=GeoregDataConfig)
+    search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+
+    def build(self) -> "GeoregSystem":
+        """The system; imported here, so that reading a config stays quick.
+
+        Raises:
+          ConfigError: settings that do not fit together.
+        """
+        stride, widths = self.model.stride, self.model.widths
+        strides = [2**level for level in range(len(widths))]
+        if stride not in strides:
+            raise ConfigError(
+                f"system.model.stride: {stride}; expected one of {strides} for widths {widths}"
+            )
+        if any(side % stride for side in self.data.online_shape):
+            raise ConfigError(
+                f"system.data.online_shape: {self.data.online_shape}; expected multiples of "
+                f"system.model.stride ({stride})"
+            )
+        from posejax.systems.georeg.system import GeoregSystem
+
+        return GeoregSystem(self)

@@ -1,0 +1,99 @@
+"""Raster pairs from a folder: anyone's own data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posejax.data.errors import DataError
+from posejax.data.raster_folder import OnError, read_index, read_raster
+from posejax.data.rasters import MapRaster
+from posejax.systems.georeg.sources.base import Draw
+
+
+@dataclass(frozen=True)
+class RasterFolder:
+    """A folder of raster pairs with a CSV of poses (docs/data.md).
+
+    Attributes:
+      root: folder with `poses.csv`.
+      redraw: cut the geo raster anew at a random pose of the window, so that one pair gives many
+        examples; geo rasters should then be larger than window and online raster together. If
+        False, the example is the pair as stored, with the stored pose, which must lie in the
+        window.
+      on_error: "stop" at an unusable row of the index, or "skip" and list it (`source.skipped`).
+    """
+
+    root: str = ""
+    redraw: bool = True
+    on_error: OnError = "stop"
+
+    @property
+    def can_turn(self) -> bool:
+        return False
+
+    @property
+    def title(self) -> str:
+        return f"raster pairs of {Path(self.root).name}"
+
+    @property
+    def simulated(self) -> bool:
+        return False
+
+    @property
+    def channel_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (), ()
+
+    def build(self, split: str, *, cell_size: float, shape: tuple[int, int]) -> "FolderSource":
+        """Raises DataError: see `read_index`; also for another cell size than the config's."""
+        return FolderSource(self, split, cell_size, shape)
+
+    def online(
+        self, record: dict[str, Any], draw: Draw, *, cell_size: float, shape: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The stored raster."""
+        return record["online"], record["online_mask"]
+
+
+class FolderSource:
+    """Pairs of one split in the order of the index."""
+
+    def __init__(self, config: RasterFolder, split: str, cell_size: float, shape: tuple[int, int]):
+        if not config.root:
+            raise DataError("''", "root", "no folder given", "a folder with poses.csv")
+        self.config, self.shape = config, shape
+        index = read_index(Path(config.root).expanduser(), split, config.on_error)
+        self.pairs, self.skipped = index.pairs, index.skipped
+        stored = self.pairs[0].cell_size
+        if not np.isclose(stored, cell_size, rtol=1e-6):
+            hint = f"set data.cell_size={stored:g}"
+            raise DataError(config.root, "column cell_size", stored, f"{cell_size:g}", hint)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def describe(self, index: int) -> str:
+        return self.pairs[index].id
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        pair = self.pairs[index]
+        online, online_mask = read_raster(pair.online)
+        if online.shape[:2] != self.shape:
+            hint = f"set data.online_shape={online.shape[:2]}"
+            raise DataError(pair.online, "shape", online.shape[:2], f"{self.shape} cells", hint)
+        if online.dtype == np.uint8:
+            online = online * np.float32(1 / 255)
+        geo, geo_mask = read_raster(pair.geo)
+        rows, columns = geo.shape[:2]
+        corner = -columns / 2 * pair.cell_size, -rows / 2 * pair.cell_size
+        record = {
+            "index": index,
+            "online": online,
+            "online_mask": online_mask,
+            "map": MapRaster(geo, geo_mask, *corner, pair.cell_size),
+            "map_from_sensor": np.array(pair.pose),
+        }
+        if not self.config.redraw:
+            record["pose"] = np.array(pair.pose)
+        return record

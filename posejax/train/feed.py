@@ -1,0 +1,88 @@
+"""Batches on the devices ahead of the step: a thread fetches and transfers, the loop takes."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from posejax.data import pipeline
+from posejax.train import sharding
+
+
+@dataclass(frozen=True)
+class Fed:
+    """One batch: on the devices, as it was on the host, and the failures it stands in for."""
+
+    device: dict[str, jax.Array]
+    host: dict[str, np.ndarray]
+    failures: list[str]
+
+
+class Feed:
+    """Iterator over `Fed`; its clocks say where the time goes (seconds, since `reset`).
+
+    fetch: reading and decoding as the feeding thread sees it. put: handing over to the devices.
+    wait: the time the loop stood still for data, an upper bound of what the devices lost.
+    """
+
+    def __init__(
+        self, batches: Iterator[dict[str, np.ndarray]], placement: NamedSharding, ahead: int
+    ):
+        self._batches, self._placement = batches, placement
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=max(1, ahead))
+        self._stop = threading.Event()
+        self.reset()
+        self._thread = threading.Thread(target=self._run, name="posejax-feed", daemon=True)
+        self._thread.start()
+
+    def reset(self) -> None:
+        self.fetch = self.put = self.wait = 0.0
+        self.count = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Fed:
+        begin = time.perf_counter()
+        item = self._queue.get()
+        self.wait += time.perf_counter() - begin
+        if isinstance(item, BaseException):
+            self._queue.put(item)  # asked again, it says the same
+            raise item
+        fed, fetch, put = item
+        self.fetch, self.put, self.count = self.fetch + fetch, self.put + put, self.count + 1
+        return fed
+
+    def close(self) -> None:
+        """Stop the thread; batches it holds are dropped."""
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                self._thread.join(timeout=0.05)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        # Whatever ends the thread must reach the loop, which would otherwise wait for ever.
+        try:
+            while not self._stop.is_set():
+                begin = time.perf_counter()
+                host, failures = pipeline.pop_skipped(next(self._batches))
+                fetched = time.perf_counter()
+                device = sharding.put_batch(host, self._placement)
+                done = time.perf_counter()
+                self._queue.put((Fed(device, host, failures), fetched - begin, done - fetched))
+        except BaseException as error:
+            self._queue.put(error)

@@ -1,0 +1,198 @@
+"""What a run writes: metrics.jsonl, the same bits however often interrupted, and timing.jsonl."""
+
+import base64
+import io
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+
+
+class Writer(Protocol):
+    """Receives every line; JSONL is always there, others are extras."""
+
+    def write(self, line: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """Append-only file of one JSON object per line.
+
+    Numbers that JSON cannot express (NaN, infinities) become null.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps({k: _plain(v) for k, v in line.items()}) + "\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Make sure that the lines survive a power failure."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Lines of a file; an unfinished last line, as a killed process leaves it, is left out."""
+    lines = []
+    if path.is_file():
+        for number, text in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+            try:
+                lines.append(json.loads(text))
+            except ValueError as error:
+                raise ValueError(f"{path}: line {number}: not JSON ({error})") from None
+    return lines
+
+
+def truncate(path: Path, step: int) -> None:
+    """Drop every line after `step`: the run that resumes from there writes them again."""
+    if not path.is_file():
+        return
+    keep = 0
+    with path.open("rb+") as file:
+        for raw in file:
+            if not raw.endswith(b"\n") or json.loads(raw).get("step", 0) > step:
+                break
+            keep += len(raw)
+        file.truncate(keep)
+
+
+class Means:
+    """Running means of scalars on the host, in float64; saved with a checkpoint, bit by bit."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums: dict[str, float] = {}
+
+    def add(self, scalars: Mapping[str, float]) -> None:
+        self.count += 1
+        for k, v in scalars.items():
+            self._sums[k] = self._sums.get(k, 0.0) + float(v)
+
+    def pop(self) -> dict[str, float]:
+        """The means so far; starts anew."""
+        means = {k: v / self.count for k, v in self._sums.items()}
+        self.count, self._sums = 0, {}
+        return means
+
+    def save(self) -> dict[str, Any]:
+        # JSON writes the shortest decimal that reads back as the same float64.
+        return {"count": self.count, "sums": dict(self._sums)}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        self.count, self._sums = saved["count"], dict(saved["sums"])
+
+
+class TensorBoard:
+    """Scalars of every line as TensorBoard events."""
+
+    def __init__(self, folder: Path, purge_step: int = 0):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise ImportError(
+                "--log.tensorboard needs tensorboardX: pip install 'posejax[tensorboard]'"
+            ) from None
+        # Events after the checkpoint that a run resumes from are hidden by the viewer.
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step or None)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        prefix = line.get("split", line["kind"])
+        for key, value in line.items():
+            if isinstance(value, int | float) and key not in ("step",):
+                self._writer.add_scalar(f"{prefix}/{key}", value, line["step"])
+
+    def images(self, folder: Path, step: int) -> None:
+        """Every PNG of a report folder: files, and those embedded in its pages."""
+        import numpy as np
+        from PIL import Image
+
+        for name, data in _pictures(folder):
+            with Image.open(io.BytesIO(data)) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            self._writer.add_image(f"report/{name}", pixels, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class RunLog:
+    """All files of a run's log; on processes but the first it does nothing.
+
+    Args:
+      step: step the run continues from; metric lines after it are dropped.
+    """
+
+    def __init__(self, workdir: Path, step: int, tensorboard: bool, enabled: bool = True):
+        self._writers: list[Writer] = []
+        self._timing: JsonLines | None = None
+        self._board: TensorBoard | None = None
+        if not enabled:
+            return
+        truncate(workdir / METRICS, step)
+        self._metrics = JsonLines(workdir / METRICS)
+        truncate(workdir / TIMING, sys.maxsize)  # a killed process may leave half a line
+        self._timing = JsonLines(workdir / TIMING)
+        self._writers.append(self._metrics)
+        if tensorboard:
+            self._board = TensorBoard(workdir / "tensorboard", step)
+            self._writers.append(self._board)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """A line of metrics: nothing in it may depend on the clock or on interruptions."""
+        for writer in self._writers:
+            writer.write(line)
+
+    def note(self, line: Mapping[str, Any]) -> None:
+        """A line of timing.jsonl."""
+        if self._timing:
+            self._timing.write(line)
+
+    def images(self, folder: Path, step: int) -> None:
+        """Pictures of a report, where something can show them."""
+        if self._board:
+            self._board.images(folder, step)
+
+    def sync(self) -> None:
+        """All metric lines so far are safe on disk."""
+        if self._timing:
+            self._metrics.sync()
+
+    def close(self) -> None:
+        for writer in (*self._writers, *([self._timing] if self._timing else [])):
+            writer.close()
+
+
+def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG of every picture of a report, pages last."""
+    for path in sorted(folder.rglob("*.png")):
+        yield path.stem, path.read_bytes()
+    for page in sorted(folder.rglob("*.html")):
+        embedded = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page.read_text("utf-8"))
+        for number, text in enumerate(embedded, 1):
+            yield f"{page.stem}_{number:02d}", base64.b64decode(text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,291 @@
+"""The training loop: compile, then step, watch, evaluate, save, until done or asked to stop."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from posejax import config_io
+from posejax.config import ConfigError, Experiment, RunOptions, RunResult
+from posejax.data import pipeline
+from posejax.train import (
+    compiled,
+    console,
+    groups,
+    logging,
+    profiling,
+    replay,
+    rundir,
+    runtime,
+    setup,
+    sharding,
+    signals,
+    weights,
+)
+from posejax.train.checkpoint import Checkpoints
+from posejax.train.evaluation import Evaluated, pick_examples
+from posejax.train.feed import Feed
+from posejax.train.journal import Journal
+from posejax.train.meter import Meter
+from posejax.train.setup import Parts
+from posejax.train.step import TrainState, make_step, pack
+
+
+def train(experiment: Experiment, options: RunOptions | None = None) -> RunResult:
+    """Train an experiment in its run folder; continues the run that is there.
+
+    Args:
+      experiment: everything that decides the result.
+      options: where the run lives, how it is watched.
+
+    Returns:
+      What is in the folder afterwards. `interrupted` tells that SIGTERM or SIGINT ended it early.
+
+    Raises:
+      ResumeError: the folder holds another run, or cannot be written.
+      CheckpointError: a checkpoint could not be written or read.
+      NonFiniteError: too many steps in a row without a finite gradient.
+      DataError: a record could not be read.
+      ConfigError: a setting does not fit the data, the devices or the parameters.
+    """
+    options = options or RunOptions()
+    runtime.start(options)
+    setup.check(experiment)
+    workdir = (options.workdir or Path("runs") / experiment.name).resolve()
+    rundir.make(workdir)
+    with Checkpoints(workdir, experiment.train.checkpoint) as checkpoints:
+        changes = rundir.check(workdir, experiment, options.resume, checkpoints.latest())
+        parts = setup.assemble(experiment)
+        if jax.process_index() == 0:
+            config_io.save(experiment, workdir / rundir.CONFIG)
+            rundir.write_json(workdir / "versions.json", runtime.versions())
+        with Run(parts, options, workdir, checkpoints) as run:
+            for line in changes:
+                run.view.message(f"config changed: {line}")
+            interrupted = run.loop()
+    log = logging.read(workdir / logging.METRICS)
+    return RunResult(experiment, workdir, run.step, interrupted, log)
+
+
+class Run(contextlib.ExitStack):
+    """One process's share of a training run."""
+
+    def __init__(self, parts: Parts, options: RunOptions, workdir: Path, checkpoints: Checkpoints):
+        super().__init__()
+        self.parts, self.options, self.workdir = parts, options, workdir
+        self.checkpoints = checkpoints
+        self.step = checkpoints.latest() or 0
+        self.first = jax.process_index() == 0
+        log = options.log
+        self.log = logging.RunLog(workdir, self.step, log.tensorboard, enabled=self.first)
+        self.callback(self.log.close)
+        self.view = console.make_view(
+            log.view if self.first else "quiet", parts.steps, self.step, parts.train.columns
+        )
+        self.callback(self.view.close)
+        self.journal = Journal(
+            log.every, parts.train.nonfinite, workdir, self.view, self.log.write, self._rates
+        )
+        self.evaluator = parts.evaluator()
+        self.val: pipeline.Examples | None = None
+        self.meter: Meter | None = None
+
+    def loop(self) -> bool:
+        """Run to the end; True if a signal ended it before."""
+        parts = self.parts
+        if self.step >= parts.steps:
+            self.view.message(f"{self.workdir}: already complete at step {self.step}")
+            return False
+        state = self._state()
+        if self.options.debug.replay:
+            self.view.message(replay.explain(parts, state, self.options.debug.replay))
+            return True
+        self._introduce(state)
+        interrupt = self.enter_context(signals.Interrupt())
+        stage = groups.stage_of(parts.optimizer.members, self.step)
+        call = self._compile(stage)
+        phases = self._phases(state) if self.options.log.phases else {}
+        feed = self._feed()
+        self.meter = Meter(parts, feed, phases)
+        profiler = self.enter_context(profiling.Window(self.options.profile, self.workdir))
+        began, epoch = self.step, parts.epochs_done(self.step)
+        while self.step < parts.steps:
+            if groups.stage_of(parts.optimizer.members, self.step) != stage:
+                stage = groups.stage_of(parts.optimizer.members, self.step)
+                call = self._compile(stage)
+            fed = next(feed)
+            with profiler.step(self.step - began, self.step):
+                state, packed = call(state, fed.device)
+            self.step += 1
+            self.journal.add(self.step, packed, fed)
+            stop = interrupt.reached(self.step) and self.step < parts.steps
+            end_of_epoch = self.step == parts.epoch_end(epoch + 1)
+            epoch += end_of_epoch
+            self._between(state, epoch, end_of_epoch, stop)
+            if stop:
+                self.checkpoints.wait()
+                self.view.message(
+                    f"{interrupt.received}: saved at step {self.step}; "
+                    "run the same command again to continue"
+                )
+                return True
+        self.checkpoints.wait()
+        self.view.message(f"{self.workdir}: complete, {parts.steps} steps")
+        return False
+
+    # ---- beginning
+
+    def _state(self) -> TrainState:
+        """From the newest checkpoint; else from `init_from`; else from scratch."""
+        parts = self.parts
+        if self.checkpoints.latest() is not None:
+            self.journal.load(self.checkpoints.meta(self.step)["journal"])
+            self.view.message(f"{self.workdir}: continue from step {self.step} of {parts.steps}")
+            return self.checkpoints.restore(self.step, parts.target)
+        state = parts.init()
+        if parts.train.init_from is not None:
+            state, told = weights.initialize(state, Path(parts.train.init_from))
+            self.view.message(told)
+        return state
+
+    def _introduce(self, state: TrainState) -> None:
+        parts = self.parts
+        where = {p: m.label for m in parts.optimizer.members for p in m.paths}
+        most = None if self.options.log.parameters else 0
+        text = compiled.parameter_table(state.params, where, most)
+        mesh = " x ".join(f"{n} {name}" for name, n in parts.mesh.shape.items())
+        self.view.message(
+            f"{parts.experiment.name}: {text}\n{len(parts.examples.source):,} examples, "
+            f"{parts.steps:,} steps of {parts.train.batch_size} "
+            f"({parts.epoch(parts.steps):.3g} epochs) on {mesh} "
+            f"{parts.mesh.devices.flat[0].device_kind}; {self.workdir}"
+        )
+        for line in pipeline.left_out(parts.examples.source):
+            self.view.message(line)
+
+    def _compile(self, stage: int) -> Any:
+        """The step of a stage of unfreezing."""
+        parts = self.parts
+        step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), stage)
+        self.journal.drain()
+        self.journal.names = sorted(jax.eval_shape(step, parts.target, parts.batch)[1])
+
+        def packed(state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:
+            new, scalars = step(state, batch)
+            return new, pack(scalars)
+
+        if self.options.debug.checks:
+            return compiled.compile_checked(packed)
+        if self.options.debug.nans:
+            return jax.jit(packed)  # keeps its inputs, to run them again one operation at a time
+        everywhere = sharding.replicated(parts.mesh)
+        program = compiled.compile_step(
+            packed, parts.target, parts.batch, parts.shardings(), everywhere
+        )
+        trained = ", ".join(m.label for m in parts.optimizer.trained(stage))
+        name = "train step" + (f" from step {stage} on (trains {trained})" if stage else "")
+        self.view.message(program.describe(name))
+        self.log.note(
+            {
+                "kind": "compile",
+                "step": self.step,
+                "stage": stage,
+                "seconds": program.seconds,
+                "flops": program.flops,
+                "temporary_bytes": program.temporary,
+            }
+        )
+        return program.call
+
+    def _phases(self, state: TrainState) -> dict[str, float]:
+        parts = self.parts
+        batch = sharding.put_batch(parts.first_batch(), parts.placement)
+        return compiled.measure_phases(parts.system, state, batch, parts.step_key())
+
+    def _feed(self) -> Feed:
+        parts, data = self.parts, self.parts.train.data
+        processes = (jax.process_index(), jax.process_count())
+        local = parts.train.batch_size // processes[1]
+        batches = pipeline.train_batches(
+            parts.examples,
+            seed=parts.experiment.seed,
+            batch_size=local,
+            start=self.step,
+            process=processes,
+        )
+        iterator = self.enter_context(
+            pipeline.iterate(
+                batches, workers=data.workers, threads=data.threads, prefetch=data.prefetch
+            )
+        )
+        return self.enter_context(Feed(iterator, parts.placement, data.device_prefetch))
+
+    # ---- between two steps
+
+    def _between(self, state: TrainState, epoch: int, end_of_epoch: bool, stop: bool) -> None:
+        """Epoch line, evaluation, checkpoint, table row: whichever are due after this step."""
+        train, step = self.parts.train, self.step
+        last = step == self.parts.steps
+        due, every = train.evaluation, train.checkpoint.every_steps
+        if due.every_steps:
+            evaluate = last or step % due.every_steps == 0
+        else:
+            evaluate = last or (
+                end_of_epoch and due.every_epochs > 0 and epoch % due.every_epochs == 0
+            )
+        save = stop or evaluate or (step % every == 0 if every else end_of_epoch)
+        if not (save or end_of_epoch):
+            return
+        self.journal.drain()
+        means: Mapping[str, float] = {}
+        if end_of_epoch or last:
+            means = self.journal.epoch.pop()
+            self.log.write(
+                {"kind": "epoch", "step": step, "epoch": self.parts.epoch(step), **means}
+            )
+        assert self.meter is not None
+        result = self.meter.timed("eval", self._evaluate, state) if evaluate else None
+        if save:
+            self.meter.timed("ckpt", self._save, state, result)
+        if end_of_epoch or evaluate:
+            row, line = self.meter.row(step, means, result)
+            self.log.note(line)
+            self.view.row(row)
+
+    def _evaluate(self, state: TrainState) -> Evaluated:
+        rule, step = self.parts.train.evaluation, self.step
+        if self.val is None:
+            self.val = self.parts.eval_examples(rule.split)
+        params = state.eval_params()
+        result = self.evaluator.run(params, state.model_state, self.val, rule.examples)
+        head = {"kind": "eval", "step": step, "epoch": self.parts.epoch(step), "split": rule.split}
+        self.log.write({**head, **result.summary})
+        for text in result.failures:
+            self.view.message(f"evaluation: skipped {text}")
+        if rule.report:
+            chosen = pick_examples(result.records, worst=6, random=6)
+            shown = self.evaluator.show(params, state.model_state, self.val, chosen)
+            if self.first:
+                folder = self.workdir / "reports" / f"step_{step:08d}"
+                folder.mkdir(parents=True, exist_ok=True)
+                self.parts.system.report(result.records, shown, folder)
+                self.log.images(folder, step)
+        return result
+
+    def _save(self, state: TrainState, result: Evaluated | None) -> None:
+        best, name = None, self.parts.train.checkpoint.best_metric
+        if result is not None:
+            if name not in result.summary:
+                raise ConfigError(
+                    f"train.checkpoint.best_metric is {name!r}; the evaluation has "
+                    f"{', '.join(result.summary)}"
+                )
+            best = result.summary[name]
+        self.log.sync()
+        meta = {"journal": self.journal.save(), "versions": runtime.versions()}
+        self.checkpoints.save(state, self.step, meta, best)
+
+    def _rates(self) -> Mapping[str, float]:
+        return {} if self.meter is None else self.meter.rates()

@@ -1,0 +1,50 @@
+"""Why a batch gave a non-finite loss: its entries, its examples, the operation at fault."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import checkify
+
+from posejax.train.setup import Parts
+from posejax.train.step import TrainState
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """A batch that was kept under replay/."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; batches are kept in RUN/replay/*.npz")
+    with np.load(path, allow_pickle=False) as file:
+        return {k: file[k] for k in file.files}
+
+
+def explain(parts: Parts, state: TrainState, path: Path) -> str:
+    """What is wrong with a batch, given the parameters of `state`, in a few lines."""
+    batch = load(path)
+    lines = [f"{path}: {len(batch['index'])} examples, parameters of step {int(state.step)}"]
+    for name, value in batch.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            rows = np.flatnonzero(~np.isfinite(value.reshape(len(value), -1)).all(axis=1))
+            records = batch["index"][rows].tolist()
+            lines.append(f"entry {name!r} is not finite in records {records}")
+
+    def loss(params, batch):
+        key = jax.random.fold_in(parts.step_key(), state.step)
+        return parts.system.loss(params, state.model_state, batch, key, True)[0]
+
+    gradient = jax.jit(jax.value_and_grad(loss))
+    for i, index in enumerate(batch["index"]):
+        value, grads = gradient(state.params, {k: v[i : i + 1] for k, v in batch.items()})
+        bad = [n for n, x in (("loss", value), ("gradient", grads)) if not _finite(x)]
+        if bad:
+            lines.append(f"record {int(index)} alone: {' and '.join(bad)} not finite")
+    checks = checkify.float_checks | checkify.index_checks
+    error, _ = jax.jit(checkify.checkify(jax.value_and_grad(loss), errors=checks))(
+        state.params, batch
+    )
+    lines.append(f"first operation at fault: {error.get() or 'none, with these parameters'}")
+    return "\n".join(lines)
+
+
+def _finite(tree: object) -> bool:
+    return all(bool(np.isfinite(x).all()) for x in jax.tree.leaves(jax.device_get(tree)))

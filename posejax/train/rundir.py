@@ -1,0 +1,66 @@
+"""The run folder: its config.json decides whether a run may continue there."""
+
+import json
+import os
+from pathlib import Path
+
+from posejax import config_io
+from posejax.config import Experiment, Resume
+
+CONFIG = "config.json"
+
+
+class ResumeError(ValueError):
+    """The run folder and the request do not fit together; the message says how to go on."""
+
+
+def check(workdir: Path, experiment: Experiment, resume: Resume, latest: int | None) -> list[str]:
+    """Whether the run in the folder, if any, may be continued as `experiment`.
+
+    Args:
+      latest: step of the newest checkpoint, None without one.
+
+    Returns:
+      Settings that differ from those the run was started with, and were allowed to.
+
+    Raises:
+      ResumeError: the resume mode or the config forbids to go on.
+    """
+    if resume.mode == "must" and latest is None:
+        raise ResumeError(f"{workdir}: --resume.mode must, but there is no checkpoint")
+    if resume.mode == "never" and latest is not None:
+        raise ResumeError(
+            f"{workdir}: holds a run at step {latest}; choose another --workdir or remove it"
+        )
+    changes: list[str] = []
+    path = workdir / CONFIG
+    if latest is not None and path.is_file():
+        changes = config_io.diff(config_io.load(path), experiment)
+        if changes and not resume.allow_config_change:
+            raise ResumeError(
+                f"{workdir}: the run at step {latest} was started with another config:\n  "
+                + "\n  ".join(changes)
+                + "\nrestore the settings, choose another --workdir, "
+                "or pass --resume.allow-config-change"
+            )
+    return changes
+
+
+def make(workdir: Path) -> None:
+    """Create the folder and try to write there, before anything expensive happens."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise ResumeError(
+            f"{workdir}: cannot write there ({error.strerror}); choose another with --workdir"
+        ) from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,161 @@
+"""From an experiment to the parts of a run: data, mesh, optimiser, state."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from posejax.config import ConfigError, Experiment, TrainConfig
+from posejax.data import pipeline
+from posejax.train import checkpoint, sharding, step
+from posejax.train import optimizer as optimizers
+from posejax.train.evaluation import Evaluator, batch_size_for
+from posejax.train.step import TrainState
+from posejax.train.system import System
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A training run, set up but not begun. Shapes only: no parameter exists yet."""
+
+    experiment: Experiment
+    system: System
+    mesh: Mesh
+    examples: pipeline.Examples
+    steps: int
+    optimizer: optimizers.Optimizer
+    target: TrainState  # shapes and shardings of the state
+    batch: dict[str, Any]  # shapes and shardings of a batch
+    placement: NamedSharding  # of a batch
+    key: jax.Array
+
+    @property
+    def train(self) -> TrainConfig:
+        return self.experiment.train
+
+    def shardings(self) -> TrainState:
+        return jax.tree.map(lambda x: x.sharding, self.target)
+
+    def epoch_end(self, epoch: int) -> int:
+        """Step at which the `epoch`-th pass over the train split is complete (0 -> 0)."""
+        return -(-epoch * len(self.examples.source) // self.train.batch_size)
+
+    def epochs_done(self, step: int) -> int:
+        """Complete passes after `step` steps."""
+        return step * self.train.batch_size // len(self.examples.source)
+
+    def epoch(self, at: int) -> float:
+        """Passes done after step `at`."""
+        return at * self.train.batch_size / len(self.examples.source)
+
+    def init(self) -> TrainState:
+        """The state before the first step, laid out over the mesh."""
+        example = _example_batch(self.examples)
+
+        def make(key: jax.Array) -> TrainState:
+            ema = self.train.ema is not None
+            return step.init_state(self.system, self.optimizer, key, example, ema)
+
+        return jax.jit(make, out_shardings=self.shardings())(jax.random.fold_in(self.key, 0))
+
+    def first_batch(self) -> dict[str, np.ndarray]:
+        """This process's part of a batch, for measurements."""
+        local = self.train.batch_size // jax.process_count()
+        count = len(self.examples.source)
+        rows = [self.examples(i % count, np.random.default_rng(i)) for i in range(local)]
+        host = {k: np.stack([r[k] for r in rows]) for k in rows[0]}
+        return pipeline.pop_skipped(host)[0]
+
+    def step_key(self) -> jax.Array:
+        """Key of the steps; each folds its number in."""
+        return jax.random.fold_in(self.key, 1)
+
+    def evaluator(self) -> Evaluator:
+        rule = self.train.evaluation
+        size = batch_size_for(self.mesh.size, rule.batch_size or self.train.batch_size)
+        return Evaluator(self.system, self.mesh, size, self.train.data)
+
+    def eval_examples(self, split: str) -> pipeline.Examples:
+        return make_examples(self.system, split, self.train, train=False)
+
+
+def make_examples(
+    system: System, split: str, train_config: TrainConfig, *, train: bool
+) -> pipeline.Examples:
+    """Examples of a split, read as the config says."""
+    return pipeline.make_examples(
+        system.source(split), system.transform, split, train=train,
+        skip=train_config.data.on_error == "skip",
+    )  # fmt: skip
+
+
+def check(experiment: Experiment) -> None:
+    """What needs neither data nor checkpoints, so that a mistake is told before they are opened.
+
+    Raises:
+      ConfigError: a setting is out of range or does not fit another one.
+    """
+    if experiment.train.batch_size < 1 or experiment.train.accumulate < 1:
+        raise ConfigError("train.batch_size and train.accumulate must be at least 1")
+    experiment.system.build()
+
+
+def assemble(experiment: Experiment) -> Parts:
+    """Build everything that can be checked before a long run begins.
+
+    Raises:
+      ConfigError: a setting does not fit the data, the devices or the parameters.
+    """
+    train = experiment.train
+    rule = train.sharding
+    if rule.devices is None and jax.process_count() == 1:
+        # A laptop's odd batch should run, on fewer devices if need be.
+        micro = max(1, train.batch_size // train.accumulate)
+        usable = sharding.usable_devices(len(jax.devices()), micro)
+        rule = dataclasses.replace(rule, devices=usable)
+    mesh = sharding.make_mesh(rule, train.batch_size, train.accumulate)
+    system = experiment.system.build()
+    examples = make_examples(system, "train", train, train=True)
+    steps = number_of_steps(train, len(examples.source))
+    key = jax.random.key(experiment.seed)
+    example = _example_batch(examples)
+    params, _ = jax.eval_shape(system.init, key, example)
+    if not jax.tree.leaves(params):
+        raise ConfigError(
+            f"{experiment.name}: the system has no parameters, so there is nothing to train; "
+            "evaluate it with eval_main.py --config"
+        )
+    optimizer = optimizers.make(train.optimizer, params, steps)
+    state = jax.eval_shape(
+        lambda k: step.init_state(system, optimizer, k, example, train.ema is not None), key
+    )
+    target = checkpoint.abstract(state, sharding.state_sharding(state, mesh, rule))
+    placement = sharding.batch_sharding(mesh)
+    local = train.batch_size // jax.process_count()
+    batch = {k: np.broadcast_to(v, (local, *v.shape[1:])) for k, v in example.items()}
+    return Parts(
+        experiment, system, mesh, examples, steps, optimizer, target,
+        sharding.abstract_batch(batch, placement), placement, key,
+    )  # fmt: skip
+
+
+def number_of_steps(train: TrainConfig, examples: int) -> int:
+    """Steps of a run over `examples` records."""
+    if train.steps is None and train.epochs is None:
+        raise ConfigError("give train.steps or train.epochs")
+    steps = train.steps
+    if steps is None:
+        steps = -(-(train.epochs or 0) * examples // train.batch_size)
+    if steps < 1:
+        raise ConfigError(f"the run has {steps} steps; expected at least one")
+    return steps
+
+
+def _example_batch(examples: pipeline.Examples) -> dict[str, np.ndarray]:
+    """A batch of one, the same on every process: shapes for `System.init`."""
+    first = examples(0, np.random.default_rng(0))
+    first.pop(pipeline.SKIPPED, None)
+    return {k: np.asarray(v)[None] for k, v in first.items()}

@@ -1,0 +1,213 @@
+"""Weights in a single file for inference: npz always, safetensors if installed; one call to load.
+
+Names, arrays and the config as JSON. Loading runs no code of the file's choice: its config may name
+classes of posejax and of modules that the program has imported itself, and no others.
+"""
+
+import json
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from posejax import config_io
+from posejax.config import ConfigError, Experiment
+from posejax.data.errors import DataError
+from posejax.train import groups
+from posejax.train.checkpoint import CheckpointError, Checkpoints, find_checkpoint
+
+_CONFIG = "__config__"
+_PARAMS, _STATE = "params/", "state/"
+
+
+class Weights(NamedTuple):
+    """What inference needs."""
+
+    params: Any
+    state: Any
+    experiment: Experiment | None
+
+
+def save_weights(
+    path: Path | str, params: Any, state: Any, experiment: Experiment | None = None
+) -> Path:
+    """Write params, state and config into one `.npz` or `.safetensors` file, atomically."""
+    path = Path(path)
+    flat = {_PARAMS + k: np.asarray(v) for k, v in groups.flatten(params).items()}
+    flat |= {_STATE + k: np.asarray(v) for k, v in groups.flatten(state).items()}
+    text = json.dumps(config_io.to_json(experiment))
+    temporary = path.with_name(path.name + ".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npz":
+        with temporary.open("wb") as file:
+            np.savez(file, **{**flat, _CONFIG: np.array(text)})  # type: ignore[arg-type]
+    elif path.suffix == ".safetensors":
+        _safetensors().numpy.save_file(flat, str(temporary), metadata={_CONFIG: text})
+    else:
+        raise ConfigError(f"{path}: expected a name ending in .npz or .safetensors")
+    temporary.replace(path)
+    return path
+
+
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any]:
+    """Arrays by name and the config (JSON value) of a weights file.
+
+    Raises:
+      ConfigError: another kind of file.
+      DataError: missing, damaged, or with pickled objects, which are never loaded.
+    """
+    unreadable: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zipfile.BadZipFile)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {k: file[k] for k in file.files}
+            text = str(arrays.pop(_CONFIG, "null"))
+        elif path.suffix == ".safetensors":
+            library = _safetensors()
+            unreadable += (library.SafetensorError,)
+            with library.safe_open(str(path), "np") as file:
+                arrays = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+                text = (file.metadata() or {}).get(_CONFIG, "null")
+        else:
+            raise ConfigError(f"{path}: expected a .npz or .safetensors file")
+        return arrays, json.loads(text)
+    except ConfigError:
+        raise
+    except unreadable as error:
+        expected = "a file written by posejax.train.save_weights or export"
+        raise DataError(path, "weights", f"cannot be read ({error})", expected) from error
+
+
+def load_weights(path: Path | str) -> Weights:
+    """One call from a file to `system.predict(weights.params, weights.state, batch)`.
+
+    Dictionaries are rebuilt from the names; the system is `weights.experiment.system.build()`.
+
+    Raises:
+      ConfigError: the config names classes of a module that is not imported; see the module.
+      DataError: see `load_arrays`.
+    """
+    arrays, config = load_arrays(Path(path))
+    modules = sorted(config_io.class_modules(config))
+    strange = [m for m in modules if not m.startswith("posejax.") and m not in sys.modules]
+    if strange:
+        raise ConfigError(
+            f"{path}: its config needs {', '.join(strange)}; import it first, if you trust it "
+            "(a weights file never makes Python import anything but posejax)"
+        )
+    return Weights(
+        _nest({k.removeprefix(_PARAMS): v for k, v in arrays.items() if k.startswith(_PARAMS)}),
+        _nest({k.removeprefix(_STATE): v for k, v in arrays.items() if k.startswith(_STATE)}),
+        config_io.from_json(config),
+    )
+
+
+def export(run: Path | str, path: Path | str, which: str = "best") -> Path:
+    """Write the weights of a checkpoint of a run (moving average if it has one) to one file.
+
+    Args:
+      run: run folder or RUN/checkpoints/STEP.
+      path: .npz or .safetensors file.
+      which: "best", "latest" or a step; ignored when `run` names one.
+    """
+    workdir, step = find_checkpoint(Path(run))
+    experiment = config_io.load(workdir / "config.json")
+    model = load_model(workdir, experiment, which if step is None else str(step))
+    return save_weights(path, model.params, model.state, experiment)
+
+
+def load_model(workdir: Path, experiment: Experiment, which: str) -> Weights:
+    """Parameters (moving average if there is one) and state of a checkpoint, as NumPy arrays."""
+    with Checkpoints(workdir, experiment.train.checkpoint, write=False) as checkpoints:
+        step = choose(checkpoints, which)
+        model = checkpoints.restore_model_as_saved(step)
+    params = model["params"] if model.get("ema") is None else model["ema"]
+    return Weights(params, model["model_state"], experiment)
+
+
+def choose(checkpoints: Checkpoints, which: str) -> int:
+    """Step of "best", "latest" or a number."""
+    step = {"best": checkpoints.best, "latest": checkpoints.latest}.get(which, lambda: None)()
+    if which.isdigit():
+        return int(which)
+    if step is None:
+        if which not in ("best", "latest"):
+            raise ConfigError(f"checkpoint {which!r}: expected best, latest or a step")
+        raise ConfigError(f"{checkpoints.folder}: holds no complete checkpoint")
+    return step
+
+
+def initialize(state: Any, path: Path) -> tuple[Any, str]:
+    """`state` with the parameters found under `path`: weights file, run folder or checkpoint.
+
+    Parameters are taken where name and shape agree; a line for people says which were not.
+    Raises ConfigError if none was.
+    """
+    if path.is_file():
+        found = load_weights(path)
+    else:
+        workdir, step = find_checkpoint(path)
+        experiment = config_io.load(workdir / "config.json")
+        found = load_model(workdir, experiment, "best" if step is None else str(step))
+    params, used, left = _merge(state.params, found.params)
+    if not used:
+        raise ConfigError(f"train.init_from {path}: no parameter of it fits this model: {left[:5]}")
+    model_state, _, _ = _merge(state.model_state, found.state)
+    ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
+    told = f"initial parameters: {len(used)} of {len(used) + len(left)} arrays from {path}"
+    if left:
+        told += f"; not there, or of another shape: {', '.join(left)}"
+    return state._replace(params=params, model_state=model_state, ema=ema), told
+
+
+def check_fit(shapes: Any, params: Any, source: str) -> None:
+    """Raise CheckpointError, listing what differs, unless `params` has the given shapes."""
+    want = {k: tuple(v.shape) for k, v in groups.flatten(shapes).items()}
+    have = {k: tuple(v.shape) for k, v in groups.flatten(params).items()}
+    wrong = [
+        f"{k}: {have.get(k, 'missing')}, the model has {want.get(k, 'none')}"
+        for k in dict.fromkeys([*want, *have])
+        if want.get(k) != have.get(k)
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{source}: does not fit the model of this config:\n  " + "\n  ".join(wrong[:20])
+        )
+
+
+def _merge(tree: Any, found: Any) -> tuple[Any, list[str], list[str]]:
+    """`tree` with the arrays of `found` that fit, laid out as those of `tree`."""
+    old, new = groups.flatten(tree), groups.flatten(found)
+    used = [k for k, v in old.items() if k in new and new[k].shape == v.shape]
+    merged = {
+        k: jax.device_put(np.asarray(new[k], v.dtype), v.sharding) if k in used else v
+        for k, v in old.items()
+    }
+    return groups.unflatten(merged, tree), used, [k for k in old if k not in used]
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        node = tree
+        *parents, leaf = path.split("/")
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[leaf] = value
+    return tree
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "safetensors files need: pip install 'posejax[safetensors]'; .npz needs nothing"
+        ) from None
+
+    return safetensors

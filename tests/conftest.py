@@ -1,0 +1,51 @@
+"""Fixtures shared by all tests: deterministic jax on the CPU and the optional real data."""
+
+import os
+from pathlib import Path
+
+# Before jax starts: the CPU alone, split in eight virtual devices so that sharding is testable.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+
+import jax
+import numpy as np
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+# Rank promotion hides shape bugs ([N] against [N, 1]); jit-time only, so it costs nothing.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _folder(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable, _ROOT.parent / "shared" / default))
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """`data_dir("radish_aces")` is the folder of a real data set; skips the test without it."""
+
+    def get(name: str) -> Path:
+        path = _folder("POSEJAX_DATA", "data") / name
+        if not path.is_dir():
+            pytest.skip(f"real data set {name!r} not found: {path} (set POSEJAX_DATA)")
+        return path
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """`golden("losses.npz")` opens a file of reference numbers; skips the test without it."""
+
+    def get(name: str):
+        path = _folder("POSEJAX_GOLDEN", "golden") / name
+        if not path.is_file():
+            pytest.skip(f"reference numbers not found: {path} (set POSEJAX_GOLDEN)")
+        return np.load(path, allow_pickle=False)
+
+    return get
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

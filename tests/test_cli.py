@@ -1,0 +1,146 @@
+"""The command line: config files, typed overrides, and errors that suggest the fix."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from posejax import cli
+from posejax.config import Experiment, Sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = """
+from dataclasses import dataclass
+from posejax.config import Experiment, Optimizer, Group, Sweep, TrainConfig
+
+@dataclass(frozen=True)
+class Local:
+    norm: str = "batch"
+    \"\"\"Normalisation of every layer.\"\"\"
+    window: tuple[float, float] = (4.0, 4.0)
+
+def get_config():
+    one = Experiment("one", Local(), TrainConfig(steps=9, optimizer=Optimizer(groups=(
+        Group("enc", lr=0.1), Group("dec")))))
+    return one
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(TEXT)
+    return path
+
+
+def parse(path, *arguments) -> cli.Request:
+    return cli.parse_train(["--config", str(path), *arguments])
+
+
+def test_overrides_are_typed_and_reach_everything(config_file):
+    request = parse(
+        config_file, "--train.steps", "100", "--system.norm", "group", "--seed", "3",
+        "--train.optimizer.groups.0.lr", "0.5", "--train.ema", "0.99", "--system.window", "2", "3",
+        "--workdir", "/tmp/x", "--profile.steps", "5", "--resume.allow-config-change",
+        "--debug.nans", "--log.every", "1", "--train.optimizer.schedule.kind", "one_cycle",
+    )  # fmt: skip
+    (e,) = request.experiments
+    assert (e.train.steps, e.system.norm, e.seed, e.train.ema) == (100, "group", 3, 0.99)
+    assert e.system.window == (2.0, 3.0)
+    assert e.train.optimizer.schedule.kind == "one_cycle"
+    assert [g.lr for g in e.train.optimizer.groups] == [0.5, 1.0]
+    assert request.run.workdir == Path("/tmp/x")
+    assert (request.run.profile.steps, request.run.log.every) == (5, 1)
+    assert request.run.resume.allow_config_change and request.run.debug.nans
+
+
+def test_without_overrides_the_file_stands(config_file):
+    (e,) = parse(config_file).experiments
+    found = cli.load_config(config_file)
+    assert isinstance(found, Experiment)
+    assert cli.describe(e) == cli.describe(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--train.stesp", "3"], ["Perhaps you meant", "--train.steps"]),
+        (["--train.steps", "many"], ["invalid", "many"]),
+        (["--train.optimizer.kind", "adam"], ["adamw", "sgd", "lion"]),
+    ],
+)
+def test_mistakes_are_answered_with_what_exists(config_file, capsys, arguments, words):
+    with pytest.raises(SystemExit) as end:
+        parse(config_file, *arguments)
+    assert end.value.code
+    said = capsys.readouterr()
+    for word in words:
+        assert word in said.out + said.err
+
+
+def test_help_lists_every_option_with_default_and_text(config_file, capsys):
+    with pytest.raises(SystemExit):
+        parse(config_file, "--help")
+    text = capsys.readouterr().out
+    for part in ("--system.norm", "Normalisation of every layer", "(default: batch)",
+                 "--train.steps", "(default: 9)", "--resume.allow-config-change", "--profile.start",
+                 "--train.nonfinite.stop-after", "--log.view"):  # fmt: skip
+        assert part in text, part
+
+
+def test_config_file_problems(tmp_path, config_file, monkeypatch):
+    with pytest.raises(cli.ConfigError, match=r"did you mean .*mine\.py"):
+        parse(tmp_path / "mien.py")
+    with pytest.raises(cli.ConfigError, match="--config is missing"):
+        cli.parse_train(["--train.steps", "3"])
+    with pytest.raises(cli.ConfigError, match="needs a value"):
+        cli.parse_train(["--config"])
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    with pytest.raises(cli.ConfigError, match="no get_config"):
+        parse(tmp_path / "empty.py")
+    (tmp_path / "wrong.py").write_text("def get_config():\n    return 3\n")
+    with pytest.raises(cli.ConfigError, match="returned int"):
+        parse(tmp_path / "wrong.py")
+
+
+def test_sweep_overrides_reach_every_experiment(tmp_path):
+    sweep = "Sweep('both', (one, replace(one, name='two', **{'system.norm': 'group'})))"
+    text = TEXT.replace("return one", f"return {sweep}").replace("Sweep, Tr", "Sweep, replace, Tr")
+    (tmp_path / "sweep.py").write_text(text)
+    request = parse(tmp_path / "sweep.py", "--train.steps", "4")
+    assert isinstance(request.sweep, Sweep)
+    assert [e.train.steps for e in request.experiments] == [4, 4]
+    assert [e.system.norm for e in request.experiments] == ["batch", "group"]
+    options = cli.sweep_options(request.run, request.sweep, request.experiments[1])
+    assert options.workdir == Path("runs/both/two")
+    with pytest.raises(cli.ConfigError, match="different names"):
+        parse(tmp_path / "sweep.py", "--name", "same")
+
+
+def test_take_option_understands_both_forms():
+    assert cli.take_option(["--a", "1", "--config=x.py", "-b"], "--config") == (
+        "x.py",
+        ["--a", "1", "-b"],
+    )
+    assert cli.take_option(["--config", "y", "c"], "--config") == ("y", ["c"])
+
+
+def test_describe_has_one_line_per_setting(config_file):
+    found = cli.load_config(config_file)
+    assert isinstance(found, Experiment)
+    lines = cli.describe(found).splitlines()
+    assert "train.steps = 9" in lines
+    assert "system.norm = 'batch'" in lines
+    assert "train.optimizer.groups.0.lr = 0.1" in lines
+
+
+def test_doors_answer_mistakes_in_one_line():
+    for script in ("train_main.py", "eval_main.py"):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / script), "--config", "nowhere.py"],
+            capture_output=True, text=True, cwd=ROOT, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: nowhere.py: no such config file")
+        assert "Traceback" not in done.stderr

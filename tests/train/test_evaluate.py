@@ -1,0 +1,265 @@
+"""Evaluation of runs, weights files and systems without parameters."""
+
+import json
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from beacons.config import Beacons
+from beacons.data import Positions
+from beacons.system import BeaconSystem
+from conftest_train import TOY, params_of
+
+from posejax import evaluate as door
+from posejax.config import ConfigError, Log, replace
+from posejax.data.errors import DataError
+from posejax.evaluate import EvalOptions, evaluate
+from posejax.train import CheckpointError, export, load_weights, save_weights
+from posejax.train.evaluation import pick_examples
+
+
+@dataclass(frozen=True)
+class Centroid(Beacons):
+    """Guesses the middle of the room: nothing to learn."""
+
+    def build(self):
+        return CentroidSystem(self)
+
+
+class CentroidSystem(BeaconSystem):
+    def init(self, key, batch):
+        return {}, {"sigma": jnp.float32(1)}
+
+    def predict(self, params, state, batch):
+        n = batch["ranges"].shape[0]
+        return {"xy": jnp.full((n, 2), 2.0), "sigma": jnp.broadcast_to(state["sigma"], [n])}
+
+    def loss(self, params, state, batch, key, train):
+        return jnp.mean(jnp.sum((batch["xy"] - 2.0) ** 2, -1)), None
+
+
+@pytest.fixture
+def trained(run):
+    return run(**{"train.epochs": 6, "train.ema": 0.9})
+
+
+def test_run_is_evaluated_from_its_folder_alone(trained, capsys):
+    assert door.main(["--workdir", str(trained.workdir), "--split", "test", "--cache", "off"]) == 0
+    folder = trained.workdir / "eval" / "test"
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["examples"] == 64 and written["checkpoint"] == "best"
+    assert written["calibrated_on"] == 256 and written["left_out"] == written["skipped"] == []
+    with np.load(folder / "records.npz") as records:
+        error = records["error"]
+        assert records["index"].tolist() == list(range(64))
+        rms = np.sqrt(np.mean(error.astype(np.float64) ** 2))
+    np.testing.assert_allclose(written["metrics"]["rms"], rms, rtol=1e-6)
+    np.testing.assert_allclose(written["metrics"]["loss"], rms**2, rtol=1e-5)
+    assert (folder / "report.html").is_file()
+    said = capsys.readouterr().out
+    assert "beacons on test (best)" in said and "inside_95" in said
+
+
+def test_evaluation_agrees_with_the_one_during_training(trained):
+    options = EvalOptions(
+        checkpoint="latest", calibrate=0, report=False, cache="off", batch_size=24
+    )
+    summary = evaluate(trained.experiment, options, trained.workdir)
+    line = trained.lines("eval")[-1]
+    np.testing.assert_allclose(summary["rms"], line["rms"], rtol=1e-5)
+    np.testing.assert_allclose(summary["loss"], line["loss"], rtol=1e-5)
+
+
+def test_calibration_is_fitted_on_train_and_used(trained):
+    options = EvalOptions(calibrate=0, report=False, cache="off")
+    before = evaluate(trained.experiment, options, trained.workdir)
+    after = evaluate(trained.experiment, replace(options, calibrate=256), trained.workdir)
+    assert before["inside_95"] == 1.0  # sigma 1 m is far too wide
+    assert 0.8 < after["inside_95"] < 1.0
+    assert before["rms"] == after["rms"]
+
+
+def test_system_without_parameters_needs_no_checkpoint(beacons, tmp_path):
+    experiment = beacons(system=Centroid())
+    options = EvalOptions(out=tmp_path, report=False, cache="off", examples=10)
+    summary = evaluate(experiment, options)
+    source = experiment.system.build().source("val")
+    truth = np.linalg.norm(source.xy[:10] - 2.0, axis=-1)
+    np.testing.assert_allclose(summary["rms"], np.sqrt(np.mean(truth**2)), rtol=1e-5)
+    np.testing.assert_allclose(summary["loss"], np.mean(truth**2), rtol=1e-5)
+
+
+def test_system_without_parameters_is_not_trained(run):
+    with pytest.raises(ValueError, match=r"no parameters.*eval_main"):
+        run(system=Centroid())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_exported_weights_predict_the_same(trained, tmp_path, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = export(trained.workdir, tmp_path / f"model{suffix}", which="latest")
+    weights = load_weights(path)
+    assert weights.experiment == trained.experiment
+    saved = params_of(trained.workdir)
+    np.testing.assert_array_equal(
+        weights.params["encoder"]["kernel"], saved["ema/encoder/kernel"]
+    )  # the moving average
+    system = weights.experiment.system.build()
+    batch = {"ranges": np.float32([[2.8, 2.8, 2.8, 2.8]])}
+    xy = system.predict(weights.params, weights.state, batch)["xy"]
+    assert np.linalg.norm(xy - 2.0) < 1.0
+    options = EvalOptions(
+        checkpoint=str(path), out=tmp_path, report=False, calibrate=0, cache="off"
+    )
+    line = trained.lines("eval")[-1]
+    summary = evaluate(trained.experiment, options)
+    np.testing.assert_allclose(summary["rms"], line["rms"], rtol=1e-5)
+
+
+def test_weights_of_another_model_are_refused(trained, tmp_path):
+    path = export(trained.workdir, tmp_path / "model.npz")
+    other = replace(trained.experiment, **{"system.hidden": 3})
+    with pytest.raises(CheckpointError, match=r"encoder/kernel: \(4, 16\), the model has \(4, 3\)"):
+        evaluate(other, EvalOptions(checkpoint=str(path), cache="off"))
+
+
+def test_parameters_must_come_from_somewhere(beacons):
+    with pytest.raises(CheckpointError, match="give --workdir RUN, or --checkpoint"):
+        evaluate(beacons(), EvalOptions(cache="off"))
+
+
+def test_training_starts_from_given_weights(trained, run, tmp_path, capsys):
+    path = export(trained.workdir, tmp_path / "model.npz", which="latest")
+    again = run(tmp_path / "again", **{"train.steps": 1, "train.init_from": str(path)})
+    scratch = run(tmp_path / "scratch", **{"train.steps": 1})
+    assert again.lines("epoch")[0]["rms"] < 0.5 < scratch.lines("epoch")[0]["rms"]
+    part = run(
+        tmp_path / "part",
+        {"log": Log(view="plain")},
+        **{"train.steps": 1, "train.init_from": str(trained.workdir), "system.norm": "batch"},
+    )
+    assert part.step == 1  # what fits is taken, the normalisation starts fresh
+    said = capsys.readouterr().out
+    assert "4 of 6 arrays" in said and "not there, or of another shape: norm/bias" in said
+    strange = save_weights(tmp_path / "strange.npz", {"other": np.ones(3)}, {})
+    with pytest.raises(ValueError, match="no parameter of it fits"):
+        run(tmp_path / "x", **{"train.init_from": str(strange)})
+
+
+def test_weights_files_hold_arrays_only(tmp_path):
+    path = save_weights(tmp_path / "w.npz", {"a": {"b": np.ones(2)}}, {"s": np.float32(3)})
+    found = load_weights(path)
+    assert found.experiment is None and found.state["s"] == 3
+    np.testing.assert_array_equal(found.params["a"]["b"], 1)
+    evil = tmp_path / "evil.npz"
+    np.savez(evil, **{"params/a": np.array([object()], dtype=object)})
+    with pytest.raises(ValueError, match="allow_pickle"):
+        load_weights(evil)
+    with pytest.raises(ValueError, match=r"\.npz or \.safetensors"):
+        save_weights(tmp_path / "w.bin", {}, {})
+
+
+def test_weights_files_import_nothing(tmp_path, monkeypatch):
+    (tmp_path / "intruder.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "w.npz"
+    np.savez(path, __config__=np.array(json.dumps({"system": {"class": "intruder:Thing"}})))
+    with pytest.raises(ConfigError, match="its config needs intruder; import it first"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_damaged_weights_are_named(tmp_path, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = save_weights(tmp_path / f"w{suffix}", {"a": np.ones(99)}, {})
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=rf"w\{suffix}: weights: cannot be read"):
+        load_weights(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_weights(tmp_path / f"none{suffix}")
+
+
+def test_command_line_mistakes(tmp_path, capsys):
+    for arguments, words in (
+        ([], "usage: eval_main.py --workdir RUN"),
+        (["--workdir", str(tmp_path)], "expected a run folder"),
+        (["--config", str(TOY / "beacons_config.py"), "--cache", "off"], "give --workdir RUN"),
+    ):
+        with pytest.raises(SystemExit):
+            door.main(arguments)
+        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        door.main(["--help"])
+    assert "--calibrate INT" in capsys.readouterr().out
+
+
+def test_worst_examples_come_first_and_not_finite_ones_before():
+    records = {"error": np.array([1.0, np.nan, 5.0, 2.0, 0.5]), "index": np.array([0, 1, 3, 4, 5])}
+    assert pick_examples(records, worst=3, random=0) == [1, 3, 4]
+    chosen = pick_examples(records, worst=2, random=9)
+    assert sorted(chosen) == [0, 1, 3, 4, 5] and chosen[:2] == [1, 3]
+
+
+def test_unreadable_records_are_left_out_not_replaced(beacons, tmp_path):
+    for split in ("train", "val"):
+        xy = Positions(split, 12).xy
+        xy[[3, 11]] = np.nan
+        np.save(tmp_path / f"{split}.npy", xy)
+    changes = {"system": Centroid(root=str(tmp_path)), "train.data.on_error": "skip"}
+    options = EvalOptions(out=tmp_path, calibrate=0, cache="off", batch_size=8)
+    evaluate(beacons(**changes), options)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["examples"] == 10
+    assert len(written["skipped"]) == 2 and "row 3" in written["skipped"][0]
+    with np.load(tmp_path / "records.npz") as records:
+        assert records["index"].tolist() == [i for i in range(12) if i not in (3, 11)]
+
+
+def test_worst_examples_are_named_where_the_source_can(beacons, tmp_path, monkeypatch):
+    options = EvalOptions(out=tmp_path, report=False, calibrate=0, cache="off", examples=10)
+    options = replace(options, worst=3)
+    evaluate(beacons(system=Centroid()), options)
+    assert "name" not in json.loads((tmp_path / "metrics.json").read_text())["worst"][0]
+    monkeypatch.setattr(Positions, "describe", lambda self, i: f"spot-{i}", raising=False)
+    evaluate(beacons(system=Centroid()), options)
+    worst = json.loads((tmp_path / "metrics.json").read_text())["worst"]
+    with np.load(tmp_path / "records.npz") as records:  # text needs no pickle
+        assert records["name"].tolist() == [f"spot-{i}" for i in range(10)]
+        order = np.argsort(-records["error"])[:3]
+        np.testing.assert_allclose([w["error"] for w in worst], records["error"][order])
+    assert [w["name"] for w in worst] == [f"spot-{i}" for i in order]
+
+
+def test_numbers_stand_beside_those_of_other_evaluations(beacons, tmp_path, capsys):
+    options = EvalOptions(report=False, calibrate=0, cache="off", examples=10)
+    evaluate(beacons(system=Centroid()), replace(options, out=tmp_path / "a"))
+    other = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    other |= {"experiment": "other", "examples": 7}
+    other["metrics"] = {"rms": 0.125, "loss": None, "only_there": 1.0}
+    (tmp_path / "b.json").write_text(json.dumps(other))
+    capsys.readouterr()
+    beside = ["--beside", str(tmp_path / "a"), str(tmp_path / "b.json")]
+    experiment = replace(beacons(system=Centroid()), name="this")
+    chosen = replace(options, out=tmp_path / "c", beside=(tmp_path / "a", tmp_path / "b.json"))
+    summary = evaluate(experiment, chosen)
+    said = capsys.readouterr().out
+    text = (tmp_path / "c" / "beside.md").read_text()
+    assert text.strip() in said
+    rows = {line.split("|")[1].strip(): line.split("|")[2:5] for line in text.split("\n")[2:-3]}
+    this, same, third = (cell.strip() for cell in rows["rms"])
+    assert this == same == f"{summary['rms']:.4g}" and third == "0.125"
+    assert rows["loss"][2].strip() == "-" and "only_there" not in rows
+    assert "Not the same examples" in text and "other: 7 of val" in text
+    parsed = door.parse(["--config", str(TOY / "beacons_config.py"), *beside])[1]
+    assert parsed.beside == chosen.beside
+
+
+def test_what_is_no_evaluation_is_named_before_anything_runs(beacons, tmp_path):
+    bad = tmp_path / "metrics.json"
+    for text, words in (("{", "cannot be read"), ("[]", "experiment: None; expected a str")):
+        bad.write_text(text)
+        with pytest.raises(DataError, match=rf"metrics.json.*{words}.*give the metrics.json"):
+            evaluate(beacons(), EvalOptions(beside=(bad,), cache="off"))

@@ -1,0 +1,327 @@
+"""A whole run: what it learns, writes, shows, and how it answers poisoned or unreadable data."""
+
+import base64
+import errno
+import io
+import json
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import pytest
+from beacons.config import Beacons
+from beacons.data import Positions
+from beacons.system import BeaconSystem
+from rich.console import Console
+
+from posejax.config import (
+    Checkpoint,
+    Debug,
+    Evaluation,
+    Experiment,
+    Group,
+    Log,
+    NonFinite,
+    Optimizer,
+    Profile,
+    Sweep,
+)
+from posejax.data.errors import DataError
+from posejax.train import NonFiniteError, console, logging
+
+
+@dataclass(frozen=True)
+class Poisoned(Beacons):
+    """Ranges of some records are not finite."""
+
+    bad: tuple[int, ...] = ()
+
+    def build(self):
+        return PoisonedSystem(self)
+
+
+class PoisonedSystem(BeaconSystem):
+    def transform(self, record, rng, train):
+        found = super().transform(record, rng, train)
+        if train and record["index"] in self.config.bad:
+            found["ranges"] = np.full(4, np.nan, np.float32)
+        return found
+
+
+def test_a_run_learns_and_leaves_everything_behind(run):
+    result = run()
+    assert not result.interrupted and result.step == 320
+    evals = result.lines("eval")
+    assert [e["step"] for e in evals] == [80, 160, 240, 320]
+    assert evals[-1]["rms"] < 0.1 < 1.0 < result.lines("train")[0]["rms"]
+    assert result.best() == min(evals, key=lambda e: e["rms"])
+    epochs = result.lines("epoch")
+    assert [e["epoch"] for e in epochs] == list(range(1, 21))
+    assert {"loss", "rms", "grad_norm", "update_norm", "lr/default"} <= set(epochs[0])
+    train_lines = result.lines("train")
+    assert [t["step"] for t in train_lines] == list(range(10, 321, 10))
+    timing = logging.read(result.workdir / "timing.jsonl")
+    assert timing[0]["kind"] == "compile" and timing[0]["flops"] > 0
+    row = timing[-1]
+    assert {"fetch", "to_dev", "step", "batches"} <= set(row["train_ms"])
+    assert {"epoch", "eval", "ckpt"} == set(row["seconds"]) and 0 <= row["wait"] <= 1
+    versions = json.loads((result.workdir / "versions.json").read_text())
+    assert versions["jax"] == jax.__version__
+
+
+def test_epoch_lines_are_means_over_their_steps(run):
+    result = run(options={"log": Log(every=1, view="quiet")}, **{"train.epochs": 2})
+    losses = [line["loss"] for line in result.lines("train")]
+    expected = [np.mean(losses[:16]), np.mean(losses[16:])]
+    np.testing.assert_allclose([e["loss"] for e in result.lines("epoch")], expected, rtol=1e-12)
+
+
+def test_a_longer_run_compiles_no_more_than_a_short_one(run, tmp_path, monkeypatch):
+    traces, original = [], BeaconSystem.loss
+
+    def loss(self, params, state, batch, key, train):
+        traces.append(train)
+        return original(self, params, state, batch, key, train)
+
+    monkeypatch.setattr(BeaconSystem, "loss", loss)
+    run(tmp_path / "short", **{"train.epochs": 1, "train.evaluation.every_epochs": 1})
+    short = len(traces)
+    run(tmp_path / "long", **{"train.epochs": 4, "train.evaluation.every_epochs": 1})
+    assert 0 < short == len(traces) - short
+
+
+def test_poisoned_batches_are_skipped_named_and_kept(run, tmp_path):
+    system = Poisoned(bad=(7, 100))
+    result = run(**{"system": system, "train.epochs": 2})
+    lines = result.lines("nonfinite")
+    assert sum(7 in x["indices"] for x in lines) == 2
+    assert sum(100 in x["indices"] for x in lines) == 2
+    assert all({7, 100} & set(x["indices"]) and len(x["indices"]) == 16 for x in lines)
+    assert lines[-1]["skipped"] == len(lines)
+    assert result.lines("train")[-1]["skipped"] == len(lines)
+    assert np.isfinite(result.lines("epoch")[-1]["loss"])
+    files = sorted((result.workdir / "replay").glob("*.npz"))
+    assert len(files) == len(lines)
+    with np.load(files[0]) as kept:
+        assert kept["index"].tolist() == lines[0]["indices"]
+        assert np.isnan(kept["ranges"]).any()
+
+
+def test_too_many_in_a_row_stop_the_run_with_advice(run):
+    changes = {"system": Poisoned(bad=tuple(range(256))), "train.nonfinite": NonFinite(4, 2)}
+    with pytest.raises(
+        NonFiniteError, match=r"stopped at step 4: 4 steps in a row .*--debug.replay"
+    ):
+        run(**changes)
+
+
+def test_replay_says_which_record_and_operation(run, capsys):
+    changes = {"system": Poisoned(bad=(7,)), "train.epochs": 1}
+    first = run(**changes)
+    (path,) = (first.workdir / "replay").glob("*.npz")
+    changes["train.epochs"] = 2
+    from posejax.config import Resume
+
+    options = {"debug": Debug(replay=path), "log": Log(view="plain"),
+               "resume": Resume(allow_config_change=True)}  # fmt: skip
+    run(options=options, **changes)
+    said = capsys.readouterr().out
+    assert "entry 'ranges' is not finite in records [7]" in said
+    assert "record 7 alone: loss and gradient not finite" in said
+    assert "nan generated by primitive" in said
+
+
+def test_checks_stop_in_the_operation(run):
+    with pytest.raises(Exception, match="nan generated by primitive"):
+        run(options={"debug": Debug(checks=True)}, **{"system": Poisoned(bad=tuple(range(256)))})
+
+
+def test_debug_nans_stops_in_the_line_at_fault(run):
+    try:
+        with pytest.raises(FloatingPointError, match="nan"):
+            run(options={"debug": Debug(nans=True)}, **{"system": Poisoned(bad=tuple(range(256)))})
+    finally:
+        jax.config.update("jax_debug_nans", False)
+
+
+@pytest.fixture
+def files_with_a_bad_row(tmp_path):
+    for split in ("train", "val"):
+        xy = Positions(split, 64).xy
+        xy[3] = np.nan
+        np.save(tmp_path / f"{split}.npy", xy)
+    return Beacons(root=str(tmp_path))
+
+
+def test_unreadable_record_stops_with_file_and_row(run, files_with_a_bad_row):
+    with pytest.raises(DataError, match=r"train\.npy: row 3: .*expected finite numbers"):
+        run(**{"system": files_with_a_bad_row, "train.epochs": 1})
+
+
+def test_unreadable_record_is_counted_and_listed(run, files_with_a_bad_row):
+    changes = {"system": files_with_a_bad_row, "train.data.on_error": "skip", "train.epochs": 3}
+    result = run(**changes)
+    errors = result.lines("data_error")
+    assert len(errors) == 3 and all("row 3" in e["error"] for e in errors)
+    assert result.step == 12
+
+
+def test_wrong_best_metric_lists_what_there_is(run):
+    with pytest.raises(ValueError, match="best_metric is 'accuracy'; the evaluation has loss, rms"):
+        run(**{"train.steps": 4, "train.checkpoint.best_metric": "accuracy"})
+
+
+def test_evaluation_and_checkpoints_by_steps(run):
+    result = run(
+        **{
+            "train.steps": 25,
+            "train.evaluation": Evaluation(every_steps=10, examples=10),
+            "train.checkpoint": Checkpoint(every_steps=5, keep_latest=100),
+        }
+    )
+    assert [e["step"] for e in result.lines("eval")] == [10, 20, 25]
+    kept = sorted(int(p.name) for p in (result.workdir / "checkpoints").iterdir())
+    assert kept == [5, 10, 15, 20, 25]
+
+
+def test_unfreezing_compiles_once_per_stage(run):
+    groups = (Group("encoder", unfreeze_at=0.5), Group("head"))
+    result = run(**{"train.steps": 20, "train.optimizer": Optimizer(groups=groups)})
+    compiles = [x for x in logging.read(result.workdir / "timing.jsonl") if x["kind"] == "compile"]
+    assert [c["stage"] for c in compiles] == [0, 10]
+    assert compiles[0]["flops"] < compiles[1]["flops"]
+
+
+def test_profile_leaves_a_trace_with_steps_and_scopes(run):
+    import gzip
+
+    result = run(options={"profile": Profile(start=3, steps=2)}, **{"train.steps": 8})
+    (path,) = result.workdir.rglob("perfetto_trace.json.gz")
+    assert list(result.workdir.rglob("*.xplane.pb"))
+    with gzip.open(path, "rt") as file:
+        events = json.load(file)["traceEvents"]
+    numbers = {e["args"]["step_num"] for e in events if "step_num" in e.get("args", {})}
+    assert {int(n) for n in numbers} == {3, 4}
+
+
+def test_tensorboard_gets_scalars_and_pictures(run, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    from PIL import Image
+
+    def report(self, records, examples, folder):
+        Image.new("RGB", (8, 8)).save(folder / "worst.png")
+        data = base64.b64encode((folder / "worst.png").read_bytes()).decode()
+        (folder / "index.html").write_text(f'<img src="data:image/png;base64,{data}">')
+        return folder / "index.html"
+
+    monkeypatch.setattr(BeaconSystem, "report", report)
+    result = run(
+        options={"log": Log(view="quiet", tensorboard=True)},
+        **{"train.epochs": 1, "train.evaluation.report": True},
+    )
+    data = b"".join(p.read_bytes() for p in (result.workdir / "tensorboard").iterdir())
+    for tag in (b"train/loss", b"val/rms", b"train/lr/default", b"report/worst",
+                b"report/index_01"):  # fmt: skip
+        assert tag in data
+
+
+def test_plain_view_prints_rows_with_all_columns(run, capsys):
+    run(options={"log": Log(view="plain", phases=True)}, **{"train.epochs": 2})
+    said = capsys.readouterr().out
+    assert f"{4 * 16 + 16 + 16 * 2 + 2} parameters in 4 arrays" in said
+    for part in ("train loss / rms", "fetch / to_dev / forward / loss / backward / step ms",
+                 "epoch s / eval s / ckpt s", "data wait", "remaining (ETA)", "examples/s",
+                 "compiled in", "FLOP"):  # fmt: skip
+        assert part in said
+
+
+def test_live_view_paints_progress_and_keeps_rows():
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    view = console.LiveView(100, 0, console=screen)
+    view.message("hello")
+    view.step(40, {"loss": 0.5, "lr/default": 0.1}, {"examples/s": 123.0})
+    view.row({"epoch": "1/3", "train loss": "0.5"})
+    view.close()
+    text = screen.file.getvalue()
+    for part in ("hello", "40/100", "loss", "0.5", "lr/default", "examples/s", "1/3"):
+        assert part in text
+
+
+def test_console_words():
+    assert [console.duration(s) for s in (5, 321, 7265)] == ["5 s", "5 min 21 s", "2 h 01 min"]
+    assert [console.number(v) for v in (0.0, 1.6216, 12345.6, None)] == [
+        "0", "1.622", "1.235e+04", "nan",
+    ]  # fmt: skip
+    assert console.size(3 * 2**20) == "3 MiB" and console.size(5 * 2**30) == "5.00 GiB"
+
+
+def test_sweep_runs_all_and_prints_one_table(beacons, tmp_path, capsys):
+    from posejax import cli
+    from posejax.config import RunOptions, replace
+    from posejax.train.door import run as run_request
+
+    def table(results):
+        return "\n".join(f"{r.experiment.name} {r.best()['rms']:.2f}" for r in results)
+
+    base = beacons(**{"train.steps": 16})
+    experiments = tuple(replace(base, name=f"h{h}", **{"system.hidden": h}) for h in (4, 8))
+    assert all(isinstance(e, Experiment) for e in experiments)
+    options = RunOptions(workdir=tmp_path, cache="off", log=Log(view="quiet"))
+    request = cli.Request(experiments, options, Sweep("widths", experiments, table))
+    assert run_request(request) == 0
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["h4", "h8"]
+    assert lines[0] in capsys.readouterr().out
+    assert (tmp_path / "h8" / "metrics.jsonl").is_file()
+
+
+def test_log_is_cut_after_a_step_and_unfinished_lines_go(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writer = logging.JsonLines(path)
+    for step in (1, 2, 2, 3):
+        writer.write({"kind": "train", "step": step, "x": np.float32(0.5), "y": float("nan")})
+    writer.close()
+    path.write_text(path.read_text() + '{"kind": "tr')
+    assert [x["step"] for x in logging.read(path)] == [1, 2, 2, 3]
+    logging.truncate(path, 2)
+    assert [x["step"] for x in logging.read(path)] == [1, 2, 2]
+    assert logging.read(path)[0]["y"] is None
+
+
+def test_means_survive_json_bit_by_bit(rng):
+    a, b = logging.Means(), logging.Means()
+    for value in rng.normal(size=5):
+        a.add({"x": value})
+    b.load(json.loads(json.dumps(a.save())))
+    for value in rng.normal(size=5):
+        a.add({"x": value})
+        b.add({"x": value})
+    assert a.pop() == b.pop() and a.count == 0
+
+
+def test_door_tells_settings_that_do_not_fit_in_one_line(beacons, tmp_path, capsys):
+    from posejax import cli
+    from posejax.config import RunOptions
+    from posejax.train.door import run as run_request
+
+    options = RunOptions(workdir=tmp_path, cache="off", log=Log(view="quiet"))
+    with pytest.raises(SystemExit) as end:
+        run_request(cli.Request((beacons(**{"train.steps": 0}),), options))
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "error: the run has 0 steps; expected at least one\n"
+
+
+def test_door_tells_that_the_log_has_no_room(beacons, tmp_path, capsys, monkeypatch):
+    from posejax import cli
+    from posejax.config import RunOptions
+    from posejax.train.door import run as run_request
+
+    def full(self, line):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logging.JsonLines, "write", full)
+    options = RunOptions(workdir=tmp_path, cache="off", log=Log(view="quiet"))
+    with pytest.raises(SystemExit):
+        run_request(cli.Request((beacons(**{"train.steps": 4}),), options))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "No space left on device; make room" in said

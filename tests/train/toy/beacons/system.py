@@ -1,0 +1,64 @@
+"""The System that the engine drives."""
+
+import html
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from beacons.config import Beacons
+from beacons.data import Positions, example
+from beacons.model import RangeNet
+from beacons.objective import spread, squared_distance
+
+from posejax.train.system import LossOutput
+
+
+class BeaconSystem:
+    def __init__(self, config: Beacons):
+        self.config = config
+        self.net = RangeNet(config.hidden, config.norm)
+
+    def source(self, split):
+        count = self.config.examples // (1 if split == "train" else 4)
+        return Positions(split, count, self.config.root)
+
+    def transform(self, record, rng, train):
+        return example(record, rng, self.config.noise if train else 0.0)
+
+    def init(self, key, batch):
+        variables = dict(self.net.init(key, batch["ranges"], train=False))
+        return variables.pop("params"), {**variables, "sigma": jnp.float32(1)}
+
+    def loss(self, params, state, batch, key, train):
+        variables = {"params": params, **{k: v for k, v in state.items() if k != "sigma"}}
+        mutable = ["batch_stats"] if train and "batch_stats" in state else []
+        xy, changed = self.net.apply(variables, batch["ranges"], train, mutable=mutable)
+        loss = jnp.mean(squared_distance(xy, batch["xy"]))
+        return loss, LossOutput({**state, **changed}, {"rms": jnp.sqrt(loss)})
+
+    def predict(self, params, state, batch):
+        variables = {"params": params, **{k: v for k, v in state.items() if k != "sigma"}}
+        xy = self.net.apply(variables, batch["ranges"], False)
+        return {"xy": xy, "sigma": jnp.broadcast_to(state["sigma"], xy.shape[:1])}
+
+    def metrics(self, outputs, batch):
+        distance = jnp.sqrt(squared_distance(outputs["xy"], batch["xy"]))
+        return {"error": distance, "inside": distance < 2.45 * outputs["sigma"]}
+
+    def calibrate(self, state, records):
+        return {**state, "sigma": jax.device_put(spread(records["error"]))}
+
+    def summarize(self, records):
+        return {
+            "rms": np.sqrt(np.mean(records["error"] ** 2, dtype=np.float64)),
+            "inside_95": np.mean(records["inside"]),
+        }
+
+    def report(self, records, examples, folder: Path):
+        rows = "".join(
+            f"<tr><td>{e['index']}<td>{html.escape(str(e['xy']))}</tr>" for e in examples
+        )
+        path = folder / "report.html"
+        path.write_text(f"<h1>Beacons</h1><table>{rows}</table>")
+        return path
