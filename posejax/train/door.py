@@ -1,6 +1,9 @@
 """What train_main.py does with a request: one run, or the runs of a sweep and their table."""
 
+import contextlib
 import errno
+import os
+import sys
 from pathlib import Path
 
 import jax
@@ -14,7 +17,7 @@ from posejax.train.loop import train
 from posejax.train.rundir import ResumeError
 
 # What the user can act on is told in one line; anything else keeps its traceback.
-_TOLD = (CheckpointError, NonFiniteError, ResumeError, DataError, cli.ConfigError)
+_TOLD = (NonFiniteError, ResumeError, DataError, cli.ConfigError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -36,6 +39,14 @@ def run(request: cli.Request) -> int:
             (folder / "table.md").write_text(text + "\n")
             print(text)
         return 0
+    except CheckpointError as error:
+        # A failed write leaves orbax's threads behind, whose tracebacks at the interpreter's end
+        # would bury the one line that helps. Everything of ours is closed by now.
+        with contextlib.suppress(SystemExit):
+            cli.fail(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
     except _TOLD as error:
         cli.fail(error)
     except OSError as error:

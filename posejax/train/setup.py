@@ -98,9 +98,13 @@ def check(experiment: Experiment) -> None:
     Raises:
       ConfigError: a setting is out of range or does not fit another one.
     """
-    if experiment.train.batch_size < 1 or experiment.train.accumulate < 1:
-        raise ConfigError("train.batch_size and train.accumulate must be at least 1")
+    _check_sizes(experiment.train)
     experiment.system.build()
+
+
+def _check_sizes(train: TrainConfig) -> None:
+    if train.batch_size < 1 or train.accumulate < 1:
+        raise ConfigError("train.batch_size and train.accumulate must be at least 1")
 
 
 def assemble(experiment: Experiment) -> Parts:
@@ -110,6 +114,7 @@ def assemble(experiment: Experiment) -> Parts:
       ConfigError: a setting does not fit the data, the devices or the parameters.
     """
     train = experiment.train
+    _check_sizes(train)
     rule = train.sharding
     if rule.devices is None and jax.process_count() == 1:
         # A laptop's odd batch should run, on fewer devices if need be.
