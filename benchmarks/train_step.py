@@ -72,7 +72,7 @@ def measure(experiment: Experiment, steps: int) -> dict[str, Any]:
     program, names, row = compile_times(parts)
     state = parts.init()
     host = parts.first_batch()
-    fixed = sharding.put_batch(host, parts.placement)
+    fixed = parts.place(host)
     state, out = program.call(state, fixed)
     jax.block_until_ready(out)
 
@@ -87,7 +87,8 @@ def measure(experiment: Experiment, steps: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             journal = Journal(10, NonFinite(), Path(folder), Quiet(), lambda line: None, dict)
             journal.names = names
-            with Feed(batches, parts.placement, parts.train.data.device_prefetch) as feed:
+            ahead = parts.train.data.device_prefetch
+            with Feed(batches, parts.placement, ahead, parts.resident) as feed:
                 for i in range(3):
                     fed = next(feed)
                     state, out = program.call(state, fed.device)

@@ -42,7 +42,7 @@ class Evaluator:
 
     def __init__(self, system: System, mesh: Mesh, batch_size: int, data: Data):
         self.system, self.batch_size, self.data = system, batch_size, data
-        self.placement = sharding.batch_sharding(mesh)
+        self.mesh, self.placement = mesh, sharding.batch_sharding(mesh)
         everywhere = sharding.replicated(mesh)
         self._metrics = jax.jit(self._measure, out_shardings=everywhere)
         self._predict = jax.jit(system.predict, out_shardings=everywhere)
@@ -51,11 +51,13 @@ class Evaluator:
         metrics = dict(self.system.metrics(self.system.predict(params, state, batch), batch))
         if "loss" not in metrics:
             # One example at a time, so that the copies that fill the last batch do not count.
+            rows, resident = sharding.split_resident(batch)
+
             def loss(example: Batch) -> jax.Array:
-                one = jax.tree.map(lambda x: x[None], dict(example))
+                one = {**jax.tree.map(lambda x: x[None], dict(example)), **resident}
                 return self.system.loss(params, state, one, jax.random.key(0), False)[0]
 
-            metrics["loss"] = jax.vmap(loss)(dict(batch))
+            metrics["loss"] = jax.vmap(loss)(rows)
         metrics["index"] = jnp.asarray(batch["index"])
         return metrics
 
@@ -107,10 +109,9 @@ class Evaluator:
             rows = [examples(int(i), rng) for i in mine]
             host, _ = pipeline.pop_skipped({k: np.stack([r[k] for r in rows]) for k in rows[0]})
             batch = sharding.put_batch(host, self.placement)
-            merged = {
-                **sharding.to_host(batch),
-                **jax.device_get(self._predict(params, state, batch)),
-            }
+            resident = sharding.place_resident(examples.source, self.mesh)
+            outputs = self._predict(params, state, {**batch, **resident})
+            merged = {**sharding.to_host(batch), **jax.device_get(outputs)}
             shown += [{k: v[i] for k, v in merged.items()} for i in range(len(chosen))]
         return shown
 
@@ -127,7 +128,12 @@ class Evaluator:
             pipeline.iterate(
                 batches, workers=workers, threads=d.threads, prefetch=d.prefetch
             ) as iterator,
-            Feed(iterator, self.placement, d.device_prefetch) as feed,
+            Feed(
+                iterator,
+                self.placement,
+                d.device_prefetch,
+                sharding.place_resident(examples.source, self.mesh),
+            ) as feed,
         ):
             yield feed, count
 

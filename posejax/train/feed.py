@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -29,12 +29,19 @@ class Feed:
 
     fetch: reading and decoding as the feeding thread sees it. put: handing over to the devices.
     wait: the time the loop stood still for data, an upper bound of what the devices lost.
+
+    resident: entries that lie on the devices already and are part of every batch.
     """
 
     def __init__(
-        self, batches: Iterator[dict[str, np.ndarray]], placement: NamedSharding, ahead: int
+        self,
+        batches: Iterator[dict[str, np.ndarray]],
+        placement: NamedSharding,
+        ahead: int,
+        resident: Mapping[str, Any] | None = None,
     ):
         self._batches, self._placement = batches, placement
+        self._resident = dict(resident or {})
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=max(1, ahead))
         self._stop = threading.Event()
         self.reset()
@@ -81,7 +88,7 @@ class Feed:
                 begin = time.perf_counter()
                 host, failures = pipeline.pop_skipped(next(self._batches))
                 fetched = time.perf_counter()
-                device = sharding.put_batch(host, self._placement)
+                device = {**sharding.put_batch(host, self._placement), **self._resident}
                 done = time.perf_counter()
                 self._queue.put((Fed(device, host, failures), fetched - begin, done - fetched))
         except BaseException as error:

@@ -201,7 +201,7 @@ class Run(contextlib.ExitStack):
 
     def _phases(self, state: TrainState) -> dict[str, float]:
         parts = self.parts
-        batch = sharding.put_batch(parts.first_batch(), parts.placement)
+        batch = parts.place(parts.first_batch())
         return compiled.measure_phases(parts.system, state, batch, parts.step_key())
 
     def _feed(self) -> Feed:
@@ -220,7 +220,9 @@ class Run(contextlib.ExitStack):
                 batches, workers=data.workers, threads=data.threads, prefetch=data.prefetch
             )
         )
-        return self.enter_context(Feed(iterator, parts.placement, data.device_prefetch))
+        return self.enter_context(
+            Feed(iterator, parts.placement, data.device_prefetch, parts.resident)
+        )
 
     # ---- between two steps
 

@@ -34,13 +34,14 @@ def explain(parts: Parts, state: TrainState, path: Path) -> str:
 
     gradient = jax.jit(jax.value_and_grad(loss))
     for i, index in enumerate(batch["index"]):
-        value, grads = gradient(state.params, {k: v[i : i + 1] for k, v in batch.items()})
+        one = {k: v[i : i + 1] for k, v in batch.items()}
+        value, grads = gradient(state.params, {**one, **parts.resident})
         bad = [n for n, x in (("loss", value), ("gradient", grads)) if not _finite(x)]
         if bad:
             lines.append(f"record {int(index)} alone: {' and '.join(bad)} not finite")
     checks = checkify.float_checks | checkify.index_checks
     error, _ = jax.jit(checkify.checkify(jax.value_and_grad(loss), errors=checks))(
-        state.params, batch
+        state.params, {**batch, **parts.resident}
     )
     lines.append(f"first operation at fault: {error.get() or 'none, with these parameters'}")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -28,13 +29,30 @@ class Parts:
     steps: int
     optimizer: optimizers.Optimizer
     target: TrainState  # shapes and shardings of the state
-    batch: dict[str, Any]  # shapes and shardings of a batch
+    examples_batch: dict[str, Any]  # shapes and shardings of a batch, without resident arrays
     placement: NamedSharding  # of a batch
     key: jax.Array
 
     @property
     def train(self) -> TrainConfig:
         return self.experiment.train
+
+    @cached_property
+    def resident(self) -> dict[str, Any]:
+        """What every batch of the train split carries besides its examples, on the devices."""
+        return sharding.place_resident(self.examples.source, self.mesh)
+
+    @cached_property
+    def batch(self) -> dict[str, Any]:
+        """Shapes and shardings of a batch."""
+        resident = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.resident
+        )
+        return {**self.examples_batch, **resident}
+
+    def place(self, host: dict[str, np.ndarray]) -> dict[str, Any]:
+        """A batch on the devices."""
+        return {**sharding.put_batch(host, self.placement), **self.resident}
 
     def shardings(self) -> TrainState:
         return jax.tree.map(lambda x: x.sharding, self.target)

@@ -13,6 +13,7 @@ from posejax import config
 from posejax.config import ConfigError
 
 DATA, FSDP = "data", "fsdp"
+RESIDENT = "resident"  # entry of a batch: arrays without batch axis that every step reads
 
 
 def make_mesh(rule: config.Sharding, batch_size: int, accumulate: int = 1) -> Mesh:
@@ -94,6 +95,25 @@ def put_batch(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[
     if jax.process_count() == 1:
         return jax.device_put(dict(batch), sharding)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def place_resident(source: Any, mesh: Mesh) -> dict[str, Any]:
+    """`{"resident": arrays}` of a source that has them, whole on every device; else `{}`."""
+    find = getattr(source, RESIDENT, None)
+    arrays = find() if find else None
+    if not arrays:
+        return {}
+    everywhere = replicated(mesh)
+    if jax.process_count() == 1:
+        return {RESIDENT: jax.device_put(dict(arrays), everywhere)}
+    put = jax.make_array_from_process_local_data
+    return {RESIDENT: {k: put(everywhere, v, v.shape) for k, v in arrays.items()}}
+
+
+def split_resident(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The entries with a leading batch axis, and `{"resident": ...}` or `{}`."""
+    examples = {k: v for k, v in batch.items() if k != RESIDENT}
+    return examples, {RESIDENT: batch[RESIDENT]} if RESIDENT in batch else {}
 
 
 def abstract_batch(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from posejax.config import TrainConfig
-from posejax.train import groups
+from posejax.train import groups, sharding
 from posejax.train.optimizer import Optimizer
 from posejax.train.system import Batch, Params, State, System
 
@@ -144,14 +144,13 @@ def _accumulate(gradients: Callable, state: TrainState, batch: Batch, rng: jax.A
     Micro-batch a takes the examples a, a + n, ...: each is spread over the devices as the whole
     batch is, so the split moves no data between them.
     """
-    micro = jax.tree.map(
-        lambda x: x.reshape(x.shape[0] // n, n, *x.shape[1:]).swapaxes(0, 1), dict(batch)
-    )
+    rows, resident = sharding.split_resident(batch)
+    micro = jax.tree.map(lambda x: x.reshape(x.shape[0] // n, n, *x.shape[1:]).swapaxes(0, 1), rows)
 
     def one(model_state: State, part: tuple[jax.Array, Batch]):
         index, examples = part
         key = jax.random.fold_in(rng, index)
-        (loss, out), grads = gradients(state.params, model_state, examples, key)
+        (loss, out), grads = gradients(state.params, model_state, {**examples, **resident}, key)
         return out.state, (loss, out.scalars, grads)
 
     first = jax.tree.map(lambda x: x[0], micro)

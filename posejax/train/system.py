@@ -28,6 +28,10 @@ class ExampleSource(Protocol):
 
     May have a method `describe(index) -> str` naming a record for people (its file and key), and
     `skipped`, (name, reason) of everything that was left out: runs and evaluations list it.
+
+    May have a method `resident() -> {name: array}`: arrays that every step reads, placed once on
+    every device. Each batch then has them under the entry `resident`, without a batch axis (a
+    whole split of packed recordings, say, of which an example names a piece).
     """
 
     def __len__(self) -> int: ...
