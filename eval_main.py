@@ -1,7 +1,8 @@
 """Evaluate: `eval_main.py --workdir RUN [--split test]` or `--config C [--checkpoint PATH]`."""
 
-import sys
 from collections.abc import Sequence
+
+from posejax import program
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -11,4 +12,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":  # worker processes import this file
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -47,6 +47,8 @@ class Request:
     run: RunOptions
     sweep: Sweep | None = None
     print_config: bool = False
+    config: str = ""
+    """The config file, as it was named."""
 
 
 def load_config(path: str | Path) -> Experiment | Sweep:
@@ -91,13 +93,23 @@ def parse_train(arguments: Sequence[str]) -> Request:
     found = load_config(path)
     if isinstance(found, Experiment):
         command = override(found, rest, path)
-        return Request((command.experiment,), command.run, print_config=print_config)
+        return Request((command.experiment,), command.run, None, print_config, path)
     commands = [override(e, rest, path) for e in found.experiments]
     experiments = tuple(c.experiment for c in commands)
     names = [e.name for e in experiments]
     if len(set(names)) < len(names):
         raise ConfigError(f"{path}: experiments of a sweep need different names: {names}")
-    return Request(experiments, commands[0].run, found, print_config)
+    return Request(experiments, commands[0].run, found, print_config, path)
+
+
+def check_trainable(request: Request) -> None:
+    """Raise ConfigError unless every experiment says how long to train, before anything is made."""
+    for experiment in request.experiments:
+        if experiment.train.steps is None and experiment.train.epochs is None:
+            raise ConfigError(
+                f"{experiment.name}: nothing to train, its config gives no train.steps and no "
+                f"train.epochs; evaluate it: python eval_main.py --config {request.config}"
+            )
 
 
 def override(experiment: Experiment, arguments: Sequence[str], prog: str = "") -> TrainCommand:

@@ -1,5 +1,7 @@
 """The command line: config files, typed overrides, and errors that suggest the fix."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +146,41 @@ def test_doors_answer_mistakes_in_one_line():
         assert done.returncode == 1
         assert done.stderr.startswith("error: nowhere.py: no such config file")
         assert "Traceback" not in done.stderr
+
+
+def test_training_nothing_names_the_evaluation():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train_main.py"), "--config", "configs/georeg_zncc.py"],
+        capture_output=True, text=True, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "nothing to train" in done.stderr
+    assert "python eval_main.py --config configs/georeg_zncc.py" in done.stderr
+
+
+@pytest.mark.parametrize("swallow", [False, True])
+def test_interrupt_ends_the_program_in_one_line(swallow):
+    # As an exception it would be lost where a callback swallows everything.
+    wait = "try:\n    time.sleep(60)\n  except BaseException: time.sleep(60)" if swallow else (
+        "time.sleep(60)")  # fmt: skip
+    text = "import time\nfrom posejax import program\ndef main(arguments):\n"
+    text += f"  print('ready', flush=True)\n  {wait}\nprogram.run(main)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "interrupted\n")
+
+
+def test_a_reader_that_stops_reading_is_no_error(config_file):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train_main.py"), "--config", str(config_file), "--help"],
+        stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
