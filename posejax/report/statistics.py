@@ -124,3 +124,52 @@ def bootstrap_interval(
     ]
     low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def cluster_bootstrap(
+    values: np.ndarray,
+    clusters: np.ndarray,
+    statistic: Callable[[np.ndarray], float],
+    *,
+    level: float = 0.95,
+    resamples: int = 500,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of examples that come in groups, such as frames of sequences.
+
+    Whole clusters are drawn with replacement. Examples of one sequence err together: drawing them
+    one by one, as `bootstrap_interval` does, gives intervals many times too narrow.
+
+    Args:
+      values: [N, ...] one row per example.
+      clusters: [N] label of the cluster of each example (numbers or strings).
+      statistic: maps the rows of a resample, [n, ...] with n near N, to a number.
+      level: confidence of the interval.
+      resamples: number of resampled sets.
+      seed: of the draws; the same values give the same interval.
+
+    Returns:
+      (low, high); (NaN, NaN) with fewer than two clusters, whose spread cannot be known. With few
+      clusters the interval is too narrow, as every bootstrap is: about 0.92 for 0.95 with twenty.
+
+    Raises:
+      ValueError: values and clusters differ in number.
+
+    Reference: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
+    """
+    values, clusters = np.asarray(values), np.asarray(clusters)
+    if len(values) != len(clusters):
+        raise ValueError(f"{len(values)} values in {len(clusters)} cluster labels")
+    names, member_of = np.unique(clusters, return_inverse=True)
+    if len(names) < 2:
+        return math.nan, math.nan
+    members = [np.flatnonzero(member_of == k) for k in range(len(names))]
+    rng = np.random.default_rng(seed)
+    drawn = [
+        statistic(
+            values[np.concatenate([members[k] for k in rng.integers(len(names), size=len(names))])]
+        )
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -9,6 +9,7 @@ from posejax.report.statistics import (
     bootstrap_interval,
     chi_square_cdf,
     chi_square_quantile,
+    cluster_bootstrap,
     coverage_curve,
     squared_mahalanobis,
 )
@@ -89,3 +90,50 @@ def test_bootstrap_in_blocks_draws_all_resamples(rng):
     )
     assert max(rows for rows, _ in seen) * 30_000 <= 1_000_000
     assert sum(rows for rows, _ in seen) == 100
+
+
+def _sequences(rng, clusters, mean=2.0):
+    """Examples of `clusters` sequences of unequal length that err together."""
+    sizes = rng.integers(20, 60, clusters)
+    labels = np.repeat(np.arange(clusters), sizes)
+    return mean + rng.normal(size=clusters)[labels] + 0.3 * rng.normal(size=len(labels)), labels
+
+
+def test_cluster_bootstrap_covers_the_truth_where_single_examples_do_not():
+    rng = np.random.default_rng(0)
+    by_cluster, by_example = 0, 0
+    for trial in range(200):
+        values, labels = _sequences(rng, 30)
+        low, high = cluster_bootstrap(values, labels, np.mean, resamples=200, seed=trial)
+        by_cluster += low <= 2 <= high
+        low, high = bootstrap_interval(values, lambda v: v.mean(-1), resamples=200, seed=trial)
+        by_example += low <= 2 <= high
+    # Three standard deviations of a binomial share of 0.95 are 0.046.
+    assert 0.88 <= by_cluster / 200 <= 0.99
+    assert by_example / 200 < 0.5
+
+
+def test_cluster_bootstrap_of_single_members_is_the_plain_one(rng):
+    values = rng.normal(3, 2, 300)
+    low, high = cluster_bootstrap(values, np.arange(300), np.mean, resamples=2000)
+    half = 1.96 * values.std() / np.sqrt(300)
+    assert low == pytest.approx(values.mean() - half, abs=0.03)
+    assert high == pytest.approx(values.mean() + half, abs=0.03)
+
+
+def test_cluster_bootstrap_draws_rows_and_repeats_itself(rng):
+    values, labels = _sequences(rng, 12)
+    rows = np.stack([values, np.ones_like(values)], axis=1)
+    names = np.array([f"RT{k:03d}" for k in labels])
+    ratio = lambda v: v[:, 0].sum() / v[:, 1].sum()  # noqa: E731
+    found = cluster_bootstrap(rows, names, ratio, resamples=50, seed=3)
+    # The mean of the resample is the ratio of its sums; labels may be strings.
+    want = cluster_bootstrap(values, labels, np.mean, resamples=50, seed=3)
+    assert found == pytest.approx(want, rel=1e-12)
+    assert found != cluster_bootstrap(rows, names, ratio, resamples=50, seed=4)
+
+
+def test_cluster_bootstrap_knows_what_it_cannot_know(rng):
+    assert np.isnan(cluster_bootstrap(rng.normal(size=9), np.zeros(9), np.mean)).all()
+    with pytest.raises(ValueError, match="3 values in 2 cluster"):
+        cluster_bootstrap(np.zeros(3), np.zeros(2), np.mean)

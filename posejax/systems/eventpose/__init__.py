@@ -1,0 +1,1 @@
+"""Spacecraft 6-DoF pose from an event camera."""
