@@ -57,7 +57,8 @@ class PoseTrack:
                 raise DataError(self.file, name, f"dtype {values.dtype}", "numbers")
             if values.shape != (count, *tail):
                 raise DataError(self.file, name, f"shape {values.shape}", f"{(count, *tail)}")
-            values = values.astype(np.float64)
+            with np.errstate(all="ignore"):  # what does not convert becomes NaN or infinite
+                values = values.astype(np.float64)
             finite = np.isfinite(values) if values.ndim == 1 else np.isfinite(values).all(1)
             if not finite.all():
                 row = int(np.argmin(finite))

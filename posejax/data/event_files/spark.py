@@ -164,7 +164,8 @@ def _label_table(file: H5File) -> np.ndarray:
 
 
 def _poses(path: str | Path, table: np.ndarray, tick_seconds: float) -> PoseTrack:
-    poses = np.stack([table[key].astype(np.float64) for key in POSE_COLUMNS], axis=1)
+    with np.errstate(invalid="ignore"):  # what does not convert becomes NaN, and is refused below
+        poses = np.stack([table[key].astype(np.float64) for key in POSE_COLUMNS], axis=1)
     names = [
         n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in table["filename"]
     ]
