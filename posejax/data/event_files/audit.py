@@ -21,6 +21,7 @@ _HOT_RATIO = 4.0
 _HOT_RATE = 20.0  # events/s below which no pixel is worth naming
 _HOT_COUNT = 16  # nor one with fewer events than that
 _CANDIDATES = 1000
+_LARGEST = 4096  # pixels a side that are counted: wild coordinates must not ask for wild memory
 _UNIT_RATIO = 1.5  # of stated and inferred tick: above it labels and events do not cover the same
 
 
@@ -86,7 +87,7 @@ def audit(
     sensor_size: tuple[int, int] | None = None,
     labels: PoseTrack | None = None,
     n_poses: int = 0,
-    label_rate: float = 10.0,
+    label_rate: float | None = None,
     name: str = "",
     refuse: bool = True,
 ) -> AuditReport:
@@ -97,7 +98,9 @@ def audit(
       tick_seconds, sensor_size, labels, name: of bare arrays; given with a recording they replace
         its own. `sensor_size` is (height, width).
       n_poses: labels of the recording, where the poses themselves are not known.
-      label_rate: labels per second, which is what the inferred tick stands on.
+      label_rate: labels per second, which is what the inferred tick stands on; None takes the rate
+        of the labels' own times, or 10 where there are only `n_poses`. Give it where the times of
+        the labels were counted in the ticks in question.
       refuse: False only reports what would be refused.
 
     Returns:
@@ -121,6 +124,7 @@ def audit(
         raise DataError(name, "x, y, t, p", f"lengths {found}", "one length")
     findings: list[Finding] = []
     n_poses = n_poses or (len(labels) if labels is not None else 0)
+    label_rate = label_rate or _rate_of(labels)
     span = int(t.max()) - int(t.min()) if len(t) else 0
     inferred = infer_tick(n_poses, span, label_rate) if n_poses > 1 and span else np.nan
     tick = _tick(findings, tick_seconds, inferred, label_rate)
@@ -158,6 +162,12 @@ def _column(name: str, events: Mapping[str, np.ndarray], key: str) -> np.ndarray
         found = f"{values.dtype}{values.shape}"
         raise DataError(name, key, found, "integers [N]")
     return values
+
+
+def _rate_of(labels: PoseTrack | None) -> float:
+    if labels is None or len(labels) < 2:
+        return 10.0
+    return float(1 / np.median(np.diff(labels.t_seconds)))
 
 
 def _tick(findings, stated: float | None, inferred: float, label_rate: float) -> float:
@@ -232,7 +242,7 @@ def _polarity(findings, p: np.ndarray) -> float:
 def _hot_pixels(findings, x, y, duration: float) -> np.ndarray:
     """[K, 2] pixels far busier than their neighbourhood; see _HOT_RATIO."""
     none = np.zeros((0, 2), np.int64)
-    inside = (x >= 0) & (y >= 0) & (x < 1 << 14) & (y < 1 << 14)
+    inside = (x >= 0) & (y >= 0) & (x < _LARGEST) & (y < _LARGEST)
     x, y = x[inside].astype(np.int64), y[inside].astype(np.int64)
     if not len(x):
         return none

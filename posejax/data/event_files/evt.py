@@ -96,8 +96,8 @@ def write_evt(path: str | Path, recording: EventRecording, *, version: int = 3) 
     """Write a RAW file of EVT 2.0 or 3.0; times become whole microseconds.
 
     Raises:
-      ValueError: a sensor of more than 2048 pixels a side, another version, or (EVT 2.0) times
-        beyond 2**34 us.
+      ValueError: a sensor of more than 2048 pixels a side, another version, or times beyond
+        2**34 us (EVT 2.0) or 2**42 us (EVT 3.0).
     """
     if version not in (2, 3) or max(recording.sensor_size) > 2048:
         raise ValueError(f"EVT {version} with {recording.sensor_size} pixels cannot be written")
@@ -207,6 +207,10 @@ def decode_evt2(words: np.ndarray) -> Decoded:
 def encode_evt3(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> np.ndarray:
     """EVT 3.0 words uint16 of events in time order (t in us), without vectors."""
     x, y, t, p = (np.asarray(v, np.int64) for v in (x, y, t, p))
+    if len(t) and int(t[-1]) >= 1 << 42:
+        raise ValueError(
+            f"{int(t[-1])} us: use rebased(), EVT 3.0 counts up to such times in steps"
+        )
     high, low = t >> 12, t & 0xFFF
     # The counter wraps after 4096 steps: longer pauses need words on the way to count them.
     step = np.diff(high, prepend=0)

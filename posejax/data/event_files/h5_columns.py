@@ -82,6 +82,25 @@ class Column:
             raise DataError(self.file.path, self.name, found, "readable rows") from None
 
 
+def read_whole(file: H5File, name: str, kinds: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A small data set of known shape.
+
+    Raises:
+      DataError: it is missing, of another shape or dtype, or cannot be decoded.
+    """
+    try:
+        item = file.open().get(name)
+        if not isinstance(item, h5py.Dataset):
+            raise DataError(file.path, name, "no such data set", f"{shape}")
+        if item.shape != shape or item.dtype.kind not in kinds:
+            raise DataError(file.path, name, f"{item.dtype}{item.shape}", f"{shape} of '{kinds}'")
+        return np.asarray(item[()])
+    except DataError:
+        raise
+    except UNREADABLE as error:
+        raise DataError(file.path, name, f"damaged ({error})", "a readable data set") from None
+
+
 def attributes(file: H5File) -> dict[str, np.ndarray]:
     """Numeric attributes of the root group; text and objects are left out.
 

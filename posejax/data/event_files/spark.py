@@ -60,7 +60,8 @@ class SparkFile(LazyEvents):
         if tick_seconds is None:
             tick_seconds = _attribute(path, found, "time_unit_seconds", 1, (None,))[0]
         first, last = self.span()
-        step = float(np.median(np.diff(table["timestamp"]))) if len(table) > 1 else 0.0
+        stamps = table["timestamp"].astype(np.float64)  # differences of unsigned numbers would wrap
+        step = float(np.median(np.diff(stamps))) if len(table) > 1 else 0.0
         evidence = TickEvidence(last - first, len(table) or n_poses, step, label_rate)
         self.tick_seconds = settle_tick(path, _FIELDS.t, tick_seconds, evidence)
         if sensor_size is None:

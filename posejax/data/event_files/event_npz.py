@@ -1,0 +1,147 @@
+"""Recordings as NumPy archives: the plainest way to bring one's own.
+
+x, y, t, p            [N] integers; p 0/1 or -1/+1
+tick_seconds          scalar: seconds per unit of t
+sensor_size           [2]: height, width
+label_t [M] s, label_translation [M, 3] m, label_quat_xyzw [M, 4]      optional, all or none
+label_names [M] text                                                   optional
+"""
+
+import os
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from posejax.data.errors import DataError
+from posejax.data.event_files.recording import EventRecording, PoseTrack
+
+_EVENTS = ("x", "y", "t", "p")
+_LABELS = ("label_t", "label_translation", "label_quat_xyzw")
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, MemoryError,
+    OverflowError, SyntaxError, TypeError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+_DEFLATE_LIMIT = 1032
+
+
+def read_event_npz(
+    path: str | Path,
+    *,
+    sensor_size: tuple[int, int] | None = None,
+    tick_seconds: float | None = None,
+) -> EventRecording:
+    """Read an archive; `sensor_size` and `tick_seconds` stand in for arrays it does not hold.
+
+    Raises:
+      DataError: missing file or array, arrays of objects, damage, and what `EventRecording` and
+        `PoseTrack` refuse.
+    """
+    path = Path(path)
+    arrays = _read(path)
+    for key in _EVENTS:
+        if key not in arrays:
+            raise DataError(path, f"array {key}", "missing", f"arrays {', '.join(_EVENTS)}")
+    if tick_seconds is None:
+        tick_seconds = float(_numbers(path, arrays, "tick_seconds", 1)[0])
+    if sensor_size is None:
+        height, width = (int(v) for v in _numbers(path, arrays, "sensor_size", 2))
+        sensor_size = height, width
+    return EventRecording(
+        x=arrays["x"],
+        y=arrays["y"],
+        t=arrays["t"],
+        p=arrays["p"],
+        tick_seconds=tick_seconds,
+        sensor_size=sensor_size,
+        labels=_labels(path, arrays),
+        name=path.stem,
+        path=str(path),
+    )
+
+
+def write_event_npz(path: str | Path, recording: EventRecording) -> None:
+    """Write a recording; the file appears whole or not at all."""
+    path = Path(path)
+    arrays = {key: getattr(recording, key) for key in _EVENTS}
+    arrays["tick_seconds"] = np.float64(recording.tick_seconds)
+    arrays["sensor_size"] = np.array(recording.sensor_size)
+    if recording.labels is not None:
+        poses = recording.labels
+        values = (poses.t_seconds, poses.translation, poses.quat_xyzw)
+        arrays |= dict(zip(_LABELS, values, strict=True))
+        if poses.names:
+            arrays["label_names"] = np.array(poses.names)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    try:
+        np.savez_compressed(partial, **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Every known array; sizes are compared with the bytes in the archive before reading."""
+    known = {*_EVENTS, *_LABELS, "tick_seconds", "sensor_size", "label_names"}
+    arrays, field = {}, "file"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                if name not in known:
+                    continue
+                field = f"array {name}"
+                if info.file_size > (info.compress_size + 64) * _DEFLATE_LIMIT:
+                    raise ValueError(f"{info.file_size} bytes out of {info.compress_size}")
+                with archive.open(info) as member:
+                    arrays[name] = _array(member, info.file_size)
+    except FileNotFoundError:
+        raise DataError(path, "file", "not found", "an .npz file") from None
+    except _UNREADABLE as error:
+        raise DataError(path, field, f"damaged ({error})", "an array of numbers") from None
+    return arrays
+
+
+def _array(member: IO[bytes], size: int) -> np.ndarray:
+    """One .npy member of `size` bytes; never of Python objects."""
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
+    else:
+        raise ValueError(f".npy version {version}")
+    if dtype.hasobject:
+        raise ValueError("Python objects")
+    count = int(np.prod([int(side) for side in shape], dtype=object)) if shape else 1
+    if min(shape, default=0) < 0 or count * dtype.itemsize > size:
+        raise ValueError(f"shape {shape} of {dtype} in {size} bytes")
+    values = np.frombuffer(member.read(), dtype, count)
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
+def _numbers(path: Path, arrays: dict[str, np.ndarray], key: str, count: int) -> np.ndarray:
+    if key not in arrays:
+        raise DataError(path, f"array {key}", "missing", f"{count} number(s)", f"pass {key}")
+    values = arrays[key]
+    if values.dtype.kind not in "iuf" or values.size != count or not np.isfinite(values).all():
+        found = f"{values.dtype}{values.shape}"
+        raise DataError(path, f"array {key}", found, f"{count} finite number(s)")
+    return values.ravel()
+
+
+def _labels(path: Path, arrays: dict[str, np.ndarray]) -> PoseTrack | None:
+    there = [key for key in _LABELS if key in arrays]
+    if not there:
+        return None
+    if len(there) < len(_LABELS):
+        missing = next(key for key in _LABELS if key not in arrays)
+        raise DataError(path, f"array {missing}", "missing", f"all of {', '.join(_LABELS)}")
+    names = arrays.get("label_names", np.zeros(0, "U1"))
+    if names.dtype.kind not in "US" or names.ndim != 1:
+        raise DataError(path, "array label_names", f"{names.dtype}{names.shape}", "text [M]")
+    t, translation, quat_xyzw = (arrays[key] for key in _LABELS)
+    return PoseTrack(t, translation, quat_xyzw, tuple(map(str, names)), str(path))
