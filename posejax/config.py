@@ -335,9 +335,16 @@ def replace(config: Any, **changes: Any) -> Any:
 
 def unknown_field(cls: type, name: str) -> str:
     """Message for a field that `cls` does not have, with the closest ones that it has."""
+    fields = [f.name for f in dataclasses.fields(cls)]
+    return f"{cls.__name__} has no field {no_such(name, fields, 'it has')}"
+
+
+def no_such(name: str, known: Sequence[str], there_are: str) -> str:
+    """`'nmae'; did you mean name?`, or what there is, the first dozen, if nothing is close."""
     import difflib
 
-    names = [f.name for f in dataclasses.fields(cls)]
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
-    return f"{cls.__name__} has no field {name!r}; {hint}"
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"{name!r}; did you mean {' or '.join(close)}?"
+    more = f" and {len(known) - 12} more" if len(known) > 12 else ""
+    return f"{name!r}; {there_are} {', '.join(known[:12])}{more}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,30 @@ class Evaluator:
         """Mean loss and the system's own numbers."""
         loss = float(np.mean(records["loss"], dtype=np.float64))
         return {"loss": loss, **{k: float(v) for k, v in self.system.summarize(records).items()}}
+
+    def names(self, params: Any, state: Any, batch: Mapping[str, Any]) -> list[str] | None:
+        """What `summarize` will call its numbers, found without computing any.
+
+        Args:
+          params, state, batch: shapes; the batch may have another size.
+
+        Returns:
+          The names in a summary of zeros; None where the system has none for zeros.
+        """
+        rows, resident = sharding.split_resident(batch)
+        rows = {
+            k: jax.ShapeDtypeStruct((self.batch_size, *v.shape[1:]), v.dtype)
+            for k, v in rows.items()
+        }
+        shapes = jax.eval_shape(self._metrics, params, state, {**rows, **resident})
+        records: Records = {k: np.zeros(v.shape, v.dtype) for k, v in shapes.items()}
+        records["index"] = np.arange(self.batch_size)
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return list(self.summarize(records))
+        except (ValueError, ArithmeticError):
+            return None
 
     def show(
         self, params: Params, state: State, examples: pipeline.Examples, positions: Sequence[int]

@@ -1,6 +1,7 @@
 """The training loop: compile, then step, watch, evaluate, save, until done or asked to stop."""
 
 import contextlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 
 from posejax import config_io
-from posejax.config import ConfigError, Experiment, RunOptions, RunResult
+from posejax.config import ConfigError, Experiment, RunOptions, RunResult, no_such
 from posejax.data import pipeline
 from posejax.train import (
     compiled,
@@ -31,6 +32,8 @@ from posejax.train.journal import Journal
 from posejax.train.meter import Meter
 from posejax.train.setup import Parts
 from posejax.train.step import TrainState, make_step, pack
+
+_PATIENCE = 5.0  # seconds of silence that need no announcement
 
 
 def train(experiment: Experiment, options: RunOptions | None = None) -> RunResult:
@@ -57,6 +60,8 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     rundir.make(workdir)
     with Checkpoints(workdir, experiment.train.checkpoint) as checkpoints:
         changes = rundir.check(workdir, experiment, options.resume, checkpoints.latest())
+        if jax.process_index() == 0 and options.log.view != "quiet":
+            print(f"{experiment.name}: opening the data, setting up", flush=True)
         parts = setup.assemble(experiment)
         if jax.process_index() == 0:
             config_io.save(experiment, workdir / rundir.CONFIG)
@@ -90,22 +95,25 @@ class Run(contextlib.ExitStack):
         )
         self.evaluator = parts.evaluator()
         self.val: pipeline.Examples | None = None
+        self.val_seconds: float | None = None  # what the last evaluation took
         self.meter: Meter | None = None
 
     def loop(self) -> bool:
         """Run to the end; True if a signal ended it before."""
         parts = self.parts
+        if self.options.debug.replay:
+            self.view.message(replay.explain(parts, self._state(), self.options.debug.replay))
+            return False
         if self.step >= parts.steps:
-            self.view.message(f"{self.workdir}: already complete at step {self.step}")
+            self.view.message(self._already_complete())
             return False
         state = self._state()
-        if self.options.debug.replay:
-            self.view.message(replay.explain(parts, state, self.options.debug.replay))
-            return True
         self._introduce(state)
         interrupt = self.enter_context(signals.Interrupt())
         stage = groups.stage_of(parts.optimizer.members, self.step)
-        call = self._compile(stage)
+        step = self._trace(stage)
+        self._check_names()
+        call = self._compile(step, stage)
         phases = self._phases(state) if self.options.log.phases else {}
         feed = self._feed()
         self.meter = Meter(parts, feed, phases)
@@ -114,7 +122,7 @@ class Run(contextlib.ExitStack):
         while self.step < parts.steps:
             if groups.stage_of(parts.optimizer.members, self.step) != stage:
                 stage = groups.stage_of(parts.optimizer.members, self.step)
-                call = self._compile(stage)
+                call = self._compile(self._trace(stage), stage)
             fed = next(feed)
             with profiler.step(self.step - began, self.step):
                 state, packed = call(state, fed.device)
@@ -132,7 +140,10 @@ class Run(contextlib.ExitStack):
                 )
                 return True
         self.checkpoints.wait()
-        self.view.message(f"{self.workdir}: complete, {parts.steps} steps")
+        self.view.message(
+            f"{self.workdir}: complete, {parts.steps} steps; evaluate it: "
+            f"{self._evaluation_command()}"
+        )
         return False
 
     # ---- beginning
@@ -165,12 +176,47 @@ class Run(contextlib.ExitStack):
         for line in pipeline.left_out(parts.examples.source):
             self.view.message(line)
 
-    def _compile(self, stage: int) -> Any:
-        """The step of a stage of unfreezing."""
+    def _already_complete(self) -> str:
+        return (
+            f"{self.workdir}: already complete at step {self.step}. Evaluate it: "
+            f"{self._evaluation_command()}; train it longer: raise train.steps or train.epochs "
+            "with --resume.allow-config-change; train anew: another --workdir"
+        )
+
+    def _evaluation_command(self) -> str:
+        return f"python eval_main.py --workdir {self.workdir} --split test"
+
+    def _trace(self, stage: int) -> Any:
+        """The step of a stage of unfreezing, not compiled yet; the journal learns its scalars."""
         parts = self.parts
         step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), stage)
         self.journal.drain()
         self.journal.names = sorted(jax.eval_shape(step, parts.target, parts.batch)[1])
+        return step
+
+    def _check_names(self) -> None:
+        """Tell a mistyped name before the first step, not at the first evaluation.
+
+        Raises:
+          ConfigError: no evaluation will have `best_metric`.
+        """
+        parts, target = self.parts, self.parts.target
+        measured = self.evaluator.names(target.eval_params(), target.model_state, parts.batch)
+        if measured is None:
+            return
+        name = parts.train.checkpoint.best_metric
+        if name not in measured:
+            hint = no_such(name, measured, "the evaluation has")
+            raise ConfigError(f"train.checkpoint.best_metric: {hint}")
+        known = list(dict.fromkeys([*self.journal.names, *measured]))
+        for name in parts.train.columns:
+            if name not in known:
+                hint = no_such(name, known, "there are")
+                self.view.message(f"train.columns: {hint}; not shown")
+
+    def _compile(self, step: Any, stage: int) -> Any:
+        """The program of a traced step."""
+        parts = self.parts
 
         def packed(state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:
             new, scalars = step(state, batch)
@@ -180,6 +226,7 @@ class Run(contextlib.ExitStack):
             return compiled.compile_checked(packed)
         if self.options.debug.nans:
             return jax.jit(packed)  # keeps its inputs, to run them again one operation at a time
+        self.view.message("compiling the train step (once; kept in the cache for the next start)")
         everywhere = sharding.replicated(parts.mesh)
         program = compiled.compile_step(
             packed, parts.target, parts.batch, parts.shardings(), everywhere
@@ -261,16 +308,25 @@ class Run(contextlib.ExitStack):
         if self.val is None:
             self.val = self.parts.eval_examples(rule.split)
         params = state.eval_params()
+        count = min(rule.examples or len(self.val.source), len(self.val.source))
+        if self.val_seconds is None:
+            self.view.message(f"evaluating {count:,} examples of {rule.split} (compiles first)")
+        elif self.val_seconds > _PATIENCE:
+            took = console.duration(self.val_seconds)
+            self.view.message(f"evaluating {count:,} examples of {rule.split} (about {took})")
+        begin = time.perf_counter()
         result = self.evaluator.run(params, state.model_state, self.val, rule.examples)
+        self.val_seconds = time.perf_counter() - begin
         head = {"kind": "eval", "step": step, "epoch": self.parts.epoch(step), "split": rule.split}
         self.log.write({**head, **result.summary})
         for text in result.failures:
             self.view.message(f"evaluation: skipped {text}")
         if rule.report:
+            folder = self.workdir / "reports" / f"step_{step:08d}"
+            self.view.message(f"writing the report to {folder}")
             chosen = pick_examples(result.records, worst=6, random=6)
             shown = self.evaluator.show(params, state.model_state, self.val, chosen)
             if self.first:
-                folder = self.workdir / "reports" / f"step_{step:08d}"
                 folder.mkdir(parents=True, exist_ok=True)
                 self.parts.system.report(result.records, shown, folder)
                 self.log.images(folder, step)
@@ -280,10 +336,8 @@ class Run(contextlib.ExitStack):
         best, name = None, self.parts.train.checkpoint.best_metric
         if result is not None:
             if name not in result.summary:
-                raise ConfigError(
-                    f"train.checkpoint.best_metric is {name!r}; the evaluation has "
-                    f"{', '.join(result.summary)}"
-                )
+                hint = no_such(name, list(result.summary), "the evaluation has")
+                raise ConfigError(f"train.checkpoint.best_metric: {hint}")
             best = result.summary[name]
         self.log.sync()
         meta = {"journal": self.journal.save(), "versions": runtime.versions()}

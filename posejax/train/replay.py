@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax.experimental import checkify
 
+from posejax.config import ConfigError
 from posejax.train.setup import Parts
 from posejax.train.step import TrainState
 
@@ -13,7 +14,7 @@ from posejax.train.step import TrainState
 def load(path: Path) -> dict[str, np.ndarray]:
     """A batch that was kept under replay/."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; batches are kept in RUN/replay/*.npz")
+        raise ConfigError(f"--debug.replay {path}: no such file; batches are in RUN/replay/*.npz")
     with np.load(path, allow_pickle=False) as file:
         return {k: file[k] for k in file.files}
 
