@@ -89,7 +89,9 @@ class Optimizer:
     b2: float = 0.999
     """Second moment (adamw); second interpolation (lion: 0.99 is customary)."""
     eps: float = 1e-8
+    """Added to the root of the second moment (adamw), so that no gradient is divided by zero."""
     nesterov: bool = False
+    """Nesterov's look-ahead of the first moment (adamw, sgd)."""
     groups: tuple[Group, ...] = ()
     """Parameter groups; if any, every parameter must match exactly one."""
 
@@ -260,7 +262,7 @@ class Log:
     view: Literal["auto", "live", "plain", "quiet"] = "auto"
     """auto: live on a terminal, plain lines elsewhere."""
     phases: bool = False
-    """Measure forward, loss and backward separately once at the start (compiles them apart)."""
+    """Measure predict, loss and backward separately once at the start (compiles them apart)."""
     tensorboard: bool = False
     """Write TensorBoard files, too (needs posejax[tensorboard])."""
     parameters: bool = False

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,18 @@ def test_help_lists_every_option_with_default_and_text(config_file, capsys):
                  "--train.steps", "(default: 9)", "--resume.allow-config-change", "--profile.start",
                  "--train.nonfinite.stop-after", "--log.view"):  # fmt: skip
         assert part in text, part
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs").glob("*.py")))
+def test_every_option_of_every_config_has_help(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        parse(ROOT / "configs" / name, "--help")
+    lines = [x.strip("│ ") for x in capsys.readouterr().out.splitlines()]
+    pairs = [(a, b) for a, b in pairwise(lines) if a.startswith("--")]
+    assert len(pairs) > 60
+    silent = [option for option, text in pairs if text.startswith(("(default", "╰"))]
+    assert not silent
 
 
 def test_config_file_problems(tmp_path, config_file, monkeypatch):

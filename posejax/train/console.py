@@ -1,6 +1,7 @@
 """What a person sees of a run: a live view on a terminal, plain lines elsewhere."""
 
 import datetime
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -180,10 +181,32 @@ def epoch_row(
     return row
 
 
+def legend(phases: bool) -> str:
+    """What the columns of `epoch_row` mean, for people who see the table for the first time."""
+    lines = [
+        "table: ms are means per batch (number of batches): fetch reads and decodes, to_dev hands "
+        "to the devices, step is the time of the loop per update, forward that of the evaluation;",
+        "  s are seconds since the last row, evaluation and checkpoint apart; data wait is the "
+        "share of the loop's time without a batch",
+    ]
+    if phases:
+        lines.append(
+            "  predict, loss (with its forward pass) and backward are programs of their own, "
+            "measured once before the start"
+        )
+    return "\n".join(lines)
+
+
+def devices(shape: Mapping[str, int], kind: str) -> str:
+    """A mesh in words: `8 x cpu, parameters split over 4`."""
+    count, split = math.prod(shape.values()), shape.get("fsdp", 1)
+    return f"{count} x {kind}" + (f", parameters split over {split}" if split > 1 else "")
+
+
 def number(value: float | None) -> str:
-    """Four significant digits, without exponent where that stays short."""
-    if value is None:
-        return "nan"
+    """Four significant digits, without exponent where that stays short; "-" for no number."""
+    if value is None or math.isnan(value):
+        return "-"
     return f"{value:.4g}" if value else "0"
 
 

@@ -117,6 +117,7 @@ class Run(contextlib.ExitStack):
         phases = self._phases(state) if self.options.log.phases else {}
         feed = self._feed()
         self.meter = Meter(parts, feed, phases)
+        self.view.message(console.legend(bool(phases)))
         profiler = self.enter_context(profiling.Window(self.options.profile, self.workdir))
         began, epoch = self.step, parts.epochs_done(self.step)
         while self.step < parts.steps:
@@ -166,12 +167,12 @@ class Run(contextlib.ExitStack):
         where = {p: m.label for m in parts.optimizer.members for p in m.paths}
         most = None if self.options.log.parameters else 0
         text = compiled.parameter_table(state.params, where, most)
-        mesh = " x ".join(f"{n} {name}" for name, n in parts.mesh.shape.items())
+        kind = parts.mesh.devices.flat[0].device_kind
         self.view.message(
             f"{parts.experiment.name}: {text}\n{len(parts.examples.source):,} examples, "
             f"{parts.steps:,} steps of {parts.train.batch_size} "
-            f"({parts.epoch(parts.steps):.3g} epochs) on {mesh} "
-            f"{parts.mesh.devices.flat[0].device_kind}; {self.workdir}"
+            f"({parts.epoch(parts.steps):.3g} epochs) on "
+            f"{console.devices(parts.mesh.shape, kind)}; {self.workdir}"
         )
         for line in pipeline.left_out(parts.examples.source):
             self.view.message(line)

@@ -282,7 +282,8 @@ def test_plain_view_prints_rows_with_all_columns(run, capsys):
     run(options={"log": Log(view="plain", phases=True)}, **{"train.epochs": 2})
     said = capsys.readouterr().out
     assert f"{4 * 16 + 16 + 16 * 2 + 2} parameters in 4 arrays" in said
-    for part in ("train loss / rms", "fetch / to_dev / forward / loss / backward / step ms",
+    for part in ("train loss / rms", "fetch / to_dev / predict / loss / backward / step ms",
+                 "ms are means per batch", "measured once before the start", " on 1 x cpu;",
                  "epoch s / eval s / ckpt s", "data wait", "remaining (ETA)", "examples/s",
                  "compiled in", "FLOP"):  # fmt: skip
         assert part in said
@@ -302,9 +303,12 @@ def test_live_view_paints_progress_and_keeps_rows():
 
 def test_console_words():
     assert [console.duration(s) for s in (5, 321, 7265)] == ["5 s", "5 min 21 s", "2 h 01 min"]
-    assert [console.number(v) for v in (0.0, 1.6216, 12345.6, None)] == [
-        "0", "1.622", "1.235e+04", "nan",
+    assert [console.number(v) for v in (0.0, 1.6216, 12345.6, None, float("nan"))] == [
+        "0", "1.622", "1.235e+04", "-", "-",
     ]  # fmt: skip
+    assert console.devices({"data": 1, "fsdp": 1}, "cpu") == "1 x cpu"
+    shape = {"data": 2, "fsdp": 4}
+    assert console.devices(shape, "TPU v4") == "8 x TPU v4, parameters split over 4"
     assert console.size(3 * 2**20) == "3 MiB" and console.size(5 * 2**30) == "5.00 GiB"
 
 

@@ -43,8 +43,9 @@ class Augment:
       turn: the online frame is turned by a yaw from the full circle, so that streets run in all
         directions of both rasters.
       flip: half of the examples are mirrored in x, half in y, both rasters and the pose.
-      gain, gamma, noise: photometric changes of aerial channels: values are raised to exp(u gamma),
-        multiplied by exp(u gain) per channel (u from +-1), and get Gaussian noise.
+      gain: values of aerial channels are multiplied by exp(u gain) per channel, u from +-1.
+      gamma: before, they are raised to exp(u gamma), u from +-1.
+      noise: standard deviation of the Gaussian noise they get in the end.
     """
 
     turn: bool = True

@@ -36,7 +36,9 @@ class Av2Logs:
         "ground_intensity" against "marks".
       repeats: examples per sweep and epoch, each with its own offset.
       every: use each n-th sweep of a log.
-      point_dropout, ring_dropout, intensity_gain: see `augment_points`; training only.
+      point_dropout: greatest share of a sweep's points dropped, drawn per example; training only.
+      ring_dropout: greatest probability by which each beam is dropped, likewise.
+      intensity_gain: intensity is multiplied by exp(u), u from +-this; training only.
       cache_mb: decoded maps held per process.
     """
 
@@ -130,7 +132,9 @@ class Streets(Av2Logs):
     Attributes:
       root: folder of `<split>/<log_id>`; empty: generated below `cache`.
       cache: folder of generated data sets; empty: $XDG_CACHE_HOME/posejax or ~/.cache/posejax.
-      train_worlds, val_worlds, test_worlds: logs per split; no world is in two splits.
+      train_worlds: logs of the train split; no world is in two splits.
+      val_worlds: logs of the val split.
+      test_worlds: logs of the test split.
       sweeps_per_world: LiDAR sweeps per log.
       seed: of the worlds.
     """

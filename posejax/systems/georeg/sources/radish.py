@@ -38,9 +38,11 @@ class RadishLog:
       style: see above.
       sigma: blur of the map's hits (cells).
       max_range: readings beyond are ignored (m).
-      miss, clash: weights of style "evidence".
+      miss: weight of style "evidence" for free space where the map has hits.
+      clash: weight of style "evidence" for hits where the map has free space.
       places: number of clusters.
-      val_share, test_share: least share of the relations in either split.
+      val_share: least share of the relations in the val split.
+      test_share: least share of the relations in the test split.
       gap: see above (m).
       beam_dropout: greatest share of beams dropped, drawn per example; training only.
     """
