@@ -84,6 +84,8 @@ class PoseTrack:
             hint = "quaternions are x, y, z, w"
             where = f"{word} {row + first}: quaternion"
             raise DataError(self.file, where, found, "norm 1", hint)
+        # What is unit to rounding stays as it is, so that a track survives files bit for bit.
+        norm = np.where(np.abs(norm - 1) < 1e-14, 1, norm)
         object.__setattr__(self, "quat_xyzw", self.quat_xyzw / norm[:, None])
 
     def __len__(self) -> int:

@@ -121,10 +121,17 @@ def write_spark(
 
 
 def _write(file: h5py.File, name: str, values: np.ndarray, compression: str | None) -> None:
+    if not len(values):  # nothing to divide into chunks
+        file[name] = values
+        return
     options = {"compression_opts": 1, "shuffle": True} if compression == "gzip" else {}
-    chunks = (min(max(len(values), 1), _CHUNK),)
     file.create_dataset(
-        name, data=values, chunks=chunks, compression=compression, fletcher32=True, **options
+        name,
+        data=values,
+        chunks=(min(len(values), _CHUNK),),
+        compression=compression,
+        fletcher32=True,
+        **options,
     )
 
 
