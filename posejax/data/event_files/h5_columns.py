@@ -42,7 +42,7 @@ class Column:
         if not isinstance(item, h5py.Dataset):
             raise DataError(path, name, "no such data set", "a column of the events")
         self.dtype, shape = item.dtype, item.shape
-        if self.dtype.kind not in kinds or self.dtype.hasobject:
+        if self.dtype.kind not in kinds or not _plain(self.dtype):
             expected = "a table" if kinds == "V" else "integers"
             raise DataError(path, name, f"dtype {self.dtype}", expected)
         if shape is None or len(shape) != 1:
@@ -80,6 +80,12 @@ class Column:
         except UNREADABLE as error:
             found = f"rows {rows.start} to {rows.stop}: {error}"
             raise DataError(self.file.path, self.name, found, "readable rows") from None
+
+
+def _plain(dtype: np.dtype) -> bool:
+    """Numbers and text only: text of variable length is an object to NumPy, but harmless."""
+    fields = [dtype[name] for name in dtype.names] if dtype.names else [dtype]
+    return all(not part.hasobject or h5py.check_string_dtype(part) for part in fields)
 
 
 def read_whole(file: H5File, name: str, kinds: str, shape: tuple[int, ...]) -> np.ndarray:

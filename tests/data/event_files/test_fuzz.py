@@ -69,7 +69,11 @@ def old_style_spark(path, recording):
     with h5py.File(path, "w", libver="earliest") as file:
         for name, values in columns.items():
             file.create_dataset(name, data=values, chunks=(64,), compression="gzip")
-        file["labels/data"] = table
+        text = [
+            (n, h5py.string_dtype() if n == "filename" else table.dtype[n])
+            for n in table.dtype.names
+        ]
+        file["labels/data"] = table.astype(text)
         file.attrs["time_unit_seconds"] = 1e-4
         file.attrs["sensor_size_wh"] = SIZE[::-1]
 

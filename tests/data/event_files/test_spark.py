@@ -209,6 +209,14 @@ def test_malformed_files_are_named(path, changes, message):
     assert caught.value.file == str(path)
 
 
+def test_names_of_variable_length_are_read(path, recording):
+    table = rows(path)
+    text = h5py.string_dtype()
+    wide = np.dtype([(n, text if n == "filename" else table.dtype[n]) for n in table.dtype.names])
+    edit(path, **{"labels/data": table.astype(wide)})
+    assert read_spark(path).labels.names == recording.labels.names
+
+
 def test_a_damaged_chunk_is_an_error_not_other_events(tmp_path, make_recording):
     path = tmp_path / "a.h5"
     write_spark(path, make_recording(5000), compression=None)
