@@ -341,6 +341,21 @@ def unknown_field(cls: type, name: str) -> str:
     return f"{cls.__name__} has no field {no_such(name, fields, 'it has')}"
 
 
+def check_names(setting: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ConfigError unless `names` are some of `known`, and at least one is given."""
+    if not names:
+        raise ConfigError(f"{setting}: empty; expected some of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{setting}: {no_such(name, known, 'expected some of')}")
+
+
+def check_range(setting: str, value: float, low: float, *, above: bool = False) -> None:
+    """Raise ConfigError unless `value` >= `low` (> with `above`); not a number never is."""
+    if not (value > low if above else value >= low):
+        raise ConfigError(f"{setting}: {value}; expected {'more than' if above else '>='} {low}")
+
+
 def no_such(name: str, known: Sequence[str], there_are: str) -> str:
     """`'nmae'; did you mean name?`, or what there is, the first dozen, if nothing is close."""
     import difflib

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from posejax.config import ConfigError
+from posejax.config import ConfigError, check_range
 from posejax.nn import NormKind
 from posejax.systems.georeg.data import GeoregDataConfig
 
@@ -58,8 +58,9 @@ class ModelConfig:
 
     def __post_init__(self):
         if self.head == "decoupled" and self.score == "zncc":
-            raise ValueError(
-                "head 'decoupled' scores with plain dot products; use head 'joint' for 'zncc'"
+            raise ConfigError(
+                "system.model.head: 'decoupled' scores with plain dot products; use 'joint' for "
+                "system.model.score 'zncc'"
             )
 
 
@@ -125,6 +126,7 @@ class GeoregConfig:
         Raises:
           ConfigError: settings that do not fit together.
         """
+        self._check_ranges()
         stride, widths = self.model.stride, self.model.widths
         strides = [2**level for level in range(len(widths))]
         if stride not in strides:
@@ -139,3 +141,18 @@ class GeoregConfig:
         from posejax.systems.georeg.system import GeoregSystem
 
         return GeoregSystem(self)
+
+    def _check_ranges(self) -> None:
+        data, search, model = self.data, self.search, self.model
+        check_range("system.data.cell_size", data.cell_size, 0, above=True)
+        check_range("system.data.online_shape", min(data.online_shape), 1)
+        check_range("system.data.seed", data.seed, 0)
+        for name in ("max_offset", "max_yaw_deg", "margin", "margin_yaw_deg"):
+            check_range(f"system.search.{name}", getattr(search, name), 0)
+        check_range("system.search.yaw_step_deg", search.yaw_step_deg, 0, above=True)
+        for name in ("features", "stride"):
+            check_range(f"system.model.{name}", getattr(model, name), 1)
+        for name in ("blocks", "yaw_chunk"):
+            check_range(f"system.model.{name}", getattr(model, name), 0)
+        check_range("system.model.temperature", model.temperature, 0, above=True)
+        check_range("system.model.widths", min(model.widths, default=0), 1)

@@ -9,15 +9,18 @@ import sys
 import numpy as np
 import pytest
 
+from posejax.config import ConfigError, replace
 from posejax.data import av2, carmen, se2
 from posejax.data.errors import DataError
 from posejax.data.raster_folder import write_folder
+from posejax.systems.georeg.config import GeoregConfig
 from posejax.systems.georeg.data import (
     Augment,
     Av2Logs,
     GeoregDataConfig,
     RadishLog,
     RasterFolder,
+    Streets,
     flip,
     make_source,
     make_transform,
@@ -130,10 +133,49 @@ def test_mirrors_commute_with_moving_a_point(rng, axis):
     assert raster[0, 0] == (3 if axis == 0 else 8)
 
 
-def test_missing_root_is_explained(tmp_path):
-    config = GeoregDataConfig(source=Av2Logs(root=str(tmp_path / "no")))
-    with pytest.raises(DataError, match="root: no such folder"):
-        make_source(config, "train")
+@pytest.mark.parametrize("kind", [Av2Logs, RadishLog, RasterFolder])
+def test_missing_root_names_the_option(tmp_path, monkeypatch, kind):
+    option = "set it with --system.data.source.root"
+    with pytest.raises(DataError, match=f"root: no such folder; expected .*; {option}"):
+        make_source(GeoregDataConfig(source=kind(root=str(tmp_path / "no"))), "val")
+    # Even where the current folder would do.
+    (tmp_path / "a.clf").touch()
+    (tmp_path / "poses.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"root: not given; expected .*; {option}"):
+        make_source(GeoregDataConfig(source=kind()), "val")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (Av2Logs(layers=("arial",)), r"source\.layers: 'arial'; did you mean aerial"),
+        (Streets(layers=()), r"source\.layers: empty; expected some of aerial, gray"),
+        (Streets(channels=("hight",)), r"source\.channels: 'hight'; did you mean height"),
+        (Streets(repeats=0), r"source\.repeats: 0; expected >= 1"),
+        (Streets(mark_width=float("nan")), r"source\.mark_width: nan; expected more than 0"),
+        (Streets(val_worlds=0), r"source\.val_worlds: 0; expected >= 1"),
+    ],
+)
+def test_source_settings_are_checked_before_anything_is_made(source, words):
+    with pytest.raises(ConfigError, match=words):
+        make_source(GeoregDataConfig(source=source), "val")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("data.cell_size", 0.0, "0.0; expected more than 0"),
+        ("data.online_shape", (64, 0), "0; expected >= 1"),
+        ("search.max_offset", float("nan"), "nan; expected >= 0"),
+        ("search.yaw_step_deg", 0.0, "0.0; expected more than 0"),
+        ("model.stride", 0, "0; expected >= 1"),
+        ("model.widths", (), "0; expected >= 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(path, value, words):
+    with pytest.raises(ConfigError, match=rf"system\.{path}: {words}"):
+        replace(GeoregConfig(), **{path: value}).build()
 
 
 def test_logs_that_are_validated_on_are_not_trained_on(logs):

@@ -3,10 +3,12 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from posejax.data.errors import DataError
 from posejax.data.rasters import MapRaster
 
 
@@ -75,6 +77,20 @@ class SourceConfig(Protocol):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Online raster [H, W, C] float32 and its validity [H, W] (bool or float32)."""
         ...
+
+
+def root_folder(root: str, holds: str) -> Path:
+    """The folder that a source's `root` names.
+
+    Raises:
+      DataError: none given (which must not mean the current folder), or no such folder.
+    """
+    folder = Path(root).expanduser()
+    if root and folder.is_dir():
+        return folder
+    found = "no such folder" if root else "not given"
+    hint = "set it with --system.data.source.root FOLDER"
+    raise DataError(root or "data source", "root", found, holds, hint)
 
 
 class MapCache:

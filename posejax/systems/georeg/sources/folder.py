@@ -9,7 +9,7 @@ import numpy as np
 from posejax.data.errors import DataError
 from posejax.data.raster_folder import OnError, read_index, read_raster
 from posejax.data.rasters import MapRaster
-from posejax.systems.georeg.sources.base import Draw
+from posejax.systems.georeg.sources.base import Draw, root_folder
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,9 @@ class FolderSource:
     """Pairs of one split in the order of the index."""
 
     def __init__(self, config: RasterFolder, split: str, cell_size: float, shape: tuple[int, int]):
-        if not config.root:
-            raise DataError("''", "root", "no folder given", "a folder with poses.csv")
         self.config, self.shape = config, shape
-        index = read_index(Path(config.root).expanduser(), split, config.on_error)
+        root = root_folder(config.root, "a folder with poses.csv")
+        index = read_index(root, split, config.on_error)
         self.pairs, self.skipped = index.pairs, index.skipped
         stored = self.pairs[0].cell_size
         if not np.isclose(stored, cell_size, rtol=1e-6):

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from posejax.config import check_names, check_range
 from posejax.data import av2, se2
 from posejax.data.errors import DataError
 from posejax.data.map_layers import (
     AERIAL_LAYERS,
-    check_layers,
+    VECTOR_LAYERS,
     layer_channels,
     read_map_raster,
 )
-from posejax.data.rasters import rasterize_points
-from posejax.systems.georeg.sources.base import Draw, MapCache, augment_points
+from posejax.data.rasters import POINT_CHANNELS, rasterize_points
+from posejax.systems.georeg.sources.base import Draw, MapCache, augment_points, root_folder
 
 SPLITS = ("train", "val", "test")
 
@@ -71,11 +72,11 @@ class Av2Logs:
         return self.channels, self.layers
 
     def build(self, split: str, *, cell_size: float, shape: tuple[int, int]) -> "LogSource":
-        """Raises DataError for a missing folder, a log without sweeps, a sweep without a pose; and
-        for "train" where `root` has no splits: its logs are what "val" and "test" evaluate on."""
-        root = Path(self.root).expanduser()
-        if not self.root or not root.is_dir():
-            raise DataError(self.root or "''", "root", "no such folder", "a folder of logs")
+        """Raises ConfigError for settings that cannot be; DataError for a missing folder, a log
+        without sweeps, a sweep without a pose; and for "train" where `root` has no splits: its
+        logs are what "val" and "test" evaluate on."""
+        self._check()
+        root = root_folder(self.root, "a folder of logs")
         if (root / split).is_dir():
             return LogSource(root / split, self, cell_size)
         if found := [name for name in SPLITS if (root / name).is_dir()]:
@@ -87,6 +88,14 @@ class Av2Logs:
             )
             raise DataError(root, "split 'train'", "no such folder", f"{root / split}", hint)
         return LogSource(root, self, cell_size)
+
+    def _check(self) -> None:
+        at = "system.data.source"
+        check_names(f"{at}.channels", self.channels, POINT_CHANNELS)
+        check_names(f"{at}.layers", self.layers, AERIAL_LAYERS + VECTOR_LAYERS)
+        check_range(f"{at}.repeats", self.repeats, 1)
+        check_range(f"{at}.every", self.every, 1)
+        check_range(f"{at}.mark_width", self.mark_width, 0, above=True)
 
     @property
     def _whole(self) -> str:
@@ -159,6 +168,10 @@ class Streets(Av2Logs):
         """Generates the streets if `root` is empty; else as `Av2Logs.build`."""
         if self.root:
             return super().build(split, cell_size=cell_size, shape=shape)
+        self._check()
+        for name in ("train_worlds", "val_worlds", "test_worlds", "sweeps_per_world"):
+            check_range(f"system.data.source.{name}", getattr(self, name), 1)
+        check_range("system.data.source.seed", self.seed, 0)
         worlds = {"train": self.train_worlds, "val": self.val_worlds, "test": self.test_worlds}
         if split not in worlds:
             raise DataError("simulated streets", "split", repr(split), " or ".join(worlds))
@@ -183,7 +196,6 @@ class LogSource:
     """Sweeps of all logs below a folder, `repeats` records each."""
 
     def __init__(self, folder: Path, config: Av2Logs, cell_size: float):
-        check_layers(config.layers)
         self.config, self.cell_size = config, cell_size
         self._maps = MapCache(config.cache_mb << 20)
         kinds = [kind for kind in config.layers for _ in range(layer_channels([kind]))]

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from posejax.config import ConfigError
 from posejax.data import carmen, se2
 from posejax.data.drawing import polygon_coverage
 from posejax.data.errors import DataError
 from posejax.data.rasters import MapRaster, blur
-from posejax.systems.georeg.sources.base import Draw, MapCache
+from posejax.systems.georeg.sources.base import Draw, MapCache, root_folder
 
 _HALF_BEAM = np.deg2rad(0.5)
 
@@ -109,7 +110,7 @@ class RadishSource:
     """Relations of one split, as records."""
 
     def __init__(self, config: RadishLog, split: str, cell_size: float):
-        root = Path(config.root).expanduser()
+        root = root_folder(config.root, "a folder with a log (.npz or .clf) and its .relations")
         self.config, self.cell_size = config, cell_size
         self.log = _read_log(root)
         table = _only(root, "*.relations")
@@ -233,7 +234,10 @@ def split_by_place(
     if split not in ("train", "val", "test"):
         raise DataError(config.root, "split", repr(split), "train, val, test or all")
     if min(config.val_share, config.test_share) < 0 or config.val_share + config.test_share > 0.8:
-        raise ValueError(f"shares of a split: {config.val_share=}, {config.test_share=}")
+        raise ConfigError(
+            f"system.data.source.val_share, test_share: {config.val_share:g}, "
+            f"{config.test_share:g}; expected >= 0, and at most 0.8 together"
+        )
     position = log.laser_pose[:, :2]
     place = _clusters(position[ends[:, 0]], config.places)
     # A fixed shuffle: it depends on nothing but the number of places.
@@ -280,12 +284,13 @@ def _beams(log: carmen.LaserLog, scan: int) -> tuple[np.ndarray, np.ndarray]:
 def _read_log(root: Path) -> carmen.LaserLog:
     if list(root.glob("*.npz")):
         return carmen.read_npz(_only(root, "*.npz"))
-    return carmen.read_clf(_only(root, "*.clf"))
+    return carmen.read_clf(_only(root, "*.clf", "a log, .npz or .clf"))
 
 
-def _only(root: Path, pattern: str) -> Path:
+def _only(root: Path, pattern: str, what: str = "") -> Path:
     files = sorted(root.glob(pattern))
     if len(files) != 1:
         found = "not found" if not files else f"{len(files)} files"
-        raise DataError(root / pattern, "file", found, "exactly one")
+        hint = "is it the right folder? --system.data.source.root"
+        raise DataError(root, what or pattern, found, "exactly one", hint)
     return files[0]
