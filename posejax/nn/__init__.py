@@ -1,14 +1,36 @@
 """Flax Linen building blocks shared by the systems."""
 
+from posejax.nn.batchnorm import BatchNorm
+from posejax.nn.depthwise import DepthwiseConv, depthwise_conv
+from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
 from posejax.nn.norms import Norm, NormKind
+from posejax.nn.resnet import ResidualUnit, ResNet, ResNetFeatures, resnet
+from posejax.nn.torch_tables import efficientnet_table, resnet_table
+from posejax.nn.torch_weights import NameTable, adapt_stem, from_flax, load_state_dict, to_flax
 from posejax.nn.unet import ConvNorm, PyramidEncoder, ResidualBlock, TopDownDecoder, UNet
 
 __all__ = [
+    "BatchNorm",
     "ConvNorm",
+    "DepthwiseConv",
+    "EfficientNet",
+    "EfficientNetFeatures",
+    "NameTable",
     "Norm",
     "NormKind",
     "PyramidEncoder",
+    "ResNet",
+    "ResNetFeatures",
     "ResidualBlock",
+    "ResidualUnit",
     "TopDownDecoder",
     "UNet",
+    "adapt_stem",
+    "depthwise_conv",
+    "efficientnet_table",
+    "from_flax",
+    "load_state_dict",
+    "resnet",
+    "resnet_table",
+    "to_flax",
 ]

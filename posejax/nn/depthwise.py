@@ -1,0 +1,166 @@
+"""Depthwise convolution that is fast on CPUs too.
+
+XLA on CPUs computes the weight gradient of a depthwise convolution as that of a dense one, C times
+the work, and its forward pass tap by tap. Written as a sum of shifted, scaled rasters both become
+plain vector loops over the channels: 10 to 100 times faster. Accelerators keep the convolution.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Pad = tuple[int, int]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int, pad: Pad) -> jax.Array:
+    """k x k convolution of every channel by itself.
+
+    Args:
+      x: `[B, H, W, C]`.
+      kernel: `[k, k, 1, C]`, of the type of `x`.
+      stride: on both axes.
+      pad: cells of zeros before and after, on both axes.
+
+    Returns:
+      `[B, h, w, C]`, `h = (H + pad[0] + pad[1] - k) // stride + 1`.
+
+    Differentiable once, in reverse mode.
+    """
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_shifted, stride=stride, pad=pad),
+        default=functools.partial(_convolution, stride=stride, pad=pad),
+    )
+
+
+def _forward(x, kernel, stride, pad):
+    return depthwise_conv(x, kernel, stride, pad), (x, kernel)
+
+
+def _backward(stride, pad, saved, dy):
+    x, kernel = saved
+
+    def convolution(x, kernel, dy):
+        _, pull = jax.vjp(functools.partial(_convolution, stride=stride, pad=pad), x, kernel)
+        return pull(dy)
+
+    def shifted(x, kernel, dy):
+        return (
+            _input_gradient(dy, kernel, x.shape[1:3], stride, pad),
+            _kernel_gradient(x, dy, kernel, stride, pad),
+        )
+
+    return jax.lax.platform_dependent(x, kernel, dy, cpu=shifted, default=convolution)
+
+
+depthwise_conv.defvjp(_forward, _backward)
+
+
+def _convolution(x, kernel, stride, pad):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        (pad, pad),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _shifted(x, kernel, stride, pad):
+    """Sum over taps of the padded raster, shifted and scaled per channel."""
+    k = kernel.shape[0]
+    h, w = ((n + sum(pad) - k) // stride + 1 for n in x.shape[1:3])
+    padded, kernel = _padded(x, pad, pad), kernel[:, :, None, None]
+    return sum(
+        _window(padded, i, j, h, w, stride) * kernel[i, j] for i in range(k) for j in range(k)
+    )
+
+
+def _input_gradient(dy, kernel, size, stride, pad):
+    """Input cell u = stride * q + c gets kernel[i] * dy[q + (c + pad - i) / stride] for all i that
+    divide; the cells of each phase c are one sum of shifted rasters, then interleaved."""
+    k, (h, w) = kernel.shape[0], size
+    rows, columns = -(-h // stride), -(-w // stride)
+    taps = [
+        [(i, (c + pad[0] - i) // stride) for i in range((c + pad[0]) % stride, k, stride)]
+        for c in range(stride)
+    ]
+    offsets = [o for phase in taps for _, o in phase]
+    low, high = max(0, -min(offsets)), max(offsets)
+    padded = _padded(
+        dy,
+        (low, max(0, rows + high - dy.shape[1])),
+        (low, max(0, columns + high - dy.shape[2])),
+    )
+    kernel = kernel[:, :, None, None]
+    zero = jnp.zeros((dy.shape[0], rows, columns, dy.shape[3]), dy.dtype)
+
+    def phase(row, column):
+        parts = (
+            _window(padded, low + oy, low + ox, rows, columns, 1) * kernel[i, j]
+            for i, oy in taps[row]
+            for j, ox in taps[column]
+        )
+        return sum(parts, zero)
+
+    phases = [jnp.stack([phase(r, c) for c in range(stride)], 3) for r in range(stride)]
+    whole = jnp.stack(phases, 2).reshape(dy.shape[0], rows * stride, columns * stride, dy.shape[3])
+    return whole[:, :h, :w]
+
+
+def _kernel_gradient(x, dy, kernel, stride, pad):
+    """Row by row of the output, so that what is multiplied stays in the cache; sums in float32."""
+    k, width = kernel.shape[0], dy.shape[2]
+    padded = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
+
+    def add_row(total, y):
+        rows = jax.lax.dynamic_slice_in_dim(padded, y * stride, k, 1).astype(jnp.float32)
+        d = jax.lax.dynamic_slice_in_dim(dy, y, 1, 1).astype(jnp.float32)
+        last = stride * (width - 1) + 1
+        taps = [jnp.sum(rows[:, :, j : j + last : stride] * d, (0, 2)) for j in range(k)]
+        return total + jnp.stack(taps, 1), None
+
+    start = jnp.zeros((k, k, dy.shape[3]), jnp.float32)
+    total, _ = jax.lax.scan(add_row, start, jnp.arange(dy.shape[1]))
+    return total[:, :, None].astype(kernel.dtype)
+
+
+def _padded(x, rows, columns):
+    """Zeros around; a buffer of its own, or every tap would compute what leads to `x` again."""
+    return jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), rows, columns, (0, 0))))
+
+
+def _window(x, row, column, h, w, stride):
+    b, _, _, c = x.shape
+    end = (b, row + stride * (h - 1) + 1, column + stride * (w - 1) + 1, c)
+    return jax.lax.slice(x, (0, row, column, 0), end, (1, stride, stride, 1))
+
+
+class DepthwiseConv(nn.Module):
+    """`depthwise_conv` with a parameter `kernel` `[k, k, 1, C]`, float32; no bias.
+
+    Attributes:
+      kernel: k.
+      stride, pad: see `depthwise_conv`.
+      dtype: of the computation; `None`: the promoted type.
+    """
+
+    kernel: int
+    stride: int
+    pad: Pad
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel, self.kernel, 1, x.shape[-1])
+        # Fan in and fan out of one channel are both k * k.
+        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        kernel = self.param("kernel", init, shape, jnp.float32)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return depthwise_conv(x, kernel, self.stride, self.pad)
