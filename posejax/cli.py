@@ -120,12 +120,27 @@ def override(experiment: Experiment, arguments: Sequence[str], prog: str = "") -
     command: Any = TrainCommand[type(experiment.system)]  # type: ignore[misc]
     return tyro.cli(
         command,
-        args=list(arguments),
+        args=of_system(experiment, arguments),
         default=TrainCommand(experiment, RunOptions()),
         prog=f"train_main.py --config {prog}",
         description=sys.modules[type(experiment.system).__module__].__doc__ or "",
         config=STYLE,
     )
+
+
+def of_system(experiment: Experiment, arguments: Sequence[str]) -> list[str]:
+    """Arguments with `--system.` put before options of the system that were named without it.
+
+    `--data.root DIR` is `--system.data.root DIR`: the system is what people mean most of the time.
+    """
+    taken = {f.name for cls in (Experiment, RunOptions) for f in dataclasses.fields(cls)}
+    own = {f.name for f in dataclasses.fields(experiment.system)} - taken
+    return [
+        f"--system.{item[2:]}"
+        if item.startswith("--") and "." in item and item[2:].split(".")[0] in own
+        else item
+        for item in arguments
+    ]
 
 
 def take_option(arguments: Sequence[str], name: str) -> tuple[str | None, list[str]]:

@@ -3,7 +3,8 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import numpy as np
 import tyro
 
 from posejax import cli, config_io
-from posejax.config import Debug, Distributed, Experiment, RunOptions
+from posejax.config import Debug, Distributed, Experiment, RunOptions, TrainConfig
 from posejax.data import pipeline
 from posejax.data.errors import DataError
 from posejax.train import beside, rundir, runtime, setup, sharding, weights
 from posejax.train.checkpoint import CheckpointError, find_checkpoint
 from posejax.train.evaluation import Evaluator, named, pick_examples, worst_examples
+
+
+_FEW = 12  # numbers that a person reads without being asked to
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class EvalOptions:
     """Random examples shown in the report."""
     report: bool = True
     """Write the system's report."""
+    all_numbers: bool = False
+    """Print every number of the summary, not the headline alone; metrics.json has all."""
     beside: tuple[Path, ...] = ()
     """Other evaluations (their metrics.json, or its folder) to print this one's numbers beside."""
     out: Path | None = None
@@ -72,8 +78,11 @@ def evaluate(
       DataError: a record, or an evaluation named by `options.beside`, could not be read.
     """
     o = options or EvalOptions()
+    folder = o.out or (workdir or Path("runs") / experiment.name) / "eval" / o.split
+    rundir.make(folder)
     others = [beside.read_evaluation(path) for path in o.beside]
     runtime.start(RunOptions(None, o.cache, debug=Debug(), distributed=Distributed()))
+    _say(f"{experiment.name}: opening {o.split}")
     system = experiment.system.build()
     train = experiment.train
     wanted = o.batch_size or train.evaluation.batch_size or train.batch_size
@@ -89,23 +98,24 @@ def evaluate(
     calibrated = 0
     if o.calibrate > 0:
         fitted = setup.make_examples(system, "train", train, train=False)
+        _say(f"calibrating on {min(o.calibrate, len(fitted.source)):,} examples of train")
         # Twice: what is fitted second (a covariance) may depend on what is fitted first (a
         # temperature), and only a second pass sees it.
         for _ in range(2):
             fit = evaluator.run(params, state, fitted, o.calibrate).records
-            found = system.calibrate(state, fit)
+            found = _calibrate(system, state, fit)
             if found is state:  # nothing to fit, or nothing could be fitted
                 break
             state, calibrated = jax.device_put(found, everywhere), len(fit["index"])
+    total = min(o.examples or len(examples.source), len(examples.source))
+    _say(f"evaluating {total:,} examples of {o.split} in {-(-total // wanted):,} batches")
     begin = time.perf_counter()
     result = evaluator.run(params, state, examples, o.examples)
     seconds = time.perf_counter() - begin
     records = named(result.records, examples.source)
 
-    folder = o.out or (workdir or Path("runs") / experiment.name) / "eval" / o.split
-    rundir.make(folder)
     for text in (*pipeline.left_out(examples.source), *(f"skipped {t}" for t in result.failures)):
-        print(text, file=sys.stderr)
+        _say(text)
     about = {
         "experiment": experiment.name,
         "split": o.split,
@@ -118,10 +128,17 @@ def evaluate(
         "seconds": seconds,
         "versions": runtime.versions(),
     }
-    rundir.write_json(folder / beside.METRICS, {"metrics": _finite(result.summary), **about})
+    config_io.write_json(folder / beside.METRICS, {"metrics": _finite(result.summary), **about})
     config_io.save(experiment, folder / rundir.CONFIG)
-    np.savez(folder / "records.npz", **records)  # type: ignore[arg-type]
-    print(table(result.summary, f"{experiment.name} on {o.split} ({source})"))
+    weights.write_npz(folder / "records.npz", records)
+    names = list(result.summary) if o.all_numbers else headline(result.summary, train)
+    title = f"{experiment.name} on {o.split} ({source}), {len(records['index']):,} examples"
+    print(table({k: result.summary[k] for k in names}, title))
+    if len(names) < len(result.summary):
+        more = len(result.summary) - len(names)
+        print(f"  and {more} more in {beside.METRICS}; --all-numbers prints them")
+    if workdir is not None and o.checkpoint == "best" and o.split == train.evaluation.split:
+        print(f"{o.split} chose this checkpoint; for examples that chose nothing: --split test")
     if others:
         this = beside.Evaluation(
             experiment.name, o.split, source, len(records["index"]), result.summary
@@ -130,6 +147,7 @@ def evaluate(
         (folder / "beside.md").write_text(text + "\n", encoding="utf-8")
         print(f"\n{text}\n")
     if o.report:
+        _say("writing the report")
         positions = pick_examples(records, o.worst, o.random)
         shown = evaluator.show(params, state, examples, positions)
         print(f"report: {system.report(records, shown, folder)}")
@@ -137,10 +155,22 @@ def evaluate(
     return result.summary
 
 
-def table(summary: dict[str, float], title: str) -> str:
+def headline(summary: Mapping[str, float], train: TrainConfig) -> list[str]:
+    """Names of the numbers that matter most: the loss, what selects checkpoints, and the columns.
+
+    Without such columns the first few of the summary; a summary of up to `_FEW` numbers whole.
+    """
+    if len(summary) <= _FEW:
+        return list(summary)
+    columns = [k for k in train.columns if k in summary and k != "loss"]
+    chosen = ["loss", train.checkpoint.best_metric, *(columns or list(summary)[:_FEW])]
+    return [k for k in dict.fromkeys(chosen) if k in summary]
+
+
+def table(summary: Mapping[str, float], title: str) -> str:
     """Names and numbers, aligned."""
     width = max(map(len, summary), default=0)
-    rows = [f"  {k:{width}}  {v:.6g}" for k, v in summary.items()]
+    rows = [f"  {k:{width}}  {'-' if np.isnan(v) else f'{v:.6g}'}" for k, v in summary.items()]
     return "\n".join([title, *rows])
 
 
@@ -180,7 +210,7 @@ def parse(arguments: Sequence[str]) -> tuple[Experiment, EvalOptions, Path | Non
         raise cli.ConfigError(_USAGE)
     command = tyro.cli(
         cli.eval_command(experiment, EvalOptions),
-        args=rest,
+        args=cli.of_system(experiment, rest),
         default=cli.EvalCommand(experiment, EvalOptions()),
         prog="eval_main.py",
         description=_USAGE,
@@ -220,6 +250,22 @@ def _model(
         )
     weights.check_fit(shapes, model.params, source)
     return model.params, model.state, source
+
+
+def _calibrate(system: Any, state: Any, records: Mapping[str, np.ndarray]) -> Any:
+    """`System.calibrate`, with its warnings as lines for people."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = system.calibrate(state, records)
+    for warning in caught:
+        _say(f"note: {warning.message}")
+    return found
+
+
+def _say(text: str) -> None:
+    """Progress and remarks; the results alone go to standard output."""
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _finite(summary: dict[str, float]) -> dict[str, float | None]:

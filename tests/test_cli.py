@@ -197,3 +197,16 @@ def test_a_reader_that_stops_reading_is_no_error(config_file):
     )  # fmt: skip
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_options_of_the_system_may_be_named_without_it():
+    found = cli.load_config(Path(__file__).parents[1] / "configs" / "georeg_radish.py")
+    short = cli.override(found, ["--data.cell-size", "0.3", "--train.data.threads", "1"])
+    assert short.experiment.system.data.cell_size == 0.3
+    assert short.experiment.train.data.threads == 1
+    assert (
+        short.experiment
+        == cli.override(
+            found, ["--system.data.cell-size=0.3", "--train.data.threads", "1"]
+        ).experiment
+    )
