@@ -11,5 +11,7 @@ def get_config() -> Experiment:
     streets = baselines.streets(train_worlds=64, val_worlds=12, test_worlds=12, repeats=2)
     # The rasters of georeg_sim, so that the two results stand side by side.
     return Experiment(
-        name="georeg_zncc", system=replace(streets, **{"data.online_shape": (160, 160)})
+        name="georeg_zncc",
+        system=replace(streets, **{"data.online_shape": (160, 160)}),
+        train=baselines.read("softmax"),
     )

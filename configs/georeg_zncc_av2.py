@@ -12,4 +12,6 @@ from posejax.systems.georeg import baselines
 
 
 def get_config() -> Experiment:
-    return Experiment(name="georeg_zncc_av2", system=baselines.av2())
+    return Experiment(
+        name="georeg_zncc_av2", system=baselines.av2(), train=baselines.read("softmax")
+    )

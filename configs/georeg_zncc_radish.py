@@ -13,4 +13,6 @@ from posejax.systems.georeg import baselines
 
 
 def get_config() -> Experiment:
-    return Experiment(name="georeg_zncc_radish", system=baselines.radish())
+    return Experiment(
+        name="georeg_zncc_radish", system=baselines.radish(), train=baselines.read("gaussian")
+    )

@@ -1,5 +1,6 @@
 """Configs as JSON: saved with a run, rebuilt from it, compared on resume."""
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -8,7 +9,7 @@ import shutil
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,24 @@ def save(config: Any, path: Path) -> None:
         copy = path.parent / f"{name}.py"
         if name.startswith(_CONFIG_MODULE) and source and Path(source) != copy:
             shutil.copyfile(source, copy)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    temporary.replace(path)
+    write_json(path, value)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name to write to instead of `path`; becomes `path` when the block ends without error."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Any:

@@ -21,7 +21,6 @@ from posejax.train import beside, rundir, runtime, setup, sharding, weights
 from posejax.train.checkpoint import CheckpointError, find_checkpoint
 from posejax.train.evaluation import Evaluator, named, pick_examples, worst_examples
 
-
 _FEW = 12  # numbers that a person reads without being asked to
 
 
@@ -108,7 +107,7 @@ def evaluate(
                 break
             state, calibrated = jax.device_put(found, everywhere), len(fit["index"])
     total = min(o.examples or len(examples.source), len(examples.source))
-    _say(f"evaluating {total:,} examples of {o.split} in {-(-total // wanted):,} batches")
+    _say(f"evaluating {total:,} examples of {o.split}, {wanted:,} at a time")
     begin = time.perf_counter()
     result = evaluator.run(params, state, examples, o.examples)
     seconds = time.perf_counter() - begin

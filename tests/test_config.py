@@ -145,3 +145,13 @@ print(config_io.load(Path({str(run / "config.json")!r})))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "Own(width=5)", done.stderr
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    config_io.write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError, match="power"), config_io.whole(path) as temporary:
+        temporary.write_text("{")
+        raise RuntimeError("power failure")
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

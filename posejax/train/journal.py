@@ -17,6 +17,7 @@ from posejax.config import NonFinite
 from posejax.train import logging, sharding
 from posejax.train.console import View
 from posejax.train.feed import Fed
+from posejax.train.weights import write_npz
 
 LAG = 2
 
@@ -132,5 +133,5 @@ class Journal:
         if len(list(folder.glob("*.npz"))) >= self.rule.replay_files and not path.exists():
             return None
         folder.mkdir(exist_ok=True)
-        np.savez(path, **done.fed.host)  # type: ignore[arg-type]
+        write_npz(path, done.fed.host)
         return path

@@ -65,7 +65,7 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
         parts = setup.assemble(experiment)
         if jax.process_index() == 0:
             config_io.save(experiment, workdir / rundir.CONFIG)
-            rundir.write_json(workdir / "versions.json", runtime.versions())
+            config_io.write_json(workdir / "versions.json", runtime.versions())
         with Run(parts, options, workdir, checkpoints) as run:
             for line in changes:
                 run.view.message(f"config changed: {line}")

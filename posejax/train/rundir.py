@@ -1,6 +1,5 @@
 """The run folder: its config.json decides whether a run may continue there."""
 
-import json
 import os
 from pathlib import Path
 
@@ -57,10 +56,3 @@ def make(workdir: Path) -> None:
         raise ResumeError(
             f"{workdir}: cannot write there ({error.strerror}); choose another with --workdir"
         ) from error
-
-
-def write_json(path: Path, value: object) -> None:
-    """Whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    temporary.replace(path)

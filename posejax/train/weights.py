@@ -40,17 +40,21 @@ def save_weights(
     flat = {_PARAMS + k: np.asarray(v) for k, v in groups.flatten(params).items()}
     flat |= {_STATE + k: np.asarray(v) for k, v in groups.flatten(state).items()}
     text = json.dumps(config_io.to_json(experiment))
-    temporary = path.with_name(path.name + ".tmp")
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ConfigError(f"{path}: expected a name ending in .npz or .safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz":
-        with temporary.open("wb") as file:
-            np.savez(file, **{**flat, _CONFIG: np.array(text)})  # type: ignore[arg-type]
-    elif path.suffix == ".safetensors":
-        _safetensors().numpy.save_file(flat, str(temporary), metadata={_CONFIG: text})
+        write_npz(path, {**flat, _CONFIG: np.array(text)})
     else:
-        raise ConfigError(f"{path}: expected a name ending in .npz or .safetensors")
-    temporary.replace(path)
+        with config_io.whole(path) as temporary:
+            _safetensors().numpy.save_file(flat, str(temporary), metadata={_CONFIG: text})
     return path
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays as one npz file, written whole or not at all."""
+    with config_io.whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any]:

@@ -1,6 +1,8 @@
 """Evaluation of runs, weights files and systems without parameters."""
 
 import json
+import re
+import warnings
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from posejax.data.errors import DataError
 from posejax.evaluate import EvalOptions, evaluate
 from posejax.train import CheckpointError, export, load_weights, save_weights
 from posejax.train.evaluation import pick_examples
+from posejax.train.rundir import ResumeError
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,53 @@ def test_run_is_evaluated_from_its_folder_alone(trained, capsys):
     np.testing.assert_allclose(written["metrics"]["rms"], rms, rtol=1e-6)
     np.testing.assert_allclose(written["metrics"]["loss"], rms**2, rtol=1e-5)
     assert (folder / "report.html").is_file()
+    said, progress = capsys.readouterr()
+    assert "beacons on test (best), 64 examples" in said and "inside_95" in said
+    assert "chose this checkpoint" not in said
+    for part in ("opening test", "calibrating on 256 examples of train",
+                 "evaluating 64 examples of test", "writing the report"):  # fmt: skip
+        assert part in progress
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_many_numbers_are_printed_on_request_only(trained, monkeypatch, capsys):
+    many = {f"share_{k}": float("nan") for k in range(30)}
+    original = BeaconSystem.summarize
+    monkeypatch.setattr(
+        BeaconSystem, "summarize", lambda self, records: {**many, **original(self, records)}
+    )
+    options = EvalOptions(calibrate=0, report=False, cache="off")
+    columns = {"train.columns": ("inside_95", "grad_norm"), "train.checkpoint.best_metric": "rms"}
+    chosen = replace(trained.experiment, **columns)
+    summary = evaluate(chosen, options, trained.workdir)
     said = capsys.readouterr().out
-    assert "beacons on test (best)" in said and "inside_95" in said
+    names = [line.split()[0] for line in said.splitlines() if line.startswith("  ")]
+    assert names == ["loss", "rms", "inside_95", "and"]
+    assert f"and {len(summary) - 3} more in metrics.json; --all-numbers" in said
+    assert "val chose this checkpoint" in said
+    metrics = json.loads((trained.workdir / "eval/val/metrics.json").read_text())["metrics"]
+    assert set(metrics) == set(summary)
+    evaluate(chosen, replace(options, all_numbers=True), trained.workdir)
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said for name in summary)
+    assert re.search(r"share_29 +-\n", said)
+
+
+def test_warnings_of_the_calibration_are_lines(trained, monkeypatch, capsys):
+    def calibrate(self, state, records):
+        warnings.warn("stays as it is", stacklevel=2)
+        return state
+
+    monkeypatch.setattr(BeaconSystem, "calibrate", calibrate)
+    evaluate(trained.experiment, EvalOptions(report=False, cache="off"), trained.workdir)
+    assert "note: stays as it is\n" in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written_are_told_before_the_work(trained, monkeypatch):
+    monkeypatch.setattr(Positions, "__getitem__", lambda self, i: 1 / 0)
+    (trained.workdir / "eval").write_text("in the way")
+    with pytest.raises(ResumeError, match="cannot write there"):
+        evaluate(trained.experiment, EvalOptions(cache="off"), trained.workdir)
 
 
 def test_evaluation_agrees_with_the_one_during_training(trained):

@@ -4,8 +4,15 @@ They run through the same evaluation as a trained network, so that every learned
 beside one that needed no training.
 """
 
+from posejax.config import TrainConfig
 from posejax.systems.georeg.config import GeoregConfig, ModelConfig, SearchConfig
 from posejax.systems.georeg.data import Av2Logs, GeoregDataConfig, RadishLog, Streets
+
+
+def read(readout: str) -> TrainConfig:
+    """Nothing to train: only the numbers of a readout, which an evaluation then prints first."""
+    names = ("rms_xy_m", "median_xy_m", "rms_yaw_deg", "recall_0.2m_1deg", "recall_0.5m_2deg")
+    return TrainConfig(columns=tuple(f"{readout}/{name}" for name in names))
 
 
 def streets(**source) -> GeoregConfig:
