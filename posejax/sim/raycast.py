@@ -98,7 +98,7 @@ def _cast_tile(scene: Scene, max_range, origins, directions) -> Hits:
     surface = jnp.where(alive, surface, -1)
     distance = jnp.where(surface >= 0, distance, max_range)
     hits = _no_hits(distance)
-    point = origins + distance[:, None] * directions
+    point = rays[0] + distance[None] * rays[1]
     first = 0
     for _, radius, _, look in groups:
         if len(radius):
@@ -117,21 +117,21 @@ def _cast_tile(scene: Scene, max_range, origins, directions) -> Hits:
             )
         first += len(radius)
     label, normal, reflectance, colour = hits
-    facing = jnp.sum(normal * directions, axis=1, keepdims=True)
-    normal = jnp.where(facing > 0, -normal, normal)
-    return Hits(distance, surface, label, normal, reflectance, colour, surface >= 0)
+    facing = jnp.sum(normal * rays[1], axis=0, keepdims=True)
+    normal = jnp.where(facing > 0, -normal, normal).T
+    return Hits(distance, surface, label, normal, reflectance, colour.T, surface >= 0)
 
 
 def _merge(here, new, old):
     return tuple(
-        jnp.where(jnp.expand_dims(here, tuple(range(1, b.ndim))), a, b)
-        for a, b in zip(new, old, strict=True)
+        jnp.where(here if a.ndim == 1 else here[None], a, b) for a, b in zip(new, old, strict=True)
     )
 
 
 def _no_hits(distance):
+    """Label, normal, reflectance and colour of rays that met nothing."""
     zero = jnp.zeros_like(distance)
-    return jnp.full(zero.shape, -1), jnp.zeros((*zero.shape, 3)), zero, jnp.zeros((*zero.shape, 3))
+    return jnp.full(zero.shape, -1), jnp.zeros((3, *zero.shape)), zero, jnp.zeros((3, *zero.shape))
 
 
 # --- culling ---------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ class Rectangles(NamedTuple):
       centre: [P, 3] metres.
       axes: [P, 2, 3] unit vectors along texture columns (u) and rows (v); the normal is u x v.
       half_size: [P, 2] metres along u and v; 0 for padding.
-      texture: [P, H, W, 4] float32: reflectance, red, green, blue in [0, 1]. The rectangle
-        spans the whole texture: its corner -u -v is the continuous pixel position (0, 0).
+      texture: [P, H, W, 4] float32: reflectance, red, green, blue in [0, 1], or [P, H, W, 1]:
+        a grey. The rectangle spans the whole texture: its corner -u -v is the continuous pixel
+        position (0, 0).
       label: [P] int32, free for the author of the scene.
     """
 
@@ -134,8 +135,9 @@ class SceneBuilder:
         if abs(axes[0] @ axes[1]) > 1e-6:
             raise ValueError(f"u and v must be perpendicular, got u.v = {axes[0] @ axes[1]:.3g}")
         texture = np.asarray(texture, np.float32)
-        if texture.ndim != 3 or texture.shape[2] != 4:
-            raise ValueError(f"texture must be [H, W, 4] (reflectance, rgb), got {texture.shape}")
+        if texture.ndim != 3 or texture.shape[2] not in (1, 4):
+            expected = "[H, W, 4] (reflectance, rgb) or [H, W, 1] (grey)"
+            raise ValueError(f"texture must be {expected}, got {texture.shape}")
         if self._rectangles and texture.shape != self._rectangles[0][3].shape:
             first = self._rectangles[0][3].shape
             raise ValueError(f"all textures must share one size: {texture.shape}, first {first}")

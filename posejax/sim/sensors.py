@@ -170,20 +170,31 @@ def orthophoto(
 
 def shade(scene: Scene, origins, directions, hits: Hits, light: Light) -> jax.Array:
     """Diffuse shading of hits with one sun and an even sky: linear RGB [..., 3]."""
+    light_here = illumination(scene, origins, directions, hits, light)
+    return jnp.clip(hits.colour * light_here[..., None], 0.0, 1.0)
+
+
+def illumination(scene: Scene, origins, directions, hits: Hits, light: Light) -> jax.Array:
+    """Light that falls on the hits of rays [...]: sky + sun * cos(incidence) outside of shadows.
+
+    Args:
+      light: its direction may also be an array [..., 3], one for each ray.
+    """
     directions = jnp.broadcast_to(jnp.asarray(directions, jnp.float32), hits.normal.shape)
     length = jnp.maximum(jnp.linalg.norm(directions, axis=-1, keepdims=True), 1e-20)
     origins = jnp.broadcast_to(jnp.asarray(origins, jnp.float32), hits.normal.shape)
     point = origins + hits.distance[..., None] * directions / length
     towards = jnp.asarray(light.direction, jnp.float32)
-    towards = towards / jnp.linalg.norm(towards)
-    lit = jnp.maximum(hits.normal @ towards, 0.0)
+    towards = towards / jnp.linalg.norm(towards, axis=-1, keepdims=True)
+    towards = jnp.broadcast_to(towards, point.shape)
+    lit = jnp.maximum(jnp.sum(hits.normal * towards, axis=-1), 0.0)
     if light.shadows:
         # Only lit points ask for their shadow; the others send no ray (zero direction).
         ask = (hits.valid & (lit > 0))[..., None]
-        rays = jnp.where(ask, jnp.broadcast_to(towards, point.shape), 0.0)
+        rays = jnp.where(ask, towards, 0.0)
         blocked = cast_rays(scene, point + 0.01 * hits.normal, rays, 200.0)
         lit = jnp.where(blocked.valid, 0.0, lit)
-    return jnp.clip(hits.colour * (light.sky + light.sun * lit)[..., None], 0.0, 1.0)
+    return light.sky + light.sun * lit
 
 
 def spin_lidar(key, scene: Scene, lidar: Lidar, world_from_lidar, *, sensor_seed: int = 0):
