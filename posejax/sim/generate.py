@@ -9,9 +9,7 @@ killed run leaves whole worlds only and the next run continues where it stopped.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import json
@@ -24,16 +22,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from posejax.data import av2
+from posejax.sim.jobs import folder_lock, run_jobs
 from posejax.sim.sensors import Lidar, Light, orthophoto, spin_lidar
 from posejax.sim.streets import StreetSettings, StreetWorld, build_street_world
 
@@ -137,7 +128,7 @@ def ensure_streets(
     names = [f"sim-{split}-{seed}-{i:04d}" for i in range(worlds)]
     if _missing(folder, names):
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(dataset / ".lock"):
+        with folder_lock(dataset / ".lock"):
             # Whoever held the lock before may have done the work.
             missing = _missing(folder, names)
             scratch = dataset / ".scratch"
@@ -152,7 +143,10 @@ def ensure_streets(
                 write_log(log_dir, world, key, sweeps_per_world, lidar, aerial, drive)
                 os.rename(log_dir, folder / name)
 
-            _run(make, missing, threads, f"simulating {split} streets", quiet)
+            threads = threads or min(os.cpu_count() or 1, 4)
+            with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+                title = f"simulating {split} streets"
+                run_jobs(make, missing, pool, title, first_alone=True, quiet=quiet)
             shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
@@ -274,39 +268,3 @@ def _develop(key, picture, gain, blur_sigma: float, noise_sigma: float):
 
 def _missing(folder: Path, names: list[str]) -> list[str]:
     return [name for name in names if not (folder / name).is_dir()]
-
-
-def _run(make, names: list[str], threads: int | None, title: str, quiet: bool) -> None:
-    """Make all worlds; the first alone, so that the ray caster is compiled once."""
-    if not names:
-        return
-    threads = threads or min(os.cpu_count() or 1, 4)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, disable=quiet) as progress:
-        task = progress.add_task(title, total=len(names))
-        make(names[0])
-        progress.advance(task)
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            futures = [pool.submit(make, name) for name in names[1:]]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    future.result()
-                    progress.advance(task)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-
-
-@contextlib.contextmanager
-def _lock(path: Path):
-    """One generating process per data set; the others wait and then find the work done."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
