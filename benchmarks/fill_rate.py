@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] = ()) -> list[dict[str, Any]]:
     default = os.environ.get("POSEJAX_DATA")
     parser.add_argument("--data", type=Path, default=Path(default) if default else None)
     parser.add_argument("--limit", type=int, default=0, help="samples per data set; 0 for all")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the JSON goes")
+    parser.add_argument("--out", type=Path, help=f"where the JSON goes; with --data {OUT}")
     options = parser.parse_args(list(arguments))
     if options.data is not None and not options.data.is_dir():
         parser.error(f"--data {options.data}: no such folder")
@@ -147,8 +147,13 @@ def main(arguments: Sequence[str] = ()) -> list[dict[str, Any]]:
         print(f"measuring {data.name} ...", file=sys.stderr, flush=True)
         rows += measure(data, RESOLUTIONS, options.limit or None)
     print(table(rows))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(rows, indent=1) + "\n")
+    # Simulated streets alone must not replace what was measured on real data.
+    out = options.out or (OUT if options.data else None)
+    if out is None:
+        print("not written: no real data (--data, POSEJAX_DATA), no --out", file=sys.stderr)
+        return rows
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(rows, indent=1) + "\n")
     return rows
 
 

@@ -1,12 +1,6 @@
 """Registration of an online raster in a geo raster over (x, y, yaw): pure functions on arrays."""
 
-from posejax.registration.calibration import (
-    chi_square_quantile,
-    ellipse_coverage,
-    fit_temperature,
-    nees,
-    nees_xy,
-)
+from posejax.registration.calibration import fit_temperature
 from posejax.registration.confidence import (
     Confidence,
     Modes,
@@ -45,10 +39,8 @@ __all__ = [
     "SearchResult",
     "argmax_pose",
     "assess",
-    "chi_square_quantile",
     "circular_mean",
     "disc_prior",
-    "ellipse_coverage",
     "expectation_loss",
     "find_modes",
     "fit_temperature",
@@ -58,8 +50,6 @@ __all__ = [
     "lattice_poses",
     "lock_on_score",
     "log_probabilities",
-    "nees",
-    "nees_xy",
     "next_fast_length",
     "orientation_cost",
     "orientation_expectation",

@@ -1,15 +1,11 @@
-"""Calibration of the reported uncertainty: temperature, normalised errors, ellipse coverage.
-
-The chi-square quantiles are closed forms or a few Newton steps, so that scipy is not needed.
-"""
+"""Calibration of the reported uncertainty: the temperature of the volume."""
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from posejax.registration.estimate import Pose2Estimate, pose_errors, pose_nll
+from posejax.registration.estimate import pose_nll
 
 
 def fit_temperature(
@@ -62,70 +58,3 @@ def fit_temperature(
     c, d = b - golden * (b - a), a + golden * (b - a)
     state = lax.fori_loop(0, steps, shrink, (a, b, c, d, mean_nll(c), mean_nll(d)))
     return jnp.exp((state[0] + state[1]) / 2)
-
-
-def nees(estimate: Pose2Estimate, truth: Array, *, floor: float | Array = 0.0) -> Array:
-    """Normalised estimation error squared, e^T P^-1 e, with the 3x3 covariance.
-
-    Its mean is 3 for a calibrated estimator; larger = overconfident.
-
-    Args:
-      estimate: one estimate (or a batch, with leading axes on every field).
-      truth: [..., 3] = (x, y, yaw).
-      floor: variances added to the diagonal, scalar or [3]. A softmax can put all its mass in one
-        cell; cell_size^2 / 12 and yaw_step^2 / 12 account for the discretisation.
-    """
-    return _mahalanobis(pose_errors(estimate.pose, truth), estimate.covariance, floor)
-
-
-def nees_xy(estimate: Pose2Estimate, truth: Array, *, floor: float | Array = 0.0) -> Array:
-    """As `nees`, of (x, y) alone with its marginal 2x2 covariance; mean 2 if calibrated."""
-    error = pose_errors(estimate.pose, truth)[..., :2]
-    return _mahalanobis(error, estimate.covariance[..., :2, :2], floor)
-
-
-def _mahalanobis(error: Array, covariance: Array, floor: float | Array) -> Array:
-    n = error.shape[-1]
-    # Scaled to unit diagonal first: metres and radians differ by orders of magnitude.
-    diagonal = jnp.diagonal(covariance, axis1=-2, axis2=-1) + floor
-    scale = lax.rsqrt(jnp.maximum(diagonal, 1e-12))
-    unit = scale[..., :, None] * covariance * scale[..., None, :]
-    eye = jnp.eye(n, dtype=covariance.dtype).reshape((1,) * (covariance.ndim - 2) + (n, n))
-    unit = unit * (1 - eye) + eye * (1 + 1e-6)
-    scaled = error * scale
-    return (scaled * jnp.linalg.solve(unit, scaled[..., None])[..., 0]).sum(-1)
-
-
-def chi_square_quantile(probability: float | Array, dof: int) -> Array:
-    """Quantile of the chi-square distribution with 1, 2 or 3 degrees of freedom."""
-    p = jnp.asarray(probability, jnp.float32)
-    if dof == 1:
-        return 2 * jax.scipy.special.erfinv(p) ** 2
-    if dof == 2:
-        return -2 * jnp.log1p(-p)
-    if dof != 3:
-        raise ValueError(f"dof is 1, 2 or 3, got {dof}")
-
-    # CDF(s^2) = erf(s / sqrt 2) - sqrt(2 / pi) s exp(-s^2 / 2), density in s: sqrt(2/pi) s^2 exp.
-    def newton(_, s):
-        bell = math.sqrt(2 / math.pi) * jnp.exp(-(s**2) / 2)
-        cdf = jax.scipy.special.erf(s / math.sqrt(2)) - s * bell
-        step = (cdf - p) / jnp.maximum(s**2 * bell, 1e-12)
-        return jnp.clip(s - jnp.clip(step, -0.5, 0.5), 1e-6, 8.0)
-
-    return lax.fori_loop(0, 40, newton, jnp.full(p.shape, 1.5, jnp.float32)) ** 2
-
-
-def ellipse_coverage(normalised: Array, levels: Array, dof: int) -> Array:
-    """Share of errors inside the confidence ellipse (ellipsoid) of each level.
-
-    Args:
-      normalised: [N] values of `nees` (dof 3) or `nees_xy` (dof 2).
-      levels: [L] probabilities, e.g. (0.5, 0.9, 0.95). Calibrated: coverage = level.
-      dof: 2 or 3.
-
-    Returns:
-      [L].
-    """
-    limits = chi_square_quantile(jnp.asarray(levels), dof)
-    return (normalised[None, :] <= limits[:, None]).mean(1)

@@ -7,18 +7,13 @@ import pytest
 from scipy import stats
 
 from posejax.registration import (
-    Pose2Estimate,
     assess,
-    chi_square_quantile,
     disc_prior,
-    ellipse_coverage,
     find_modes,
     fit_temperature,
     gaussian_prior,
     lattice_poses,
     lock_on_score,
-    nees,
-    nees_xy,
     principal_axes,
     softmax_expectation,
     von_mises_prior,
@@ -103,35 +98,6 @@ def test_lock_on_score():
     assert lock_on_score(at_zero, ANGLES, CELL, truth) > 0.95
     assert lock_on_score(jnp.zeros((9, 15, 15)), ANGLES, CELL, truth) == 0.5
     assert lock_on_score(at_zero, ANGLES, CELL, jnp.zeros(3)) == 0.5
-
-
-def test_chi_square_quantiles():
-    levels = np.array([0.0, 0.01, 0.5, 0.9, 0.95, 0.999])
-    for dof in (1, 2, 3):
-        want = stats.chi2.ppf(levels, dof)
-        np.testing.assert_allclose(chi_square_quantile(levels, dof), want, rtol=1e-3, atol=1e-4)
-    with pytest.raises(ValueError, match="dof"):
-        chi_square_quantile(0.5, 4)
-
-
-def test_nees_and_coverage_of_a_calibrated_estimator(rng):
-    a = rng.standard_normal((3, 3)) * np.array([[1.0], [0.5], [0.02]])
-    covariance = a @ a.T
-    truth = rng.multivariate_normal(np.zeros(3), covariance, 4000)
-    truth[:, 2] += 2 * np.pi  # the same yaw
-    zeros = jnp.zeros(4000)
-    batch = jnp.broadcast_to(jnp.asarray(covariance, jnp.float32), (4000, 3, 3))
-    estimate = Pose2Estimate(zeros, zeros, zeros, batch)
-    truth = jnp.asarray(truth, jnp.float32)
-    levels = jnp.array([0.5, 0.9, 0.95])
-    for value, dof in ((nees(estimate, truth), 3), (nees_xy(estimate, truth), 2)):
-        assert float(value.mean()) == pytest.approx(dof, rel=0.06)
-        np.testing.assert_allclose(ellipse_coverage(value, levels, dof), levels, atol=0.03)
-    certain = Pose2Estimate(0.0, 0.0, jnp.zeros(()), jnp.zeros((3, 3)))
-    assert np.isfinite(nees(certain, jnp.ones(3)))
-    assert float(nees(certain, jnp.array([0.3, 0.0, 0.0]), floor=0.09)) == pytest.approx(
-        1, rel=1e-3
-    )
 
 
 def test_temperature_is_recovered(rng):

@@ -5,20 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from posejax.report.text import markdown_table, number
-from posejax.systems.georeg.summary import Records, summarize
 
 READOUT_NAMES = {"argmax": "pixel (argmax)", "softmax": "softmax", "gaussian": "Gaussian"}
 _HISTORY = ("loss", "xy_m", "yaw_rad")
-
-
-def readout_table(records: Records) -> str:
-    """RMS per axis of the three readings of the volume: pixel, softmax, Gaussian."""
-    numbers = summarize(records)
-    rows = [
-        [READOUT_NAMES[e], *(numbers[f"{e}/rms_{a}"] for a in ("x_m", "y_m", "yaw_deg"))]
-        for e in ("argmax", "softmax", "gaussian")
-    ]
-    return markdown_table(["readout", "RMS x m", "RMS y m", "RMS theta deg"], rows)
 
 
 def norm_tables(

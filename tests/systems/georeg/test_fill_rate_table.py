@@ -65,6 +65,17 @@ def test_command_line_writes_what_it_measured(pairs, tmp_path, monkeypatch, caps
         fill_rate.main(["--data", str(tmp_path / "nowhere")])
 
 
+def test_results_on_real_data_are_not_replaced_by_less(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(fill_rate, "data_sets", lambda folder: [pairs])
+    monkeypatch.setattr(fill_rate, "RESOLUTIONS", [fill_rate.Resolution(0.2, 10)])
+    monkeypatch.setattr(fill_rate, "OUT", tmp_path / "kept.json")
+    monkeypatch.delenv("POSEJAX_DATA", raising=False)
+    fill_rate.main([])
+    assert not (tmp_path / "kept.json").exists()
+    fill_rate.main(["--data", str(tmp_path)])
+    assert (tmp_path / "kept.json").is_file()
+
+
 def test_real_data_are_found_below_a_folder(tmp_path):
     names = [d.name for d in fill_rate.data_sets(None)]
     assert names == ["simulated streets"]

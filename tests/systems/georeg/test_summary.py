@@ -17,7 +17,7 @@ from posejax.systems.georeg.summary import (
     summarize,
     worst_first,
 )
-from posejax.systems.georeg.tables import norm_tables, readout_table
+from posejax.systems.georeg.tables import norm_tables
 
 
 def make_records(rng, n=4000, scale=1.0):
@@ -211,18 +211,6 @@ def test_bins_partition_the_examples(rng):
     constant = bin_errors(records | {"overlap": np.ones(203)}, "overlap")
     assert [b.count for b in constant] == [203]
     assert bin_errors(records | {"overlap": np.full(203, np.nan)}, "overlap") == []
-
-
-def test_readout_table(rng):
-    records = make_records(rng, n=50)
-    lines = readout_table(records).split("\n")
-    assert [c.strip() for c in lines[0].split("|")[1:4]] == ["readout", "RMS x m", "RMS y m"]
-    assert [line.split("|")[1].strip() for line in lines[2:]] == [
-        "pixel (argmax)",
-        "softmax",
-        "Gaussian",
-    ]
-    assert [c.strip() for c in lines[4].split("|")[2:5]] == ["0.300", "0.400", "1.500"]
 
 
 def test_norm_tables_pick_last_and_best_epochs():
