@@ -56,8 +56,12 @@ def write_report(
     """
     folder = Path(folder)
     numbers = summaries.summarize(records)
+    # An interval from fewer than ten examples says nothing.
+    count = min(5, max(1, len(records["index"]) // 10))
     bins = {
-        name: summaries.bin_errors(records, name) for name in sections.CONDITIONS if name in records
+        name: summaries.bin_errors(records, name, bins=count)
+        for name in sections.CONDITIONS
+        if name in records
     }
     worst = _worst(records)
     volume_cell_size = volume_cell_size or cell_size
@@ -94,7 +98,8 @@ def write_report(
             for name, rows in bins.items():
                 sections.condition(page, name, rows)
     with page.section("Worst examples"):
-        page.table(list(worst[0]), [list(row.values()) for row in worst], caption=_WORST_CAPTION)
+        caption = f"{_order(records)} {_WORST_CAPTION}"
+        page.table(list(worst[0]), [list(row.values()) for row in worst], caption=caption)
     if examples:
         pictured = Setting(
             cell_size,
@@ -130,9 +135,19 @@ Estimates that are not finite are left out of every average, counted and named, 
 misses in recall and coverage."""
 
 _WORST_CAPTION = (
-    "Softmax estimates, largest error first. Index is the example's position in its source, name "
-    "what the source calls it."
+    "Errors are those of the softmax. Index is the example's position in its source, name what the "
+    "source calls it."
 )
+
+
+def _order(records: Records) -> str:
+    """The rule by which an example is worse than another, see `summary.worst_first`."""
+    if "error" not in records:
+        return "Estimates that are not finite first, then by position error."
+    return (
+        "Estimates that are not finite first, then by one error of position and yaw in which a "
+        "degree counts as much as 0.2 m."
+    )
 
 
 def _worst(records: Records) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ def opening(page: Page, numbers: Mapping[str, float], facts: Mapping[str, Any]) 
         )
     cards = [
         (f"{int(numbers['examples'])}", "examples"),
+        (f"{number(numbers['softmax/rms_xy_m'])} m", "RMS position, softmax"),
         (f"{number(numbers['softmax/rms_x_m'])} m", "RMS x, softmax"),
         (f"{number(numbers['softmax/rms_y_m'])} m", "RMS y, softmax"),
         (f"{number(numbers['softmax/rms_yaw_deg'])}°", "RMS yaw, softmax"),

@@ -138,6 +138,21 @@ def test_report_says_what_was_measured(tmp_path, rng):
     rms = np.sqrt(np.mean((records["softmax"] - records["pose"])[:, 0] ** 2))
     assert facts["summary"]["softmax/rms_x_m"] == pytest.approx(rms)
     assert re.search(rf"<b>{rms:.3f} m</b>", text)
+    both = facts["summary"]["softmax/rms_xy_m"]
+    assert f'<b>{both:.3f} m</b><span class="label">RMS position, softmax</span>' in text
+    assert "a degree counts as much as 0.2 m" in text
+    assert len(facts["bins"]["fill_rate"]) == 5
+
+
+def test_few_examples_are_not_cut_into_bins_of_three(tmp_path, rng):
+    records = made_up_records(rng, n=25)
+    del records["error"]
+    options = {"title": "few", "cell_size": CELL, "angles": ANGLES, "radius": RADIUS}
+    channels = {"online_channels": ("intensity",), "geo_channels": ("aerial",)}
+    path = write_report(records, [], tmp_path, simulated=False, **options, **channels)
+    bins = json.loads((tmp_path / "report.json").read_text())["bins"]["fill_rate"]
+    assert [b["count"] for b in bins] == [12, 13]
+    assert "then by position error" in path.read_text()
 
 
 def test_examples_are_called_by_their_names(tmp_path, rng):
