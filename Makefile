@@ -13,7 +13,7 @@ CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if s
 
 help:
 	@echo "make train [CONFIG=configs/georeg_sim.py] [ARGS='--train.steps 100']   train a system"
-	@echo "make eval WORKDIR=runs/georeg_sim                                     evaluate a run"
+	@echo "make eval WORKDIR=runs/georeg_sim                                     evaluate it on val (ARGS='--split test')"
 	@echo "make test | test-all | lint | bench                                   checks and benchmarks"
 
 setup: $(STAMP)
