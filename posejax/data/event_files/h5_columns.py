@@ -4,6 +4,7 @@ A damaged file may claim a shape of terabytes. The claim is compared with the ch
 and their stored bytes, so that it becomes an error instead of a hang.
 """
 
+import math
 from pathlib import Path
 
 import h5py
@@ -42,7 +43,7 @@ class Column:
         if not isinstance(item, h5py.Dataset):
             raise DataError(path, name, "no such data set", "a column of the events")
         self.dtype, shape = item.dtype, item.shape
-        if self.dtype.kind not in kinds or not _plain(self.dtype):
+        if self.dtype.kind not in kinds:
             expected = "a table" if kinds == "V" else "integers"
             raise DataError(path, name, f"dtype {self.dtype}", expected)
         if shape is None or len(shape) != 1:
@@ -82,10 +83,55 @@ class Column:
             raise DataError(self.file.path, self.name, found, "readable rows") from None
 
 
-def _plain(dtype: np.dtype) -> bool:
-    """Numbers and text only: text of variable length is an object to NumPy, but harmless."""
-    fields = [dtype[name] for name in dtype.names] if dtype.names else [dtype]
-    return all(not part.hasobject or h5py.check_string_dtype(part) for part in fields)
+def read_table(file: H5File, name: str) -> np.ndarray:
+    """Rows of a compound data set [N]; text of variable length is left out.
+
+    Such text lies elsewhere in the file, behind lengths and addresses. Damaged ones have made the
+    HDF5 library end the process or clear gigabytes, and it follows them even where only other
+    columns are asked for. So the rows of such a table are taken from the file's bytes.
+
+    Raises:
+      DataError: no such table, more rows than bytes, or it cannot be decoded.
+    """
+    table = Column(file, name, kinds="V")
+    if not table.dtype.hasobject:
+        return table.read()
+    try:
+        item = file.open()[name]
+        if not isinstance(item, h5py.Dataset) or (offset := item.id.get_offset()) is None:
+            raise ValueError("text of variable length in a table in chunks")
+        dtype = _dtype_on_disk(item)
+        if item.id.get_storage_size() != table.size * dtype.itemsize:
+            raise ValueError(f"rows of another length than {dtype.itemsize} bytes")
+        rows = np.fromfile(file.path, dtype, table.size, offset=offset)
+        if len(rows) < table.size:
+            raise ValueError(f"{len(rows)} of {table.size} rows")
+    except UNREADABLE as error:
+        hint = "text of fixed length is read from any table"
+        raise DataError(file.path, name, f"unreadable ({error})", "rows", hint) from None
+    return rows
+
+
+def _dtype_on_disk(item: h5py.Dataset) -> np.dtype:
+    """The numeric columns of a table and where they are in a row of the file.
+
+    The library states positions in memory, where text of variable length takes a pointer; on disk
+    it takes 16 bytes: its length, an address and an index.
+    """
+    kind = item.id.get_type()
+    if not isinstance(kind, h5py.h5t.TypeCompoundID):
+        raise ValueError("not a table")
+    names, formats, offsets, grown = [], [], [], 0
+    for i in range(kind.get_nmembers()):
+        member = kind.get_member_type(i)
+        if isinstance(member, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)):
+            names.append(kind.get_member_name(i).decode())
+            formats.append(member.dtype)
+            offsets.append(kind.get_member_offset(i) + grown)
+        elif isinstance(member, h5py.h5t.TypeStringID) and member.is_variable_str():
+            grown += 16 - member.get_size()
+    size = kind.get_size() + grown
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 
 def read_whole(file: H5File, name: str, kinds: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -107,23 +153,31 @@ def read_whole(file: H5File, name: str, kinds: str, shape: tuple[int, ...]) -> n
         raise DataError(file.path, name, f"damaged ({error})", "a readable data set") from None
 
 
-def attributes(file: H5File) -> dict[str, np.ndarray]:
-    """Numeric attributes of the root group; text and objects are left out.
+def attribute(file: H5File, name: str, count: int) -> tuple[float, ...] | None:
+    """`count` finite numbers in an attribute of the root group, or None if there is none.
+
+    Other attributes are not touched, see `read_table`.
 
     Raises:
-      DataError: an attribute cannot be read.
+      DataError: it holds something else, or cannot be read.
     """
-    found: dict[str, np.ndarray] = {}
     try:
-        for key, value in file.open().attrs.items():
-            array = np.asarray(value)
-            if array.dtype.kind in "iuf":
-                found[key] = array
+        attributes = file.open().attrs
+        if name not in attributes:
+            return None
+        found = attributes.get_id(name)
+        if found.dtype.kind not in "iuf" or math.prod(found.shape or ()) != count:
+            raise ValueError(f"{found.dtype}{found.shape}")
+        values = tuple(float(v) for v in np.ravel(np.asarray(attributes[name])))
+        if not np.isfinite(values).all():
+            raise ValueError(f"{values}")
     except DataError:
         raise
     except UNREADABLE as error:
-        raise DataError(file.path, "attributes", f"damaged ({error})", "readable ones") from None
-    return found
+        raise DataError(
+            file.path, f"attribute {name}", error, f"{count} finite number(s)"
+        ) from None
+    return values
 
 
 def file_of(path: str | Path) -> H5File:

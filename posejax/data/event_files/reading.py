@@ -113,7 +113,9 @@ def _hdf5_layout(path: Path) -> str:
     if {"x", "y", "t", "p"} & set(names):
         return "dsec"
     expected = "/events/xs, ys, ts, ps (SPARK-2026) or /events/x, y, t, p (DSEC)"
-    raise DataError(path, "events", f"holds {', '.join(names[:8]) or 'nothing'}", expected)
+    raise DataError(
+        path, "events", f"holds {', '.join(map(str, names[:8])) or 'nothing'}", expected
+    )
 
 
 def _is_number(word: bytes) -> bool:

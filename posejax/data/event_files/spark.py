@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from posejax.data.errors import DataError
-from posejax.data.event_files.h5_columns import Column, attributes
+from posejax.data.event_files.h5_columns import attribute, read_table
 from posejax.data.event_files.lazy import LazyEvents
 from posejax.data.event_files.recording import EventRecording, Fields, PoseTrack, ticks_to
 from posejax.data.event_files.ticks import TickEvidence, settle_tick
@@ -40,6 +40,8 @@ class SparkFile(LazyEvents):
         a table of poses to fill in): evidence for the tick.
       label_rate: labels per second.
 
+    File names of variable length are left out of the labels (`h5_columns.read_table`).
+
     Raises:
       DataError: not such a file; labels that are no poses; a time unit that is not known or that
         contradicts the labels.
@@ -55,18 +57,18 @@ class SparkFile(LazyEvents):
         label_rate: float = 10.0,
     ):
         super().__init__(path, _FIELDS)
-        found = attributes(self._file)
         table = _label_table(self._file)
         if tick_seconds is None:
-            tick_seconds = _attribute(path, found, "time_unit_seconds", 1, (None,))[0]
+            stated = attribute(self._file, "time_unit_seconds", 1)
+            tick_seconds = None if stated is None else stated[0]
         first, last = self.span()
         stamps = table["timestamp"].astype(np.float64)  # differences of unsigned numbers would wrap
         step = float(np.median(np.diff(stamps))) if len(table) > 1 else 0.0
         evidence = TickEvidence(last - first, len(table) or n_poses, step, label_rate)
         self.tick_seconds = settle_tick(path, _FIELDS.t, tick_seconds, evidence)
         if sensor_size is None:
-            width, height = _attribute(path, found, "sensor_size_wh", 2, SENSOR_SIZE[::-1])
-            sensor_size = int(height or 0), int(width or 0)
+            width, height = attribute(self._file, "sensor_size_wh", 2) or SENSOR_SIZE[::-1]
+            sensor_size = int(height), int(width)
         self.sensor_size = sensor_size
         self.labels = _poses(path, table, self.tick_seconds) if len(table) else None
         self.rows(slice(0, min(len(self), 1)))  # sensor size and columns are usable
@@ -160,13 +162,13 @@ def _label_table(file: H5File) -> np.ndarray:
         raise DataError(file.path, LABELS, f"damaged ({error})", "a table or none") from None
     if not there:
         return np.zeros(0, [("timestamp", "<i8")])
-    table = Column(file, LABELS, kinds="V").read()
+    table = read_table(file, LABELS)
     names = table.dtype.names or ()
-    for key in ("filename", *POSE_COLUMNS, "timestamp"):
-        kinds = {"filename": "SUO", "timestamp": "iu"}.get(key, "iuf")
+    for key in (*POSE_COLUMNS, "timestamp"):
+        kinds = "iu" if key == "timestamp" else "iuf"
         if key not in names or table.dtype[key].shape or table.dtype[key].kind not in kinds:
             found = f"dtype {table.dtype[key]}" if key in names else f"missing in {names}"
-            expected = {"filename": "text", "timestamp": "integer ticks"}.get(key, "numbers")
+            expected = "integer ticks" if key == "timestamp" else "numbers"
             raise DataError(file.path, f"{LABELS}, column {key}", found, expected)
     return table
 
@@ -174,9 +176,8 @@ def _label_table(file: H5File) -> np.ndarray:
 def _poses(path: str | Path, table: np.ndarray, tick_seconds: float) -> PoseTrack:
     with np.errstate(invalid="ignore"):  # what does not convert becomes NaN, and is refused below
         poses = np.stack([table[key].astype(np.float64) for key in POSE_COLUMNS], axis=1)
-    names = [
-        n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in table["filename"]
-    ]
+    text = "filename" in (table.dtype.names or ()) and table.dtype["filename"].kind == "S"
+    names = [name.decode(errors="replace") for name in table["filename"]] if text else []
     return PoseTrack(
         t_seconds=table["timestamp"] * tick_seconds,
         translation=poses[:, :3],
@@ -185,13 +186,3 @@ def _poses(path: str | Path, table: np.ndarray, tick_seconds: float) -> PoseTrac
         file=str(path),
         rows=(f"{LABELS}, row", 0),
     )
-
-
-def _attribute(path, found: dict[str, np.ndarray], key: str, count: int, default: tuple) -> tuple:
-    values = found.get(key)
-    if values is None:
-        return default
-    flat = np.ravel(values)
-    if len(flat) != count or not np.isfinite(flat).all():
-        raise DataError(path, f"attribute {key}", values, f"{count} finite number(s)")
-    return tuple(float(v) for v in flat)

@@ -75,6 +75,7 @@ def old_style_spark(path, recording):
         ]
         file["labels/data"] = table.astype(text)
         file.attrs["time_unit_seconds"] = 1e-4
+        file.attrs["remark"] = "text of variable length"
         file.attrs["sensor_size_wh"] = SIZE[::-1]
 
 

@@ -190,7 +190,7 @@ def changed(key, value, row=3):
         ({"@time_unit_seconds": -1.0}, "tick of -1.0 s"),
         ({"@sensor_size_wh": np.array([0, 5])}, r"sensor_size: \(5, 0\)"),
         ({"labels/data": np.zeros(3)}, "labels/data: dtype float64; expected a table"),
-        ({"labels/data": np.zeros(3, [("Tx", float)])}, "column filename: missing"),
+        ({"labels/data": np.zeros(3, [("Tx", float)])}, "column Ty: missing"),
         ({"labels/data": changed("Tz", np.nan)}, "labels/data, row 3: translation.*not finite"),
         ({"labels/data": changed("Qx", 2.0)}, "labels/data, row 3: quaternion"),
         ({"labels/data": changed("timestamp", 0)}, "labels/data, row 3: time: 0.0 s after 0.2 s"),
@@ -209,12 +209,26 @@ def test_malformed_files_are_named(path, changes, message):
     assert caught.value.file == str(path)
 
 
-def test_names_of_variable_length_are_read(path, recording):
+@pytest.mark.parametrize("place", [0, 4, 8])
+def test_names_of_variable_length_are_left_out(path, recording, place):
     table = rows(path)
+    columns = [name for name in table.dtype.names if name != "filename"]
+    columns.insert(place, "filename")
     text = h5py.string_dtype()
-    wide = np.dtype([(n, text if n == "filename" else table.dtype[n]) for n in table.dtype.names])
-    edit(path, **{"labels/data": table.astype(wide)})
-    assert read_spark(path).labels.names == recording.labels.names
+    kinds = [(n, text if n == "filename" else table.dtype[n]) for n in columns]
+    odd = np.zeros(len(table), kinds)
+    for name in columns:
+        odd[name] = table[name]
+    edit(path, **{"labels/data": odd})
+    back = read_spark(path).labels
+    assert back.names == ()
+    np.testing.assert_array_equal(back.t_seconds, recording.labels.t_seconds)
+    np.testing.assert_array_equal(back.translation, recording.labels.translation)
+    with h5py.File(path, "a") as file:
+        del file["labels/data"]
+        file.create_dataset("labels/data", data=odd, chunks=(2,))
+    with pytest.raises(DataError, match=r"labels/data: unreadable .*text of fixed length"):
+        read_spark(path)
 
 
 def test_a_damaged_chunk_is_an_error_not_other_events(tmp_path, make_recording):
