@@ -26,7 +26,7 @@ from posejax.data.event_files import (
 
 SIZE = (48, 64)
 FUZZ = settings(
-    deadline=3000,  # ms: a hang is a failure
+    deadline=20_000,  # ms, generous to busy machines: a hang is a failure
     max_examples=120,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
