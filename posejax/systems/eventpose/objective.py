@@ -7,7 +7,7 @@ The rotation loss is the geodesic angle between rotation matrices, for either he
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,16 +61,11 @@ class ObjectiveConfig:
         return 6 if self.rotation == "6d" else 4
 
 
-@dataclasses.dataclass(frozen=True)
-class TranslationStats:
-    """Mean and standard deviation (m) of the training translations; part of a trained network."""
+class TranslationStats(NamedTuple):
+    """Mean and standard deviation [3] of the training translations; part of a trained network."""
 
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-    def __post_init__(self):
-        if not (np.all(np.isfinite([self.mean, self.std])) and min(self.std) > 0):
-            raise ValueError(f"statistics must be finite with a positive spread, got {self}")
+    mean: ArrayLike = (0.0, 0.0, 0.0)
+    std: ArrayLike = (1.0, 1.0, 1.0)
 
 
 SPADES_STATS = TranslationStats(mean=(-0.24, 0.03, 5.68), std=(0.93, 0.50, 1.40))
@@ -82,6 +77,8 @@ def translation_stats(translations: np.ndarray, *, min_std: float = 1e-2) -> Tra
     translations = np.asarray(translations, np.float64)
     if translations.ndim != 2 or translations.shape[1] != 3 or len(translations) == 0:
         raise ValueError(f"translations are [N > 0, 3], got {translations.shape}")
+    if not np.isfinite(translations).all():
+        raise ValueError("translations must be finite")
     mean, std = translations.mean(0), np.maximum(translations.std(0), min_std)
     return TranslationStats(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
@@ -214,5 +211,5 @@ def _bounded(log_spread: ArrayLike) -> Array:
     return _LOG_LIMIT * jnp.tanh(as_float(log_spread) / _LOG_LIMIT)
 
 
-def _row(values: tuple[float, float, float], like: Array) -> Array:
+def _row(values: ArrayLike, like: Array) -> Array:
     return jnp.asarray(values, like.dtype).reshape((1,) * (like.ndim - 1) + (3,))

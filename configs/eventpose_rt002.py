@@ -1,0 +1,36 @@
+"""A spacecraft's pose in real SPADES frames: the end of a sequence from its beginning.
+
+    python train_main.py --config configs/eventpose_rt002.py --data.root DIR
+    python eval_main.py --workdir runs/eventpose_rt002
+
+DIR holds labels.csv, camera.json and frames/ of one sequence (docs/eventpose.md); of RT002 the
+first 400 frames train and the rest is predicted.
+"""
+
+from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
+from posejax.systems.eventpose.config import EventposeConfig, ModelConfig
+from posejax.systems.eventpose.data import Frames
+from posejax.systems.eventpose.inputs import InputConfig
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        name="eventpose_rt002",
+        system=EventposeConfig(
+            data=Frames(),
+            input=InputConfig(size=(96, 96)),
+            model=ModelConfig(widths=(32, 64, 96, 128), pool="flatten"),
+        ),
+        train=TrainConfig(
+            epochs=150,
+            batch_size=16,
+            optimizer=Optimizer(
+                schedule=Schedule(kind="cosine", peak=1e-3, warmup=0.05),
+                weight_decay=0.02,
+                clip_norm=0.5,
+            ),
+            columns=("loss", "position_m", "rotation_deg", "score", "smoothed/score"),
+            evaluation=Evaluation(every_epochs=10),
+            checkpoint=Checkpoint(best_metric="score"),
+        ),
+    )

@@ -1,0 +1,61 @@
+"""The recipe for the real SPADES / SPARK-2026 sequences: EfficientNet-B0 on 10 x 256 x 256 voxels.
+
+    python train_main.py --config configs/eventpose_spades.py --data.root DIR
+    python eval_main.py --workdir runs/eventpose_spades
+
+DIR holds h5/RT000.h5 ... RT299.h5 (240 train, 30 val, 30 test, in name order). For one GPU of
+24 GB: the packed events of the training split (8 bytes each, about 10 GB) stay in the host's
+memory; --data.rule.resident puts them on the accelerator. --model.weights FILE starts from ImageNet
+weights (timm's efficientnet_b0 as .safetensors); the backbone is frozen for the first 5 of 60
+epochs.
+Interrupted runs continue with the same command. Not run to its end here: no such files, no such
+accelerator at hand (see docs/results.md for what was).
+"""
+
+from posejax.config import (
+    Checkpoint,
+    Data,
+    Evaluation,
+    Experiment,
+    Group,
+    Optimizer,
+    Schedule,
+    TrainConfig,
+)
+from posejax.systems.eventpose.config import EventposeConfig, ModelConfig
+from posejax.systems.eventpose.data import Recordings
+from posejax.systems.eventpose.inputs import InputConfig
+from posejax.systems.eventpose.objective import ObjectiveConfig
+
+
+def get_config() -> Experiment:
+    schedule = Schedule(
+        kind="cosine_restarts", peak=3e-4, warmup=2 / 60, period=10 / 60, period_factor=2.0
+    )
+    return Experiment(
+        name="eventpose_spades",
+        system=EventposeConfig(
+            data=Recordings(),
+            input=InputConfig(size=(256, 256)),
+            model=ModelConfig(backbone="efficientnet_b0", dropout=0.2, bfloat16=True),
+            objective=ObjectiveConfig(rotation="6d", rot_weight=3.0),
+        ),
+        train=TrainConfig(
+            epochs=60,
+            batch_size=64,
+            optimizer=Optimizer(
+                kind="adamw",
+                schedule=schedule,
+                weight_decay=1e-4,
+                clip_norm=0.5,
+                groups=(
+                    Group(r"^backbone/", name="backbone", lr=0.1, unfreeze_at=5 / 60),
+                    Group(r"^(?!backbone/)", name="head"),
+                ),
+            ),
+            columns=("loss", "position_m", "rotation_deg", "score", "smoothed/score"),
+            data=Data(workers=8, threads=4, prefetch=4),
+            evaluation=Evaluation(every_epochs=1),
+            checkpoint=Checkpoint(keep_latest=2, keep_best=1, best_metric="score"),
+        ),
+    )

@@ -1,0 +1,148 @@
+"""Sequences of pictures made from events (time surfaces), with a pose each; NumPy only.
+
+    ROOT/labels.csv     header filename,Tx,Ty,Tz,Qx,Qy,Qz,Qw; one row per frame, in time order
+    ROOT/frames/NAME    the pictures, one size, 8 bits; channels are consecutive slices of time
+    ROOT/camera.json    cameraMatrix, Nu, Nv of the sensor (pixels counted from the corner)
+
+The pictures may be a centred crop of the sensor, shrunk by a whole number: their intrinsics follow
+from their size.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from posejax.data.errors import DataError
+from posejax.data.event_files import PoseTrack
+
+_COLUMNS = ("filename", "Tx", "Ty", "Tz", "Qx", "Qy", "Qz", "Qw")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole camera of the pictures: [3, 3] intrinsics in pixels and (height, width)."""
+
+    intrinsics: np.ndarray
+    size: tuple[int, int]
+
+
+def read_labels(path: Path, rate: float) -> PoseTrack:
+    """Poses of labels.csv, `rate` per second.
+
+    Raises:
+      DataError: with the line at fault.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(path, "file", str(error), "a table of poses") from None
+    if not rows or tuple(rows[0]) != _COLUMNS:
+        raise DataError(path, "line 1", rows[0] if rows else "empty", ",".join(_COLUMNS))
+    values, names = np.empty((len(rows) - 1, 7)), []
+    for i, row in enumerate(rows[1:]):
+        try:
+            names.append(row[0])
+            values[i] = [float(v) for v in row[1:]]
+        except (ValueError, IndexError):
+            raise DataError(path, f"line {i + 2}", row, "a name and 7 numbers") from None
+    t = np.arange(len(values)) / rate
+    return PoseTrack(t, values[:, :3], values[:, 3:], tuple(names), str(path), ("line", 2))
+
+
+def read_camera(path: Path) -> Camera:
+    """camera.json of SPADES.
+
+    Raises:
+      DataError: missing or not a camera.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        k = np.array(found["cameraMatrix"], np.float64)
+        size = int(found["Nv"]), int(found["Nu"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        expected = "cameraMatrix, Nu and Nv"
+        raise DataError(path, "camera", f"{type(error).__name__}: {error}", expected) from None
+    if k.shape != (3, 3) or not np.isfinite(k).all() or min(k[0, 0], k[1, 1], *size) <= 0:
+        raise DataError(path, "cameraMatrix", k.tolist(), "3 x 3 with positive focal lengths")
+    return Camera(k, size)
+
+
+def crop_camera(camera: Camera, size: tuple[int, int]) -> Camera:
+    """Camera of pictures of `size` (H, W): the largest centred crop, shrunk by a whole number."""
+    factor = min(camera.size[0] // size[0], camera.size[1] // size[1])
+    if factor < 1:
+        raise ValueError(f"pictures of {size} are larger than the sensor, {camera.size}")
+    corner = [(camera.size[1] - size[1] * factor) / 2, (camera.size[0] - size[0] * factor) / 2]
+    k = camera.intrinsics.copy()
+    k[:2, 2] -= corner
+    k[:2] /= factor
+    return Camera(k, size)
+
+
+class FrameSource:
+    """Labelled pictures of one folder; all of them stay in memory.
+
+    Args:
+      root: the folder.
+      rows: first and last (exclusive) row of labels.csv.
+      rate: labels per second.
+    """
+
+    def __init__(self, root: str | Path, rows: tuple[int, int], rate: float = 10.0):
+        self.root = Path(root)
+        self.track = read_labels(self.root / "labels.csv", rate)
+        self.rows = range(*rows).start, min(rows[1], len(self.track))
+        if self.rows[0] >= self.rows[1]:
+            raise DataError(
+                self.root / "labels.csv", "rows", len(self.track), f"more than {rows[0]}"
+            )
+        self.images = np.stack([self._read(i) for i in range(*self.rows)])
+        self.camera = crop_camera(read_camera(self.root / "camera.json"), self.images.shape[1:3])
+
+    def _read(self, row: int) -> np.ndarray:
+        path = self.root / "frames" / self.track.names[row]
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(path, "picture", str(error), "an 8-bit picture") from None
+
+    def __len__(self) -> int:
+        return self.rows[1] - self.rows[0]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {
+            "index": index,
+            "row": self.rows[0] + index,
+            "image": self.images[index],
+            "track": self.track,
+        }
+
+    def describe(self, index: int) -> str:
+        return self.track.names[self.rows[0] + index]
+
+    def translations(self) -> np.ndarray:
+        """[N, 3] m."""
+        return self.track.translation[slice(*self.rows)]
+
+
+def frame_example(record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Example of a record of `FrameSource`: as `window_example`, with `image` for events."""
+    track, row = record["track"], record["row"]
+    pose = np.concatenate([track.translation[row], track.quat_xyzw[row]])
+    return {
+        "index": np.int32(record["index"]),
+        "sequence": np.int32(0),
+        "time": np.float32(track.t_seconds[row]),
+        "poses": np.stack([pose, pose]).astype(np.float32),
+        "fraction": np.float32(0),
+        "light": np.float32(np.nan),
+        "found": np.int32(np.count_nonzero(record["image"])),
+        "image": record["image"],
+    }

@@ -1,0 +1,211 @@
+"""From an example to what the network sees: events or frames, augmented, in a view, on a grid.
+
+One example, pure, inside the jitted step. The same code serves training (with a key) and evaluation
+(without), packed events that came with the batch and events that lie on the device.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from posejax.events import (
+    AugmentRule,
+    Events,
+    augment,
+    augment_grid,
+    histogram,
+    lnes,
+    time_surface,
+    unpack_events,
+    voxel_grid,
+)
+from posejax.geometry import (
+    interpolate_pose,
+    quat_xyzw_to_matrix,
+    se3_from_rotation_translation,
+)
+from posejax.image import bilinear_sample
+from posejax.systems.eventpose.view import (
+    View,
+    apply_homography,
+    canonical,
+    canonical_view,
+    full_view,
+    homography,
+)
+
+Representation = Literal["voxel", "histogram", "time_surface", "lnes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """What the network sees.
+
+    Attributes:
+      size: (H, W) of the grid.
+      view: "canonical" looks at the events and zooms to their extent (see `view.py`); "full" is the
+        whole sensor, stretched to the grid.
+      representation: of the events; frames have none.
+      bins: time bins of "voxel"; the grid has twice as many channels, OFF before ON.
+      time: "nearest" bin, or "linear" between two.
+      tau: decay of "time_surface", as a fraction of the window.
+      fill: canonical view: spread of the events as a fraction of the grid's height.
+      augment: changes of the events in training, each with its exact change of the pose.
+      roll: canonical view: in training, turned about its axis by up to +-roll rad.
+      aim, zoom: canonical view: in training, aimed up to `aim` spreads beside the centre, and
+        zoomed by up to exp(+-zoom).
+      supersample: frames: samples per pixel and axis when they are brought into the view.
+      noise: frames: standard deviation of the noise added in training (grey values are 0 to 1).
+    """
+
+    size: tuple[int, int] = (256, 256)
+    view: Literal["canonical", "full"] = "canonical"
+    representation: Representation = "voxel"
+    bins: int = 5
+    time: Literal["nearest", "linear"] = "linear"
+    tau: float = 0.3
+    fill: float = 0.2
+    augment: AugmentRule = AugmentRule(roll=0.0)  # noqa: RUF009 - frozen
+    roll: float = math.pi
+    aim: float = 0.15
+    zoom: float = 0.1
+    supersample: int = 2
+    noise: float = 0.02
+
+    @property
+    def channels(self) -> int:
+        """Channels of the grid of events."""
+        return 2 * self.bins if self.representation == "voxel" else 2
+
+
+class Prepared(NamedTuple):
+    """What the network gets, what it should say, and how to read its answer.
+
+    grid: [H, W, C] float32.
+    target: [4, 4] pose in the view's terms (`view.canonical`).
+    pose: [4, 4] camera_from_body after augmentation.
+    view: the view.
+    """
+
+    grid: Array
+    target: Array
+    pose: Array
+    view: View
+
+
+def label_pose(example: Mapping[str, Any]) -> Array:
+    """camera_from_body [4, 4] at the query instant, between the two labels around it."""
+    rows = example["poses"]
+    ends = se3_from_rotation_translation(quat_xyzw_to_matrix(rows[:, 3:]), rows[:, :3])
+    return interpolate_pose(ends[0], ends[1], example["fraction"])
+
+
+def example_events(example: Mapping[str, Any], resident: Array | None, capacity: int) -> Events:
+    """Events of an example, times from the start of its window."""
+    found = example["found"]
+    packed = example["events"] if resident is None else _gather(resident, example, capacity)
+    return unpack_events(packed, jnp.minimum(found, capacity), example["start_us"])
+
+
+def _gather(resident: Array, example: Mapping[str, Any], capacity: int) -> Array:
+    """Rows of the array of all events; of too many every k-th, as `windows.kept_rows` takes."""
+    found = example["found"]
+    step = jnp.maximum(1.0, found.astype(jnp.float32) / jnp.float32(capacity))
+    rows = jnp.floor(jnp.arange(capacity, dtype=jnp.float32) * step).astype(jnp.int32)
+    rows = jnp.minimum(rows, jnp.where(found > capacity, found - 1, capacity))
+    return resident[example["first"] + rows]
+
+
+def prepare_events(
+    example: Mapping[str, Any],
+    events: Events,
+    config: InputConfig,
+    intrinsics: Array,
+    sensor_size: tuple[int, int],
+    key: Array | None,
+) -> Prepared:
+    """Grid and target of a window of events; with a key they are augmented."""
+    pose, keys = label_pose(example), _keys(key)
+    window = (0.0, example["duration_us"].astype(jnp.float32) * 1e-6)
+    if keys is not None:
+        events, pose = augment(
+            keys[0],
+            events,
+            pose,
+            intrinsics,
+            config.augment,
+            sensor_size=sensor_size,
+            window=window,
+            query=example["query"],
+        )
+    xy = jnp.stack([events.x, events.y], axis=-1).astype(jnp.float32) + 0.5
+    weight = events.valid.astype(jnp.float32)
+    view = _view(xy, weight, config, intrinsics, sensor_size, keys)
+    seen = apply_homography(homography(view, intrinsics), xy) - 0.5
+    turned = events._replace(x=seen[:, 0], y=seen[:, 1])
+    grid = represent(turned, config, window)
+    if keys is not None:
+        grid = augment_grid(keys[1], grid, config.augment)
+    # Counts span three decades between near and far, bright and dark; their logarithm does not.
+    return Prepared(jnp.sign(grid) * jnp.log1p(jnp.abs(grid)), canonical(view, pose), pose, view)
+
+
+def represent(events: Events, config: InputConfig, window: tuple[Any, Any]) -> Array:
+    """[H, W, C] of events whose pixels are those of the grid."""
+    where = {"size": config.size, "sensor_size": config.size, "window": window}
+    if config.representation == "voxel":
+        return voxel_grid(events, bins=config.bins, time=config.time, **where)
+    if config.representation == "histogram":
+        return histogram(events, **where)
+    if config.representation == "lnes":
+        return lnes(events, **where)
+    return time_surface(events, tau=config.tau * (window[1] - window[0]), **where)
+
+
+def prepare_frame(
+    example: Mapping[str, Any], config: InputConfig, intrinsics: Array, key: Array | None
+) -> Prepared:
+    """Grid and target of a frame [H, W, C] (uint8); with a key it is augmented."""
+    image = example["image"].astype(jnp.float32) / 255
+    height, width, _ = image.shape
+    pose, keys = label_pose(example), _keys(key)
+    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    xy = jnp.stack([columns, rows], axis=-1).reshape(-1, 2).astype(jnp.float32) + 0.5
+    weight = image.max(-1).reshape(-1)
+    view = _view(xy, weight, config, intrinsics, (height, width), keys)
+    n = config.supersample
+    rows, columns = jnp.meshgrid(
+        (jnp.arange(config.size[0] * n) + 0.5) / n, (jnp.arange(config.size[1] * n) + 0.5) / n,
+        indexing="ij",
+    )  # fmt: skip
+    back = jnp.linalg.inv(homography(view, intrinsics))
+    where = apply_homography(back, jnp.stack([columns, rows], axis=-1))
+    values, valid = bilinear_sample(image, where)
+    values = values * valid[..., None]
+    grid = values.reshape(config.size[0], n, config.size[1], n, -1).mean((1, 3))
+    if keys is not None:
+        grid = grid + config.noise * jax.random.normal(keys[1], grid.shape)
+    return Prepared(grid, canonical(view, pose), pose, view)
+
+
+def _keys(key: Array | None) -> Array | None:
+    return None if key is None else jax.random.split(key, 3)
+
+
+def _view(xy, weight, config: InputConfig, intrinsics, sensor_size, keys) -> View:
+    if config.view == "full":
+        return full_view(intrinsics, sensor_size, config.size)
+    random = {}
+    if keys is not None:
+        a, b, c = jax.random.split(keys[2], 3)
+        random = {
+            "roll": jax.random.uniform(a, (), minval=-config.roll, maxval=config.roll),
+            "offset": jax.random.uniform(b, (2,), minval=-config.aim, maxval=config.aim),
+            "stretch": jnp.exp(jax.random.uniform(c, (), minval=-config.zoom, maxval=config.zoom)),
+        }
+    return canonical_view(xy, weight, intrinsics, config.size, fill=config.fill, **random)

@@ -1,0 +1,76 @@
+"""Networks from a grid to raw pose heads: parameters only."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
+from posejax.nn.resnet import ResNet, resnet
+from posejax.systems.eventpose.objective import ObjectiveConfig, initial_log_variance
+
+BackboneKind = Literal["event_resnet", "resnet18", "resnet34", "resnet50", "efficientnet_b0"]
+_HEAD_INIT = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+
+
+class PoseNet(nn.Module):
+    """Backbone, pooling and heads.
+
+    Attributes:
+      backbone: "event_resnet" is a small residual network trained from scratch (`widths`, one basic
+        block each); the others are the published architectures and load their weights.
+      widths: channels of the stages of "event_resnet".
+      pool: "mean" over the last map; "flatten" keeps where things are in it, which a canonical view
+        makes comparable, at the price of a larger first dense layer.
+      hidden: width of the dense layer before the heads.
+      dropout: rate before the heads.
+      objective: decides the heads: rotation form and uncertainty.
+      dtype: of the activations.
+    """
+
+    backbone: BackboneKind
+    objective: ObjectiveConfig
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    pool: Literal["mean", "flatten"] = "mean"
+    hidden: int = 256
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, grid: jax.Array, train: bool) -> dict[str, jax.Array]:
+        """Raw heads (see `objective.pose_loss`) of grids [B, H, W, C]."""
+        x = self._features(grid.astype(self.dtype), train)
+        x = x.mean((1, 2)) if self.pool == "mean" else x.reshape(len(x), -1)
+        x = nn.Dense(self.hidden, dtype=self.dtype, name="shared")(x)
+        x = nn.relu(nn.LayerNorm(dtype=jnp.float32, name="shared_norm")(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x).astype(jnp.float32)
+        # Heads in float32: a bfloat16 translation of 6 m has steps of 3 cm.
+        sizes = {"translation": 3, "rotation": self.objective.rotation_size}
+        if self.objective.uncertainty == "gaussian":
+            sizes["log_sigma"] = 4
+        heads = {
+            name: nn.Dense(size, kernel_init=_HEAD_INIT, name=name)(x)
+            for name, size in sizes.items()
+        }
+        # A head near zero has no direction: start at the identity.
+        identity = jnp.array([1.0, 0, 0, 0, 1.0, 0] if sizes["rotation"] == 6 else [0, 0, 0, 1.0])
+        heads["rotation"] = heads["rotation"] + identity[None]
+        if self.objective.uncertainty == "kendall":
+            start = jnp.array(initial_log_variance(self.objective))
+            heads["log_variance"] = self.param("log_variance", lambda _: start)
+        return heads
+
+    def trunk(self) -> EfficientNet | ResNet:
+        """The backbone as a module of its own."""
+        if self.backbone == "efficientnet_b0":
+            return EfficientNet(variant="b0", dtype=self.dtype)
+        if self.backbone == "event_resnet":
+            blocks, first = (1,) * len(self.widths), self.widths[0]
+            return ResNet(blocks, self.widths, stem_width=first, stem="conv3", dtype=self.dtype)
+        return resnet(int(self.backbone.removeprefix("resnet")), dtype=self.dtype)
+
+    def _features(self, x: jax.Array, train: bool) -> jax.Array:
+        """The last feature map of the backbone."""
+        features = self.trunk().clone(parent=self, name="backbone")(x, train)
+        return features.head if isinstance(features, EfficientNetFeatures) else features.stages[-1]

@@ -1,0 +1,165 @@
+"""Evaluation numbers of eventpose from the per-example records: host, float64.
+
+Records are arrays with N examples in front: `translation` [N, 3] (m) and `quat_xyzw` [N, 4], the
+true camera_from_body; `translation_hat`, `quat_xyzw_hat`, the estimate; `sequence` [N], `time` [N]
+(s), `events` [N] in the window, `light` [N] (NaN where unknown), `index` [N]; optional `sigma_m`,
+`sigma_rad` [N], predicted standard deviations.
+
+An estimate that is not finite is counted in `nonfinite` and scores as the worst: 180 degrees, and a
+position error of the whole range.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from posejax.report.statistics import cluster_bootstrap
+from posejax.systems.eventpose.config import TrajectoryConfig
+from posejax.systems.eventpose.smoothing import smoothed
+
+Records = Mapping[str, np.ndarray]
+STRATA = {"range_m": "range (m)", "events": "events in the window", "light": "light"}
+_POSITION_THRESHOLD, _ROTATION_THRESHOLD = 2.173e-3, 0.169  # SPEED+: relative, deg
+
+
+class PoseErrors(NamedTuple):
+    """Errors of N estimates: position (m), relative (to the range), rotation (deg), score.
+
+    score: E_t + E_r of Kelvins 2019 and SPARK 2026, rotation in radians.
+    speed_plus: the same with each term zero below the accuracy of the truth.
+    """
+
+    position: np.ndarray
+    relative: np.ndarray
+    rotation: np.ndarray
+    score: np.ndarray
+    speed_plus: np.ndarray
+
+
+class Stratum(NamedTuple):
+    """Errors of the examples whose value lies in [low, high), the last one closed."""
+
+    low: float
+    high: float
+    count: int
+    score: float
+    position_m: float
+    rotation_deg: float
+
+
+def pose_errors(records: Records) -> PoseErrors:
+    """Errors of the recorded estimates, float64."""
+    t, t_hat = (np.asarray(records[k], np.float64) for k in ("translation", "translation_hat"))
+    q, q_hat = (np.asarray(records[k], np.float64) for k in ("quat_xyzw", "quat_xyzw_hat"))
+    finite = is_finite(records)
+    distance = np.linalg.norm(t, axis=1)
+    position = np.where(
+        finite, np.linalg.norm(np.where(finite[:, None], t_hat, 0) - t, axis=1), distance
+    )
+    angle = np.where(finite, _angle(q, np.where(finite[:, None], q_hat, 1.0)), np.pi)
+    relative, degrees = position / distance, np.rad2deg(angle)
+    kept = relative * (relative >= _POSITION_THRESHOLD), angle * (degrees >= _ROTATION_THRESHOLD)
+    return PoseErrors(position, relative, degrees, relative + angle, kept[0] + kept[1])
+
+
+def is_finite(records: Records) -> np.ndarray:
+    """[N] bool: the estimate is a pose."""
+    both = (records["translation_hat"], records["quat_xyzw_hat"])
+    return np.isfinite(both[0]).all(1) & np.isfinite(both[1]).all(1)
+
+
+def _angle(q: np.ndarray, q_hat: np.ndarray) -> np.ndarray:
+    """[N] rad between attitudes: 2 atan2(|q - q^|, |q + q^|) of unit quaternions on one side."""
+    q, q_hat = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, q_hat))
+    near = np.where((np.sum(q * q_hat, 1) < 0)[:, None], -q_hat, q_hat)
+    # The angle of the quaternions themselves is half the rotation's, and atan2 of halves of it.
+    return 4 * np.arctan2(np.linalg.norm(q - near, axis=1), np.linalg.norm(q + near, axis=1))
+
+
+def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float]:
+    """Numbers of a split.
+
+    `score` (E_t + E_r of SPARK 2026, Kelvins 2019) decides model selection; `score_low`,
+    `score_high`: its 95 % interval, bootstrapped by sequence; `speed_plus`; `relative_position`
+    (E_t), `position_m`, `position_median_m`, `rotation_deg`, `rotation_median_deg`, per axis
+    `rms_x_m`, `rms_y_m`, `rms_z_m`; `within_0.1m_5deg`, `within_0.2m_15deg`; `examples`,
+    `sequences`, `nonfinite`; with predicted spreads `sigma_ratio_m`, `sigma_ratio_rad` (RMS of
+    error over spread: 1 if honest). With a trajectory layer the same under `smoothed/`.
+    """
+    numbers = {
+        "examples": float(len(records["sequence"])),
+        "sequences": float(len(np.unique(records["sequence"]))),
+        **_numbers(records),
+    }
+    if trajectory.method != "none":
+        after = {**records, **smoothed(records, trajectory)}
+        numbers |= {f"smoothed/{k}": v for k, v in _numbers(after).items()}
+    return numbers
+
+
+def _numbers(records: Records) -> dict[str, float]:
+    errors = pose_errors(records)
+    low, high = cluster_bootstrap(errors.score, records["sequence"], np.mean)
+    delta = np.asarray(records["translation_hat"], np.float64) - records["translation"]
+    finite = is_finite(records)
+    numbers = {
+        "score": np.mean(errors.score),
+        "score_low": low,
+        "score_high": high,
+        "speed_plus": np.mean(errors.speed_plus),
+        "relative_position": np.mean(errors.relative),
+        "position_m": np.mean(errors.position),
+        "position_median_m": np.median(errors.position),
+        "rotation_deg": np.mean(errors.rotation),
+        "rotation_median_deg": np.median(errors.rotation),
+        "within_0.1m_5deg": np.mean((errors.position < 0.1) & (errors.rotation < 5)),
+        "within_0.2m_15deg": np.mean((errors.position < 0.2) & (errors.rotation < 15)),
+        **{
+            f"rms_{a}_m": np.sqrt(np.mean(delta[finite, i] ** 2)) if finite.any() else math.nan
+            for i, a in enumerate("xyz")
+        },
+        "nonfinite": np.sum(~finite),
+    }
+    if "sigma_m" in records:
+        # A position error has three axes, a rotation error too.
+        for key, error in (("m", errors.position), ("rad", np.deg2rad(errors.rotation))):
+            ratio = error / (np.sqrt(3) * np.asarray(records[f"sigma_{key}"], np.float64))
+            numbers[f"sigma_ratio_{key}"] = np.sqrt(np.mean(ratio**2))
+    return {k: float(v) for k, v in numbers.items()}
+
+
+def condition(records: Records, by: str) -> np.ndarray:
+    """[N] value of an example that strata are made by: a key of `STRATA`."""
+    if by == "range_m":
+        return np.linalg.norm(np.asarray(records["translation"], np.float64), axis=1)
+    return np.asarray(records[by], np.float64)
+
+
+def strata(records: Records, by: str, bins: int = 4) -> list[Stratum]:
+    """Errors in bins of equal count of one condition; empty if it is nowhere known.
+
+    Neighbouring examples of a sequence are alike, so bins are few.
+    """
+    values = condition(records, by)
+    known = np.isfinite(values)
+    if not known.any():
+        return []
+    errors = pose_errors(records)
+    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, bins + 1)))
+    if len(edges) == 1:
+        edges = np.array([edges[0], edges[0]])
+    rows = []
+    for i in range(len(edges) - 1):
+        last = i == len(edges) - 2
+        inside = (
+            known
+            & (values >= edges[i])
+            & ((values <= edges[i + 1]) if last else (values < edges[i + 1]))
+        )
+        if inside.any():
+            kept = (errors.score, errors.position, errors.rotation)
+            means = [float(np.mean(x[inside])) for x in kept]
+            rows.append(Stratum(float(edges[i]), float(edges[i + 1]), int(inside.sum()), *means))
+    return rows

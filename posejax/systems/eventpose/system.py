@@ -1,0 +1,212 @@
+"""The event pose system as the engine sees it: pure methods over one config."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posejax.geometry import matrix_to_quat_xyzw
+from posejax.systems.eventpose import scores, summary
+from posejax.systems.eventpose.config import EventposeConfig
+from posejax.systems.eventpose.data import EventposeTransform
+from posejax.systems.eventpose.inputs import (
+    Prepared,
+    example_events,
+    prepare_events,
+    prepare_frame,
+)
+from posejax.systems.eventpose.model import PoseNet
+from posejax.systems.eventpose.objective import (
+    TranslationStats,
+    example_losses,
+    predicted_pose,
+    predicted_sigma,
+    translation_stats,
+)
+from posejax.systems.eventpose.pretrained import load_backbone
+from posejax.systems.eventpose.report import write_report
+from posejax.systems.eventpose.view import uncanonical
+from posejax.train.system import Batch, LossOutput
+
+_STATS_EXAMPLES = 128
+
+
+class EventposeSystem:
+    """Spacecraft pose from events; see docs/eventpose.md and `posejax.train.system.System`."""
+
+    def __init__(self, config: EventposeConfig):
+        self.config = config
+        camera = config.data.camera()
+        self.intrinsics, self.sensor_size = jnp.asarray(camera.intrinsics, jnp.float32), camera.size
+        # An attribute, not a method: workers receive it without the network, thus without jax.
+        self.transform = EventposeTransform(config.data)
+        model = config.model
+        self.net = PoseNet(
+            backbone=model.backbone,
+            objective=config.objective,
+            widths=model.widths,
+            pool=model.pool,
+            hidden=model.hidden,
+            dropout=model.dropout,
+            dtype=jnp.bfloat16 if model.bfloat16 else jnp.float32,
+        )
+
+    def source(self, split: str):
+        return self.config.data.source(split)
+
+    # ---- from a batch to what the network sees
+
+    def prepare(self, batch: Batch, key: jax.Array | None) -> Prepared:
+        """Grids, targets, poses and views of a batch; augmented if there is a key."""
+        config = self.config
+        resident = batch.get("resident", {}).get("events")
+        examples = {k: v for k, v in batch.items() if k != "resident"}
+
+        def one(example: Mapping[str, jax.Array], key: jax.Array | None) -> Prepared:
+            if config.data.kind == "frames":
+                return prepare_frame(example, config.input, self.intrinsics, key)
+            events = example_events(example, resident, config.data.rule.capacity)
+            return prepare_events(
+                example, events, config.input, self.intrinsics, self.sensor_size, key
+            )
+
+        if key is None:
+            return jax.vmap(lambda e: one(e, None))(examples)
+        # A key per record and step: the same augmentation however the batch is split up.
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(examples["index"])
+        return jax.vmap(one)(examples, keys)
+
+    @cached_property
+    def stats(self) -> TranslationStats:
+        """Of the training targets: all labels, or windows spread over the split if views differ."""
+        source = self.source("train")
+        if self.config.input.view == "full":
+            return translation_stats(source.translations())
+        rows = np.linspace(0, len(source) - 1, _STATS_EXAMPLES).astype(int)
+        found = []
+        # Also inside a trace (`init` is traced for its shapes) these are numbers.
+        with jax.ensure_compile_time_eval():
+            target = jax.jit(lambda batch: self.prepare(batch, None).target)
+            for part in np.split(rows, _STATS_EXAMPLES // 32):
+                batch = [self.config.data.still(source, int(i)) for i in part]
+                found.append(target({k: np.stack([b[k] for b in batch]) for k in batch[0]}))
+        return translation_stats(np.concatenate([np.asarray(t)[:, :3, 3] for t in found]))
+
+    # ---- the protocol
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[Any, Any]:
+        channels = self.config.input.channels
+        if self.config.data.kind == "frames":
+            channels = batch["image"].shape[-1]
+        grid = jnp.zeros((1, *self.config.input.size, channels))
+        variables = dict(self.net.init(key, grid, False))
+        if self.config.model.weights:
+            variables = load_backbone(Path(self.config.model.weights), self.net, variables)
+        stats = {k: jnp.asarray(v, jnp.float32) for k, v in self.stats._asdict().items()}
+        return variables.pop("params"), {**variables, "translation": stats}
+
+    def _heads(self, params: Any, state: Any, grid: jax.Array, train: bool, key: Any = None):
+        collections = {k: v for k, v in state.items() if k != "translation"}
+        return self.net.apply(
+            {"params": params, **collections},
+            grid,
+            train,
+            mutable=list(collections) if train else [],
+            rngs={"dropout": key} if train else None,
+        )
+
+    def loss(
+        self, params: Any, state: Any, batch: Batch, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, LossOutput]:
+        stats = TranslationStats(**state["translation"])
+        with jax.named_scope("prepare"):
+            # Nothing of it has a parameter: cutting it here spares the search for gradients.
+            prepared = jax.lax.stop_gradient(self.prepare(batch, key if train else None))
+        with jax.named_scope("network"):
+            heads, updated = self._heads(
+                params, state, prepared.grid, train, jax.random.fold_in(key, 0)
+            )
+        with jax.named_scope("objective"):
+            parts = example_losses(heads, prepared.target, self.config.objective, stats)
+            pose = self._camera_pose(heads, prepared, stats)
+            distance = jnp.linalg.norm(pose[:, :3, 3] - prepared.pose[:, :3, 3], axis=-1)
+        scalars = {k: v.mean() for k, v in parts.items()}
+        scalars["position_m"] = distance.mean()
+        return scalars.pop("loss"), LossOutput({**state, **updated}, scalars)
+
+    def _camera_pose(self, heads: Any, prepared: Prepared, stats: TranslationStats) -> jax.Array:
+        """camera_from_body [B, 4, 4] of raw heads."""
+        inner = predicted_pose(heads, self.config.objective, stats)
+        return jax.vmap(uncanonical)(prepared.view, inner)
+
+    def predict(self, params: Any, state: Any, batch: Batch) -> dict[str, jax.Array]:
+        stats = TranslationStats(**state["translation"])
+        prepared = self.prepare(batch, None)
+        heads, _ = cast(tuple, self._heads(params, state, prepared.grid, False))
+        pose = self._camera_pose(heads, prepared, stats)
+        outputs = {
+            "pose": pose,
+            "loss": example_losses(heads, prepared.target, self.config.objective, stats)["loss"],
+            "grid": prepared.grid,
+            "view_rotation": prepared.view.rotation,
+            "view_intrinsics": prepared.view.intrinsics,
+            "zoom": prepared.view.zoom,
+            "truth": prepared.pose,
+        }
+        if self.config.objective.uncertainty == "gaussian":
+            position, rotation = predicted_sigma(heads, stats)
+            outputs["sigma_m"] = position.mean(-1) * prepared.view.zoom
+            outputs["sigma_rad"] = rotation
+        return outputs
+
+    def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
+        pose, truth = outputs["pose"], outputs["truth"]
+        t_hat, t = pose[:, :3, 3], truth[:, :3, 3]
+        q_hat, q = (matrix_to_quat_xyzw(p[:, :3, :3]) for p in (pose, truth))
+        optional = {k: outputs[k] for k in ("sigma_m", "sigma_rad") if k in outputs}
+        return {
+            "loss": outputs["loss"],
+            "error": scores.spark_2026(t, q, t_hat, q_hat),
+            "translation": t,
+            "quat_xyzw": q,
+            "translation_hat": t_hat,
+            "quat_xyzw_hat": q_hat,
+            "zoom": outputs["zoom"],
+            "sequence": batch["sequence"],
+            "time": batch["time"],
+            "light": batch["light"],
+            "events": batch["found"],
+            **optional,
+        }
+
+    def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:
+        del records  # nothing to fit
+        return state
+
+    def summarize(self, records: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return summary.summarize(records, self.config.trajectory)
+
+    def report(
+        self,
+        records: Mapping[str, np.ndarray],
+        examples: Sequence[Mapping[str, np.ndarray]],
+        folder: Path,
+    ) -> Path:
+        data, wireframe = self.config.data, None
+        if data.simulated:  # nobody knows the mesh of the real one
+            from posejax.sim.spacecraft import spacecraft_wireframe
+
+            wireframe = spacecraft_wireframe()
+        return write_report(
+            records,
+            examples,
+            folder,
+            title=f"eventpose on {data.title}",
+            simulated=data.simulated,
+            trajectory=self.config.trajectory,
+            wireframe=wireframe,
+        )

@@ -1,0 +1,224 @@
+"""The system in the engine: both modes are one, augmentation keeps the labels true, it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posejax import config
+from posejax.config import Experiment, Optimizer, RunOptions, Schedule, TrainConfig
+from posejax.config import Log as LogOptions
+from posejax.data.event_files import EventRecording, PoseTrack, write_spark
+from posejax.events import AugmentRule
+from posejax.geometry import rotation_angle
+from posejax.systems.eventpose.config import EventposeConfig, ModelConfig
+from posejax.systems.eventpose.data import Recordings
+from posejax.systems.eventpose.inputs import InputConfig
+from posejax.systems.eventpose.objective import ObjectiveConfig
+from posejax.systems.eventpose.windows import WindowRule
+from posejax.train import train
+
+K = np.array([[1258.6057531097028, 0, 640], [0, 1258.6057531097028, 360], [0, 0, 1]])
+CORNERS = np.array([[a, b, c] for a in (-0.8, 0.8) for b in (-0.3, 0.3) for c in (-0.5, 0.5)])
+POINTS = np.concatenate([CORNERS, [[0.2, 0, 0.5], [0.8, 0.1, 0.1], [-0.4, 0.3, 0.2]]])
+
+
+def recording(seed: int, count: int = 4000) -> EventRecording:
+    """A body of bright points turns about the camera's axis and recedes; 1 s, 11 labels."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 10_000, count))
+    angle0, range0 = rng.uniform(-np.pi, np.pi), rng.uniform(3.5, 7)
+
+    def pose(seconds):
+        angle = angle0 + 0.5 * seconds
+        return angle, np.stack([0.1 * seconds, 0 * seconds, range0 + 0.3 * seconds], -1)
+
+    angle, offset = pose(t * 1e-4)
+    which = rng.integers(0, len(POINTS), count)
+    body = POINTS[which]
+    c, s = np.cos(angle), np.sin(angle)
+    p = np.stack([c * body[:, 0] - s * body[:, 1], s * body[:, 0] + c * body[:, 1], body[:, 2]], 1)
+    pixel = (p + offset) @ K.T
+    pixel = pixel[:, :2] / pixel[:, 2:]
+    x, y = np.floor(pixel).astype(int).T
+    on = (x >= 0) & (x < 1280) & (y >= 0) & (y < 720)
+    label_t = np.arange(11) / 10
+    label_angle, label_offset = pose(label_t)
+    quat = np.stack([0 * label_t, 0 * label_t, np.sin(label_angle / 2), np.cos(label_angle / 2)], 1)
+    labels = PoseTrack(label_t, label_offset, quat)
+    polarity = (which % 2).astype(int)
+    return EventRecording(x[on], y[on], t[on], polarity[on], 1e-4, (720, 1280), labels)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    for split, seeds in (("train", range(8)), ("val", (100, 101))):
+        for seed in seeds:
+            write_spark(folder / split / f"RT{seed:03d}.h5", recording(seed))
+    return folder
+
+
+@pytest.fixture
+def make(root):
+    def go(**changes) -> EventposeConfig:
+        found = EventposeConfig(
+            data=Recordings(root=str(root), rule=WindowRule(capacity=1024)),
+            input=InputConfig(size=(32, 32), bins=2),
+            model=ModelConfig(widths=(8, 16), hidden=32, pool="flatten"),
+        )
+        return config.replace(found, **changes)
+
+    return go
+
+
+def batch_of(system, indices, train=False):
+    source = system.source("train")
+    rng = np.random.default_rng(0)
+    rows = [system.transform(source[i], rng, train) for i in indices]
+    batch = {k: np.stack([r[k] for r in rows]) for k in rows[0]}
+    resident = source.resident()
+    return {**batch, "resident": resident} if resident else batch
+
+
+@pytest.mark.parametrize("capacity", [1024, 128])
+def test_resident_events_give_the_same_grids(make, capacity):
+    grids = []
+    for resident in (False, True):
+        rule = {"data.rule.resident": resident, "data.rule.capacity": capacity}
+        system = make(**rule).build()
+        batch = batch_of(system, [0, 7, 23])
+        assert ("events" in batch) != resident
+        prepared = jax.jit(lambda b, s=system: s.prepare(b, jax.random.key(1)))(batch)
+        grids.append(prepared)
+    for a, b in zip(*map(jax.tree.leaves, grids), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert float(grids[0].grid.max()) > 0
+
+
+@pytest.mark.parametrize("view", ["canonical", "full"])
+def test_augmented_events_stay_on_the_augmented_pose(make, view):
+    """Every event is near a corner of the body, projected with the pose the network is to learn."""
+    rule = AugmentRule(roll=1.0, pan=0.05, tilt=0.05, keep=(0.5, 1.0), grid_noise=0.0)
+    changes = {"input.view": view, "input.size": (128, 128), "input.augment": rule}
+    system = make(**changes).build()
+    batch = batch_of(system, [3, 12, 40], train=True)
+    prepared = jax.jit(lambda b: system.prepare(b, jax.random.key(3)))(batch)
+    for grid, pose, view_ in zip(
+        prepared.grid, prepared.pose, zip(*prepared.view, strict=True), strict=True
+    ):
+        rotation, intrinsics, _ = map(np.asarray, view_)
+        body = POINTS @ np.asarray(pose[:3, :3]).T + np.asarray(pose[:3, 3])
+        pixel = body @ rotation.T @ intrinsics.T
+        pixel = pixel[:, :2] / pixel[:, 2:]
+        rows, columns = np.nonzero(np.asarray(grid).sum(-1))
+        seen = np.stack([columns + 0.5, rows + 0.5], 1)
+        nearest = np.linalg.norm(seen[:, None] - pixel[None], axis=-1).min(1)
+        # The body moves by a few sensor pixels within a window; cells round.
+        assert len(seen) > 10 and np.quantile(nearest, 0.95) < 3.0
+
+
+def test_predictions_are_in_the_camera_frame(make):
+    """A network that says the truth in the view's terms gets the true pose back."""
+    system = make().build()
+    batch = batch_of(system, [0, 30, 50])
+    prepared = system.prepare(batch, None)
+    stats = system.stats
+    heads = {
+        "translation": (prepared.target[:, :3, 3] - jnp.array([stats.mean]))
+        / jnp.array([stats.std]),
+        "rotation": jnp.concatenate([prepared.target[:, :3, 0], prepared.target[:, :3, 1]], -1),
+    }
+    pose = system._camera_pose(heads, prepared, stats)
+    np.testing.assert_allclose(pose, prepared.pose, atol=1e-4)
+    truth = np.stack([system.source("train")[i]["track"].translation[i % 10] for i in (0, 30, 50)])
+    np.testing.assert_allclose(prepared.pose[:, :3, 3], truth, atol=1e-5)
+
+
+def test_labels_between_two_are_interpolated(make):
+    system = make().build()
+    batch = batch_of(system, [4], train=True)
+    assert 0.4 < float(batch["time"][0]) < 0.5
+    pose = system.prepare(batch, None).pose[0]
+    track = system.source("train")[4]["track"]
+    fraction = (float(batch["time"][0]) - 0.4) / 0.1
+    straight = track.translation[4] + fraction * (track.translation[5] - track.translation[4])
+    np.testing.assert_allclose(pose[:3, 3], straight, atol=1e-3)
+    a, b = 2 * np.arctan2(track.quat_xyzw[[4, 5], 2], track.quat_xyzw[[4, 5], 3])
+    middle = a + fraction * (b - a)
+    expected = np.array(
+        [[np.cos(middle), -np.sin(middle), 0], [np.sin(middle), np.cos(middle), 0], [0, 0, 1]]
+    )
+    assert float(rotation_angle(pose[:3, :3], jnp.asarray(expected, jnp.float32))) < 1e-4
+
+
+def test_a_window_without_events_has_a_finite_loss_and_gradient(make):
+    system = make(**{"objective.uncertainty": "gaussian"}).build()
+    batch = batch_of(system, [0, 1])
+    batch = {**batch, "events": np.zeros_like(batch["events"]), "found": np.zeros(2, np.int32)}
+    params, state = system.init(jax.random.key(0), batch)
+    (loss, out), grads = jax.jit(
+        jax.value_and_grad(
+            lambda p: system.loss(p, state, batch, jax.random.key(0), True), has_aux=True
+        )
+    )(params)
+    assert np.isfinite(float(loss)) and all(np.isfinite(float(v)) for v in out.scalars.values())
+    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective.uncertainty": "kendall", "objective.rotation": "quaternion"},
+        {"objective.uncertainty": "gaussian", "model.bfloat16": True, "model.dropout": 0.1},
+        {
+            "model.backbone": "resnet18",
+            "model.pool": "mean",
+            "input.representation": "time_surface",
+        },
+        {"input.representation": "lnes", "input.view": "full"},
+        {
+            "input.representation": "histogram",
+            "model.backbone": "efficientnet_b0",
+            "model.pool": "mean",
+        },
+    ],
+)
+def test_every_variant_has_a_loss_metrics_and_numbers(make, changes):
+    system = make(**changes).build()
+    batch = batch_of(system, [0, 5, 11, 22])
+    params, state = jax.jit(system.init)(jax.random.key(0), batch)
+    loss, out = jax.jit(lambda p, s, b: system.loss(p, s, b, jax.random.key(0), True))(
+        params, state, batch
+    )
+    assert np.isfinite(float(loss)) and jax.tree.structure(out.state) == jax.tree.structure(state)
+    outputs = jax.jit(system.predict)(params, state, batch)
+    records = {**system.metrics(outputs, batch), "index": np.arange(4)}
+    numbers = system.summarize(jax.device_get(records))
+    assert np.isfinite(numbers["score"]) and np.isfinite(numbers["smoothed/score"])
+
+
+def test_it_learns_and_saves_its_statistics(make, tmp_path):
+    experiment = Experiment(
+        name="tiny",
+        system=make(),
+        train=TrainConfig(
+            steps=60,
+            batch_size=16,
+            optimizer=Optimizer(schedule=Schedule("cosine", peak=3e-3, warmup=0.1)),
+        ),
+    )
+    options = RunOptions(workdir=tmp_path / "run", cache="off", log=LogOptions(view="quiet"))
+    result = train(config.replace(experiment, **{"train.sharding.devices": 1}), options)
+    lines = [line["loss"] for line in result.lines("train")]
+    assert lines[-1] < 0.6 * lines[0]
+    from posejax.train.weights import load_model
+
+    state = load_model(tmp_path / "run", experiment, "latest").state
+    np.testing.assert_allclose(
+        state["translation"]["mean"], experiment.system.build().stats.mean, rtol=1e-5
+    )
+
+
+def test_one_rotation_head_per_objective():
+    assert ObjectiveConfig("quaternion").rotation_size == 4

@@ -1,0 +1,100 @@
+"""The canonical view is an exact change of variables, and finite for empty windows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posejax.geometry import rotation_angle, se3_exp
+from posejax.systems.eventpose.view import (
+    apply_homography,
+    canonical,
+    canonical_view,
+    full_view,
+    homography,
+    spread_of,
+    uncanonical,
+)
+
+K = jnp.array([[1258.6, 0, 640.0], [0, 1258.6, 360.0], [0, 0, 1]])
+SIZE = (96, 128)
+POSE = se3_exp(jnp.array([0.4, -0.25, 4.5, 0.3, -0.2, 0.9]))
+
+
+def project(k, pose, points):
+    p = points @ np.asarray(pose[:3, :3], np.float64).T + np.asarray(pose[:3, 3], np.float64)
+    q = p @ np.asarray(k, np.float64).T
+    return q[:, :2] / q[:, 2:]
+
+
+def target_pixels(rng, pose=POSE):
+    body = rng.uniform(-1, 1, (400, 3)) * [0.8, 0.3, 0.5]
+    return body, project(K, pose, body)
+
+
+@pytest.mark.parametrize("roll", [0.0, 2.5])
+def test_points_land_where_the_turned_camera_sees_them(rng, roll):
+    body, xy = target_pixels(rng)
+    view = canonical_view(jnp.asarray(xy, jnp.float32), jnp.ones(len(xy)), K, SIZE, roll=roll)
+    moved = apply_homography(homography(view, K), jnp.asarray(xy, jnp.float32))
+    turned = jnp.eye(4).at[:3, :3].set(view.rotation) @ POSE
+    np.testing.assert_allclose(moved, project(view.intrinsics, turned, body), atol=5e-3)
+    # They are in the middle of the grid and fill the part of it that was asked for.
+    centre, spread = spread_of(moved, jnp.ones(len(xy)))
+    np.testing.assert_allclose(centre, [64, 48], atol=1.0)
+    assert abs(float(spread) / (0.2 * 96) - 1) < 0.05
+    np.testing.assert_allclose(view.rotation @ view.rotation.T, np.eye(3), atol=1e-6)
+
+
+def test_the_pose_comes_back(rng):
+    _, xy = target_pixels(rng)
+    view = canonical_view(jnp.asarray(xy, jnp.float32), jnp.ones(len(xy)), K, SIZE, roll=1.0)
+    inner = canonical(view, POSE)
+    np.testing.assert_allclose(uncanonical(view, inner), POSE, atol=2e-6)
+    # Seen on the grid, the target has one size: depth and zoom cancel.
+    far = POSE.at[:3, 3].multiply(1.7)
+    _, xy = target_pixels(np.random.default_rng(0), far)
+    other = canonical_view(jnp.asarray(xy, jnp.float32), jnp.ones(len(xy)), K, SIZE)
+    assert abs(float(canonical(other, far)[2, 3] / inner[2, 3]) - 1) < 0.1
+
+
+def test_noise_all_over_the_sensor_does_not_pull(rng):
+    _, xy = target_pixels(rng)
+    noise = rng.uniform(0, 1, (40, 2)) * [1280, 720]
+    points = jnp.asarray(np.concatenate([xy, noise]), jnp.float32)
+    clean = canonical_view(points, jnp.r_[jnp.ones(400), jnp.zeros(40)], K, SIZE)
+    noisy = canonical_view(points, jnp.ones(440), K, SIZE)
+    assert float(rotation_angle(clean.rotation, noisy.rotation)) < 0.01
+    assert abs(float(noisy.zoom / clean.zoom) - 1) < 0.1
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_hardly_any_event_gives_a_finite_view(count):
+    weight = jnp.zeros(8).at[:count].set(1.0)
+    view = canonical_view(jnp.full((8, 2), 100.0), weight, K, SIZE)
+    assert all(bool(jnp.isfinite(x).all()) for x in view)
+    np.testing.assert_allclose(view.rotation @ view.rotation.T, np.eye(3), atol=1e-6)
+    if not count:
+        np.testing.assert_array_equal(view.rotation, np.eye(3))
+
+
+def test_the_full_view_is_the_sensor_stretched():
+    view = full_view(K, (720, 1280), (96, 128))
+    moved = apply_homography(homography(view, K), jnp.array([[0.0, 0.0], [1280.0, 720.0]]))
+    np.testing.assert_allclose(moved, [[0, 0], [128, 96]], atol=1e-3)
+    np.testing.assert_array_equal(canonical(view, POSE), POSE)
+
+
+def test_pixels_behind_the_view_go_outside():
+    view = canonical_view(
+        jnp.array([[0.0, 0.0]]), jnp.ones(1), K * jnp.array([[0.1], [0.1], [1]]), SIZE
+    )
+    far = apply_homography(homography(view, K), jnp.array([[1e9, 1e9]]))
+    assert bool(jnp.isfinite(far).all())
+
+
+def test_views_of_a_batch_are_those_of_its_members(rng):
+    xy = jnp.asarray(np.stack([target_pixels(rng)[1] for _ in range(3)]), jnp.float32)
+    both = jax.vmap(lambda p: canonical_view(p, jnp.ones(400), K, SIZE))(xy)
+    one = canonical_view(xy[1], jnp.ones(400), K, SIZE)
+    np.testing.assert_allclose(both.intrinsics[1], one.intrinsics, rtol=1e-5)

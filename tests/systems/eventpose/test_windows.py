@@ -1,0 +1,141 @@
+"""Windows of labelled recordings: bounds, examples of both modes, splits."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posejax.data.errors import DataError
+from posejax.data.event_files import EventRecording, PoseTrack, SparkFile, write_spark
+from posejax.data.event_files.windows import Window
+from posejax.systems.eventpose.data import Recordings, divide
+from posejax.systems.eventpose.windows import WindowRule, WindowSource, kept_rows, window_example
+
+
+@pytest.fixture
+def recordings(tmp_path, rng):
+    """Two recordings of 1 s with 11 labels each and some thousand events."""
+    for k, count in enumerate((3000, 2000)):
+        t = np.sort(rng.integers(0, 10_000, count))
+        x, y = rng.integers(0, 1280, count), rng.integers(0, 720, count)
+        labels = PoseTrack(
+            np.arange(11) / 10,
+            np.stack([np.arange(11) * 0.1, np.zeros(11), 5 + np.zeros(11)], 1),
+            np.tile([0, 0, 0, 1.0], (11, 1)),
+        )
+        write_spark(
+            tmp_path / f"RT{k:03d}.h5",
+            EventRecording(x, y, t, rng.integers(0, 2, count), 1e-4, (720, 1280), labels),
+        )
+    return tmp_path
+
+
+def make(folder: Path, **rule) -> WindowSource:
+    return WindowSource([SparkFile(p) for p in sorted(folder.glob("*.h5"))], WindowRule(**rule))
+
+
+@pytest.mark.parametrize(
+    "anchor, bounds", [("before", (0.2, 0.3)), ("after", (0.3, 0.4)), ("centred", (0.25, 0.35))]
+)
+def test_anchors(anchor, bounds):
+    t_us = np.arange(0, 1_000_000, 1000)
+    rows, start, end = Window(anchor).rows(t_us, 300_000)
+    np.testing.assert_allclose([start, end], np.array(bounds) * 1e6)
+    np.testing.assert_array_equal(t_us[rows], t_us[(t_us >= start) & (t_us < end)])
+    np.testing.assert_allclose(np.array(Window(anchor).bounds(0.3)), bounds)
+
+
+@pytest.mark.parametrize("anchor, first", [("before", 200), ("after", 300), ("centred", 250)])
+def test_windows_by_count(anchor, first):
+    t_us = np.arange(0, 1_000_000, 1000)
+    rows, start, end = Window(anchor, count=100).rows(t_us, 300_000)
+    assert (rows.start, rows.stop) == (first, first + 100)
+    assert (start <= t_us[rows][0] and t_us[rows][-1] < end) or anchor == "before"
+    rows, start, end = Window(anchor, count=100).rows(np.empty(0, int), 5)
+    assert rows == slice(0, 0) and end > start
+
+
+def test_query_times_tile_the_recording():
+    window = Window("centred", 0.2, overlap=0.5)
+    t = window.query_times(1.0, 2.0)
+    np.testing.assert_allclose(t, np.arange(1.1, 1.95, 0.1))
+    assert len(Window(duration=3.0).query_times(0, 1)) == 0
+
+
+@pytest.mark.parametrize("wrong", [{"duration": 0.0}, {"count": 0}, {"overlap": 1.0}])
+def test_windows_that_cannot_be(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Window(**wrong)
+
+
+def test_resident_examples_name_the_rows_that_host_examples_carry(recordings):
+    host, resident = make(recordings), make(recordings, resident=True)
+    table = resident.resident()["events"]
+    assert len(host) == len(resident) == 20
+    for index in (0, 9, 10, 19):
+        a = window_example(host[index], host.rule, None)
+        b = window_example(resident[index], resident.rule, None)
+        found = int(a["found"])
+        assert found > 50
+        np.testing.assert_array_equal(a["events"][:found], table[b["first"] : b["first"] + found])
+        assert not a["events"][found:].any()
+        assert {k: v for k, v in a.items() if k != "events"}.keys() <= b.keys()
+
+
+def test_labels_whose_window_leaves_the_labels_are_listed(recordings):
+    source = make(recordings)
+    assert [name for name, _ in source.skipped] == ["RT000 label 10", "RT001 label 10"]
+    assert source.describe(12) == "RT001 at 0.200 s"
+    both = make(recordings, window=Window("centred", 0.4))
+    assert len(both) == 14 and len(both.skipped) == 8
+
+
+def test_training_queries_fall_between_labels_and_inside_the_labelled_time(recordings, rng):
+    source = make(recordings)
+    times = []
+    for _ in range(200):
+        e = window_example(source[9], source.rule, rng)  # the last label with a whole window
+        times.append(float(e["time"]))
+        assert e["start_us"] + e["duration_us"] <= 1_000_000
+    assert max(times) == pytest.approx(0.9)
+    e = [window_example(source[3], source.rule, rng) for _ in range(200)]
+    assert 0.3 <= min(x["time"] for x in e) < 0.31 and 0.39 < max(x["time"] for x in e) <= 0.4
+    for x in e[:20]:  # the pose at the query is that of the straight line
+        a, b = x["poses"][:, 0]
+        assert a + x["fraction"] * (b - a) == pytest.approx(x["time"], abs=1e-5)
+
+
+def test_too_many_events_are_thinned_evenly():
+    for found, capacity in ((1000, 100), (101, 100), (99_999, 4096)):
+        rows = kept_rows(found, capacity)
+        assert rows[0] == 0 and rows[-1] < found
+        steps = np.diff(rows)
+        assert steps.min() >= 1 and steps.max() - steps.min() <= 1
+    np.testing.assert_array_equal(kept_rows(3, 5), np.arange(5))
+
+
+def test_sources_cross_processes(recordings):
+    source = make(recordings)
+    a = window_example(source[4], source.rule, None)
+    again = pickle.loads(pickle.dumps(source))
+    assert not again._packed
+    np.testing.assert_array_equal(
+        a["events"], window_example(again[4], source.rule, None)["events"]
+    )
+
+
+def test_sequences_are_divided_in_name_order():
+    files = [Path(f"RT{i:03d}.h5") for i in range(300)]
+    train, val, test = divide(files, (240, 30, 30))
+    assert (train, val, test) == (files[:240], files[240:270], files[270:])
+    assert [len(p) for p in divide(files[:10], (240, 30, 30))] == [8, 1, 1]
+    with pytest.raises(DataError, match="at least 3"):
+        divide(files[:2], (240, 30, 30))
+
+
+def test_a_folder_that_is_not_given_or_empty_is_said(tmp_path):
+    with pytest.raises(DataError, match=r"--system\.data\.root"):
+        Recordings().source("train")
+    with pytest.raises(DataError, match=r"no such file"):
+        Recordings(root=str(tmp_path)).source("train")
