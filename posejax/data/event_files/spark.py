@@ -174,7 +174,7 @@ def _label_table(file: H5File) -> np.ndarray:
 
 
 def _poses(path: str | Path, table: np.ndarray, tick_seconds: float) -> PoseTrack:
-    with np.errstate(invalid="ignore"):  # what does not convert becomes NaN, and is refused below
+    with np.errstate(all="ignore"):  # what does not convert is NaN or infinite: refused below
         poses = np.stack([table[key].astype(np.float64) for key in POSE_COLUMNS], axis=1)
     text = "filename" in (table.dtype.names or ()) and table.dtype["filename"].kind == "S"
     names = [name.decode(errors="replace") for name in table["filename"]] if text else []
