@@ -12,7 +12,7 @@ import numpy as np
 
 from posejax.geometry import matmul, quat_xyzw_to_matrix, se3_exp, se3_inverse, se3_log
 
-_PAD = 1024  # times are evaluated in multiples of this, so that few programs are compiled
+_CHECKED = 128  # times at which a draw must be in view
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class MotionSettings:
     """Where the spacecraft is and how it moves.
 
     Attributes:
-      mean, sigma: of the body's origin in the camera frame, metres.
-      range_z: allowed distances along the optical axis, metres.
+      mean, sigma: of the body's origin across the optical axis (x, y) at 5.68 m, metres; both
+        grow with the distance, so that near craft are in view as often as far ones.
+      range_z: distances along the optical axis, metres; about uniform between them.
       margin: least distance of the projected origin to the border, as a share of the picture's
         height: the craft stays in view.
       speed, turn_deg: of the origin (m/s) and of the orientation (degrees/s).
@@ -30,8 +31,8 @@ class MotionSettings:
       knot_s: seconds between the control poses of a spline.
     """
 
-    mean: tuple[float, float, float] = (-0.24, 0.03, 5.68)
-    sigma: tuple[float, float, float] = (0.93, 0.50, 1.40)
+    mean: tuple[float, float] = (-0.24, 0.03)
+    sigma: tuple[float, float] = (0.93, 0.50)
     range_z: tuple[float, float] = (3.0, 8.25)
     margin: float = 0.15
     speed: float = 0.10
@@ -87,12 +88,16 @@ def random_trajectory(
     Raises:
       ValueError: no motion of such settings stays in view.
     """
+    spread = np.clip(1.0 + settings.spread * rng.standard_normal(2), 0.5, 1.5)
+    speed, turn = spread * (settings.speed, np.deg2rad(settings.turn_deg))
     draw = _random_screw if helix else _random_spline
-    t = np.linspace(0.0, duration_s, _PAD)
-    for _ in range(3000):
-        trajectory = draw(rng, settings, duration_s)
+    t = np.linspace(0.0, duration_s, _CHECKED)
+    for _ in range(5000):
+        trajectory = draw(rng, settings, duration_s, speed, turn)
         path = trajectory.poses(t)[:, :3, 3]
-        if _in_view(path, settings, camera) and (helix or _usual_speed(path, settings, duration_s)):
+        mean_speed = np.linalg.norm(np.diff(path, axis=0), axis=1).sum() / duration_s
+        # A spline comes out faster or slower than asked for.
+        if _in_view(path, settings, camera) and abs(mean_speed / speed - 1.0) < 0.15:
             return trajectory
     raise ValueError(f"no motion of {duration_s} s stays in view with {settings}")
 
@@ -107,51 +112,53 @@ def _in_view(path: np.ndarray, settings: MotionSettings, camera) -> bool:
     return bool((pixel > margin).all() and (pixel < np.array([width, height]) - margin).all())
 
 
-def _usual_speed(path: np.ndarray, settings: MotionSettings, duration_s: float) -> bool:
-    mean = np.linalg.norm(np.diff(path, axis=0), axis=1).sum() / duration_s
-    return abs(mean / settings.speed - 1.0) < 2.0 * settings.spread
+def _random_screw(rng, settings: MotionSettings, duration_s: float, speed, turn) -> Screw:
+    middle = np.eye(4)
+    middle[:3, :3] = _random_rotation(rng)
+    middle[:3, 3] = _place(0.5 * rng.standard_normal((1, 3)), settings)[0]
+    # Half way it moves towards the camera or away from it, more or less: only there is room.
+    velocity = rng.standard_normal(3) * (0.3, 0.2, 1.0)
+    velocity *= speed / np.linalg.norm(velocity)
+    twist = np.concatenate([middle[:3, :3].T @ velocity, turn * _direction(rng)])
+    backwards = Screw(middle, -twist).poses(np.array([0.5 * duration_s]))[0]
+    return Screw(backwards, twist)
 
 
-def _random_screw(rng, settings: MotionSettings, duration_s: float) -> Screw:
-    del duration_s
-    start = _random_pose(rng, settings, 1.0)
-    speed, turn = _rates(rng, settings)
-    return Screw(start, np.concatenate([speed * _direction(rng), turn * _direction(rng)]))
-
-
-def _random_spline(rng, settings: MotionSettings, duration_s: float) -> PoseSpline:
+def _random_spline(rng, settings: MotionSettings, duration_s: float, speed, turn) -> PoseSpline:
+    del speed  # follows from the control points
     count = int(np.ceil(duration_s / settings.knot_s)) + 3
-    controls = np.tile(np.eye(4), (count, 1, 1))
-    _, turn = _rates(rng, settings)
-    axis = _direction(rng)
     steps = np.zeros((count, 6))
+    axis = _direction(rng)
     for step in steps:
         axis = axis + 0.6 * rng.standard_normal(3)
         axis /= np.linalg.norm(axis)
         step[3:] = turn * settings.knot_s * axis
     with jax.enable_x64(True):
         steps = np.asarray(se3_exp(steps))
-    rotation = _random_pose(rng, settings, 1.0)
+    controls = np.tile(np.eye(4), (count, 1, 1))
+    rotation = _random_rotation(rng)
+    drift = rng.standard_normal(3)
     for control, step in zip(controls, steps, strict=True):
-        # Cubic B-splines contract their control points; 1.4 makes up for it.
-        control[:3, 3] = _random_pose(rng, settings, 1.4)[:3, 3]
-        control[:3, :3] = rotation[:3, :3]
-        rotation = rotation @ step
+        # Cubic B-splines contract their control points; 1.3 makes up for it.
+        control[:3, 3] = _place(1.3 * drift[None], settings)[0]
+        control[:3, :3] = rotation
+        drift = 0.5 * drift + np.sqrt(0.75) * rng.standard_normal(3)
+        rotation = rotation @ step[:3, :3]
     return PoseSpline(controls, settings.knot_s)
 
 
-def _random_pose(rng, settings: MotionSettings, widen: float) -> np.ndarray:
-    pose = np.eye(4)
+def _place(normal: np.ndarray, settings: MotionSettings) -> np.ndarray:
+    """Positions [N, 3] from standard normal numbers."""
+    low, high = settings.range_z
+    z = 0.5 * (low + high) + 0.5 * (high - low) * np.tanh(0.8 * normal[:, 2])
+    xy = (settings.mean + normal[:, :2] * settings.sigma) * z[:, None] / 5.68
+    return np.concatenate([xy, z[:, None]], axis=1)
+
+
+def _random_rotation(rng) -> np.ndarray:
     quat = rng.standard_normal(4)  # any direction in 4-space: uniform over SO(3)
     with jax.enable_x64(True):
-        pose[:3, :3] = quat_xyzw_to_matrix(jnp.asarray(quat / np.linalg.norm(quat)))
-    pose[:3, 3] = rng.normal(settings.mean, np.multiply(settings.sigma, widen))
-    return pose
-
-
-def _rates(rng, settings: MotionSettings) -> np.ndarray:
-    spread = np.clip(1.0 + settings.spread * rng.standard_normal(2), 0.4, 1.6)
-    return spread * (settings.speed, np.deg2rad(settings.turn_deg))
+        return np.asarray(quat_xyzw_to_matrix(jnp.asarray(quat / np.linalg.norm(quat))))
 
 
 def _direction(rng) -> np.ndarray:
@@ -161,7 +168,8 @@ def _direction(rng) -> np.ndarray:
 
 def _evaluate(function, t: np.ndarray, *arguments) -> np.ndarray:
     t = np.asarray(t, np.float64)
-    padded = np.zeros(-(-max(len(t), 1) // _PAD) * _PAD)
+    # Powers of two, so that few programs are compiled.
+    padded = np.zeros(max(_CHECKED, 1 << (len(t) - 1).bit_length()))
     padded[: len(t)] = t
     with jax.enable_x64(True):
         return np.asarray(function(padded, *arguments))[: len(t)]
