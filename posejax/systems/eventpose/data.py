@@ -20,6 +20,7 @@ from posejax.systems.eventpose.frames import (
     read_camera,
 )
 from posejax.systems.eventpose.simulated import SimulatedSequences
+from posejax.systems.eventpose.spades import as_spark, spades_tables
 from posejax.systems.eventpose.windows import WindowRule, WindowSource, window_example
 
 SPLITS = ("train", "val", "test")
@@ -75,7 +76,12 @@ class Recordings:
         root = recordings_folder(self.root)
         if (root / split).is_dir():
             return h5_files(root / split)
-        return divide(h5_files(root), self.split)[SPLITS.index(split)]
+        tables = spades_tables(root)
+        if not tables:
+            return divide(h5_files(root), self.split)[SPLITS.index(split)]
+        labels = dict(tables)
+        chosen = divide([events for events, _ in tables], self.split)[SPLITS.index(split)]
+        return [as_spark(events, labels[events], self.label_rate) for events in chosen]
 
     def camera(self) -> Camera:
         return camera_of(self.intrinsics, self.sensor_size)

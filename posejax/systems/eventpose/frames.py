@@ -8,7 +8,6 @@ The pictures may be a centred crop of the sensor, shrunk by a whole number: thei
 from their size.
 """
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from posejax.data.errors import DataError
-from posejax.data.event_files import PoseTrack
-
-_COLUMNS = ("filename", "Tx", "Ty", "Tz", "Qx", "Qy", "Qz", "Qw")
+from posejax.data.event_files.spades_csv import read_spades_labels
 
 
 @dataclass(frozen=True)
@@ -29,30 +26,6 @@ class Camera:
 
     intrinsics: np.ndarray
     size: tuple[int, int]
-
-
-def read_labels(path: Path, rate: float) -> PoseTrack:
-    """Poses of labels.csv, `rate` per second.
-
-    Raises:
-      DataError: with the line at fault.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, "file", str(error), "a table of poses") from None
-    if not rows or tuple(rows[0]) != _COLUMNS:
-        raise DataError(path, "line 1", rows[0] if rows else "empty", ",".join(_COLUMNS))
-    values, names = np.empty((len(rows) - 1, 7)), []
-    for i, row in enumerate(rows[1:]):
-        try:
-            names.append(row[0])
-            values[i] = [float(v) for v in row[1:]]
-        except (ValueError, IndexError):
-            raise DataError(path, f"line {i + 2}", row, "a name and 7 numbers") from None
-    t = np.arange(len(values)) / rate
-    return PoseTrack(t, values[:, :3], values[:, 3:], tuple(names), str(path), ("line", 2))
 
 
 def read_camera(path: Path) -> Camera:
@@ -96,7 +69,7 @@ class FrameSource:
 
     def __init__(self, root: str | Path, rows: tuple[int, int], rate: float = 10.0):
         self.root = Path(root)
-        self.track = read_labels(self.root / "labels.csv", rate)
+        self.track = read_spades_labels(self.root / "labels.csv", label_rate=rate)
         self.rows = range(*rows).start, min(rows[1], len(self.track))
         if self.rows[0] >= self.rows[1]:
             raise DataError(

@@ -180,15 +180,12 @@ def window_example(
     Returns:
       index, sequence; time: query instant (s); poses [2, 7]: the labels around it, translation (m)
       and quaternion xyzw, and fraction: where between them; light; start_us, duration_us: bounds of
-      the window; query: the instant within it (s); found: events in the window; and either events uint32 [capacity, 2] and count,
-      or, resident, first (row of the split's array) and count.
+      the window; query: the instant within it (s); found: events in the window; and either their
+      packed rows, events uint32 [capacity, 2], or, resident, first: their row in the split's array.
     """
     track, packed = record["track"], record["packed"]
     time, before, fraction = query(track, record["label"], rule, rng)
-    query_us = round(1e6 * time)
-    rows, start, end = rule.window.rows(packed[:, 1], query_us)
     ends = [before, min(before + 1, len(track) - 1)]
-    found = rows.stop - rows.start
     example = {
         "index": np.int32(record["index"]),
         "sequence": np.int32(record["sequence"]),
@@ -196,17 +193,35 @@ def window_example(
         "poses": np.concatenate([track.translation[ends], track.quat_xyzw[ends]], 1).astype("f4"),
         "fraction": np.float32(fraction),
         "light": np.float32(record["light"]),
+    }
+    return {**example, **cut_window(packed, round(1e6 * time), rule, record["first_row"])}
+
+
+def cut_window(
+    packed: np.ndarray, query_us: int, rule: WindowRule, first_row: int = 0
+) -> dict[str, np.ndarray]:
+    """The part of an example that names its events: see `window_example`.
+
+    Args:
+      packed: uint32 [N, 2], a recording.
+      query_us: the instant, microseconds.
+      rule: how windows are cut.
+      first_row: of the recording in the split's array, in device-resident mode.
+    """
+    rows, start, end = rule.window.rows(packed[:, 1], query_us)
+    found = rows.stop - rows.start
+    part = {
         "start_us": np.int32(start),
         "duration_us": np.int32(end - start),
         "query": np.float32(1e-6 * (query_us - start)),
         "found": np.int32(found),
     }
     if rule.resident:
-        return {**example, "first": np.int32(record["first_row"] + rows.start)}
+        return {**part, "first": np.int32(first_row + rows.start)}
     events = np.zeros((rule.capacity, 2), np.uint32)
     count = min(found, rule.capacity)
     events[:count] = packed[rows][kept_rows(found, rule.capacity)[:count]]
-    return {**example, "events": events}
+    return {**part, "events": events}
 
 
 def kept_rows(found: int, capacity: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Numbers of an evaluation: equal to the scores of single examples, honest about what is missing."""
+"""Numbers of an evaluation: those of single examples, honest about what is missing."""
 
 import jax.numpy as jnp
 import numpy as np

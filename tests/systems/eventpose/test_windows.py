@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from posejax.data.errors import DataError
-from posejax.data.event_files import EventRecording, PoseTrack, SparkFile, write_spark
+from posejax.data.event_files import (
+    EventRecording,
+    PoseTrack,
+    SparkFile,
+    read_spark,
+    write_spark,
+)
+from posejax.data.event_files.spades_csv import write_spades_csv
 from posejax.data.event_files.windows import Window
 from posejax.systems.eventpose.data import Recordings, divide
 from posejax.systems.eventpose.windows import WindowRule, WindowSource, kept_rows, window_example
@@ -139,3 +146,30 @@ def test_a_folder_that_is_not_given_or_empty_is_said(tmp_path):
         Recordings().source("train")
     with pytest.raises(DataError, match=r"no such file"):
         Recordings(root=str(tmp_path)).source("train")
+
+
+def test_spades_tables_are_converted_once(recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "spades"
+    for folder in ("events", "labels"):
+        (root / "synthetic" / folder).mkdir(parents=True)
+    for k in range(3):
+        recording = read_spark(recordings / "RT000.h5")
+        base = root / "synthetic"
+        write_spades_csv(
+            base / "events" / f"RT{k:03d}.csv", recording, labels=base / "labels" / f"RT{k:03d}.csv"
+        )
+    data = Recordings(root=str(root))
+    source = data.source("train")
+    assert capsys.readouterr().out.count("converting") == 1
+    again = data.source("train")
+    assert "converting" not in capsys.readouterr().out
+    direct = make(recordings)
+    for found in (source, again):
+        assert len(found) == 10
+        a, b = (window_example(s[3], s.rule, None) for s in (found, direct))
+        np.testing.assert_array_equal(a["events"], b["events"])
+        np.testing.assert_allclose(a["poses"], b["poses"], atol=1e-6)
+    (root / "synthetic" / "labels" / "RT001.csv").unlink()
+    with pytest.raises(DataError, match=r"the labels of RT001\.csv"):
+        data.source("val")

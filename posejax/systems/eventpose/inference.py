@@ -1,0 +1,123 @@
+"""A trained network on a recording of one's own: poses at any instants, without labels."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from posejax import config_io
+from posejax.config import ConfigError
+from posejax.data.event_files import EventRecording, pack_recording
+from posejax.data.event_files.windows import Window
+from posejax.geometry import matrix_to_quat_xyzw
+from posejax.systems.eventpose.smoothing import smoothed
+from posejax.systems.eventpose.system import EventposeSystem
+from posejax.systems.eventpose.windows import WindowRule, cut_window
+from posejax.train.weights import Weights, load_model, load_weights
+
+_BATCH = 16
+
+
+class PoseTable(NamedTuple):
+    """Poses of a recording, camera_from_body.
+
+    t: [M] s. translation: [M, 3] m. quat_xyzw: [M, 4]. events: [M] in each window.
+    outputs: what the network says besides, [M, ...] each.
+    """
+
+    t: np.ndarray
+    translation: np.ndarray
+    quat_xyzw: np.ndarray
+    events: np.ndarray
+    outputs: dict[str, np.ndarray]
+
+
+def load_system(path: Path | str, which: str = "best") -> tuple[EventposeSystem, Weights]:
+    """System and weights of a run folder, or of an exported weights file.
+
+    Raises:
+      ConfigError: the run is of another system.
+    """
+    path = Path(path)
+    if path.is_file():
+        found = load_weights(path)
+    else:
+        found = load_model(path, config_io.load(path / "config.json"), which)
+    experiment = found.experiment
+    system = experiment.system.build() if experiment is not None else None
+    if not isinstance(system, EventposeSystem):
+        raise ConfigError(f"{path}: not a trained eventpose system")
+    return system, found
+
+
+def predict_recording(
+    system: EventposeSystem,
+    weights: Weights,
+    recording: EventRecording,
+    t: np.ndarray,
+    *,
+    smooth: bool = True,
+) -> PoseTable:
+    """Poses of a recording at the instants `t` (s, on the recording's clock).
+
+    Args:
+      system, weights: see `load_system`.
+      recording: from the camera that the system was trained for; another size of sensor is refused.
+      t: [M] s; a window that holds no event gets a pose like any other: look at `events`.
+      smooth: apply the trajectory layer of the system's config.
+
+    Raises:
+      ConfigError: the sensor is not that of the training data, or the system sees frames.
+    """
+    data = system.config.data
+    if data.kind != "events":
+        raise ConfigError("this system was trained on frames; it cannot read events")
+    if tuple(recording.sensor_size) != tuple(system.sensor_size):
+        raise ConfigError(
+            f"the recording has a sensor of {recording.sensor_size} pixels (H, W), the system was "
+            f"trained for {system.sensor_size}"
+        )
+    rule, packed = replace(data.rule, resident=False), pack_recording(recording)
+    predict = jax.jit(system.predict)
+    rows: list[Mapping[str, Any]] = []
+    for begin in range(0, len(t), _BATCH):
+        part = [_example(packed, float(s), rule) for s in t[begin : begin + _BATCH]]
+        filled = part + part[-1:] * (_BATCH - len(part))  # one compiled shape
+        batch = {k: np.stack([p[k] for p in filled]) for k in filled[0]}
+        out = jax.device_get(predict(weights.params, weights.state, batch))
+        rows.append({k: v[: len(part)] for k, v in {**out, "found": batch["found"]}.items()})
+    outputs = {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
+    records = {
+        "sequence": np.zeros(len(t), np.int32),
+        "time": np.asarray(t, np.float64),
+        "translation_hat": outputs["pose"][:, :3, 3],
+        "quat_xyzw_hat": np.asarray(matrix_to_quat_xyzw(outputs["pose"][:, :3, :3])),
+    }
+    if smooth and system.config.trajectory.method != "none":
+        records |= smoothed(records, system.config.trajectory)
+    return PoseTable(
+        records["time"], records["translation_hat"], records["quat_xyzw_hat"],
+        outputs.pop("found"), outputs,
+    )  # fmt: skip
+
+
+def query_times(recording: EventRecording, window: Window, period: float) -> np.ndarray:
+    """[M] s: every `period` seconds, as long as the whole window lies inside the recording."""
+    if not len(recording):
+        return np.empty(0)
+    start, end = recording.t[[0, -1]] * recording.tick_seconds
+    before, after = window.reach
+    return np.arange(start + before, end - after + 1e-9, period)
+
+
+def _example(packed: np.ndarray, time: float, rule: WindowRule) -> dict[str, np.ndarray]:
+    nowhere = np.array([[0, 0, 1, 0, 0, 0, 1.0]] * 2, np.float32)  # a label that nobody reads
+    return {
+        "index": np.int32(0),
+        "poses": nowhere,
+        "fraction": np.float32(0),
+        **cut_window(packed, round(1e6 * time), rule),
+    }
