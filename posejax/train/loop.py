@@ -249,6 +249,7 @@ class Run(contextlib.ExitStack):
 
     def _phases(self, state: TrainState) -> dict[str, float]:
         parts = self.parts
+        self.view.message("measuring predict, loss and backward (compiles three programs)")
         batch = parts.place(parts.first_batch())
         return compiled.measure_phases(parts.system, state, batch, parts.step_key())
 
