@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 450
 
-FUNCTIONS = {"nn", "registration", "matching", "events", "bev", "sparse"}
+FUNCTIONS = {"nn", "registration", "matching", "events", "trajectory", "bev", "sparse"}
 ENGINE = {"train", "config", "config_io", "evaluate", "cli", "program"}
 # Room -> rooms of posejax it may import from (besides itself). A room not listed is an error:
 # whoever adds one decides on which floor it lies.
@@ -23,6 +23,7 @@ BELOW: dict[str, set[str]] = {
     "geometry": set(),
     "image": {"geometry"},
     **{room: {"geometry", "image"} for room in FUNCTIONS},
+    "events": {"geometry", "image", "data"},  # of data, packing and the audit
     "data": set(),
     "report": set(),
     "sim": {"geometry", "image", "data"},  # of data, the writers
