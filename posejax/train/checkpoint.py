@@ -23,6 +23,7 @@ from posejax.config import Checkpoint
 from posejax.train.step import TrainState
 
 MODEL, TRAINER, META = "model", "trainer", "meta"
+_PARTIAL = "*orbax-checkpoint-tmp*"  # folders of writes that were cut off
 _MODEL_PARTS = ("params", "model_state", "ema")
 
 
@@ -59,8 +60,11 @@ class Checkpoints:
             # Without it the metrics would not be written, and a resumed run would forget which
             # checkpoint was best. It does not delete: max_to_keep is not given.
             best_fn=quality,
-            cleanup_tmp_directories=self._writable,
+            # Its cleaning thread outlives `close`, and at an early end prints over our one line:
+            # started only where a killed run has left something to clean.
+            cleanup_tmp_directories=self._writable and any(self.folder.glob(_PARTIAL)),
             read_only=not self._writable,
+            save_interval_steps=1 if self._writable else 0,  # else it warns at every reading
             create=self._writable,
             enable_async_checkpointing=self._writable,
         )

@@ -95,7 +95,8 @@ class System(Protocol):
     def summarize(self, records: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Numbers of a split from the concatenated `metrics` (RMS, recall, ...); host, float64.
 
-        Model selection reads one of these by name (`train.checkpoint.best_metric`).
+        Model selection reads one of these by name (`train.checkpoint.best_metric`). Before the
+        first step it may be called with records of zeros, to learn the names.
         """
         ...
 

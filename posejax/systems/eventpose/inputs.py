@@ -57,8 +57,8 @@ class InputConfig:
       fill: canonical view: spread of the events as a fraction of the grid's height.
       augment: changes of the events in training, each with its exact change of the pose.
       roll: canonical view: in training, turned about its axis by up to +-roll rad.
-      aim, zoom: canonical view: in training, aimed up to `aim` spreads beside the centre, and
-        zoomed by up to exp(+-zoom).
+      aim: canonical view: in training, aimed up to this many spreads beside the centre.
+      zoom: canonical view: in training, zoomed by up to exp(+-zoom).
       supersample: frames: samples per pixel and axis when they are brought into the view.
       noise: frames: standard deviation of the noise added in training (grey values are 0 to 1).
     """
