@@ -9,49 +9,16 @@ A recording may stay on the device as packed events (8 bytes each, `pack_events`
 several recordings may lie one after another in one array, each in its range of rows.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from posejax.data.event_files.windows import Window
 from posejax.events.events import Events, as_uint32, unpack_events
 from posejax.geometry import as_float, interpolate_pose
-
-
-@dataclass(frozen=True)
-class Window:
-    """Length and place of a window relative to its query.
-
-    duration: seconds; or
-    count: number of events, instead of a duration.
-    anchor: the events "before" or "after" the query, or "centred" on it.
-    overlap: share of a window that the next one of `sliding_windows` repeats, in [0, 1).
-    """
-
-    duration: float | None = None
-    count: int | None = None
-    anchor: Literal["before", "after", "centred"] = "before"
-    overlap: float = 0.0
-
-    def __post_init__(self):
-        if (self.duration is None) == (self.count is None):
-            raise ValueError("a window has either a duration or a count")
-        if self.length <= 0:
-            raise ValueError(f"a window's length must be positive, got {self.length}")
-        if self.anchor not in ("before", "after", "centred"):
-            raise ValueError(f"anchor is 'before', 'after' or 'centred', got {self.anchor!r}")
-        if not 0 <= self.overlap < 1:
-            raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
-
-    @property
-    def length(self) -> float:
-        """Seconds, or events."""
-        length = self.count if self.duration is None else self.duration
-        assert length is not None
-        return length
 
 
 def window_bounds(query, window: Window, *, unit: float | None = None):
@@ -68,7 +35,7 @@ def window_bounds(query, window: Window, *, unit: float | None = None):
     """
     length = window.length
     if unit is not None:
-        if window.duration is None:
+        if window.count is not None:
             raise ValueError("a window of count events has no unit: its query is a row")
         length = round(length / unit)
     if window.anchor == "before":
@@ -89,7 +56,7 @@ def sliding_windows(start: float, stop: float, window: Window) -> np.ndarray:
     Returns:
       [n, 2] float64 seconds, or int64 rows; n may be zero.
     """
-    if window.duration is None:
+    if window.count is not None:
         step = max(round(window.length * (1 - window.overlap)), 1)
     else:
         step = window.length * (1 - window.overlap)
@@ -97,13 +64,13 @@ def sliding_windows(start: float, stop: float, window: Window) -> np.ndarray:
     number = int(np.floor((stop - start - window.length) / step + 1e-9)) + 1
     first = start + step * np.arange(max(number, 0))
     bounds = np.stack([first, first + window.length], axis=-1)
-    return bounds.astype(np.int64 if window.duration is None else np.float64)
+    return bounds.astype(np.int64 if window.count is not None else np.float64)
 
 
 def query_of(bounds: np.ndarray, window: Window) -> np.ndarray:
     """Query instants of windows [n, 2]: the inverse of `window_bounds`, [n]."""
     start, end = bounds[..., 0], bounds[..., 1]
-    middle = start + (end - start) // 2 if window.duration is None else (start + end) / 2
+    middle = start + (end - start) // 2 if window.count is not None else (start + end) / 2
     return {"before": end, "after": start, "centred": middle}[window.anchor]
 
 

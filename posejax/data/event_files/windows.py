@@ -5,7 +5,7 @@ apart; here the anchor is always stated.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -21,7 +21,8 @@ class Window:
       duration: seconds; ignored if `count` is given.
       count: number of events instead of a duration: the ones nearest to the instant on the
         anchor's side (half of them on either side if centred).
-      overlap: of neighbouring windows in `query_times`, as a fraction of the duration, in [0, 1).
+      overlap: share of a window that the next one of `posejax.events.sliding_windows` repeats, in
+        [0, 1).
     """
 
     anchor: Anchor = "after"
@@ -34,8 +35,15 @@ class Window:
             raise ValueError(f"duration is {self.duration}; expected seconds > 0")
         if self.count is not None and self.count < 1:
             raise ValueError(f"count is {self.count}; expected at least 1")
+        if self.anchor not in get_args(Anchor):
+            raise ValueError(f"anchor is {self.anchor!r}; expected before, after or centred")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap is {self.overlap}; expected 0 <= overlap < 1")
+
+    @property
+    def length(self) -> float:
+        """Seconds, or events."""
+        return self.duration if self.count is None else self.count
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -47,13 +55,6 @@ class Window:
         """Start and end (s) of windows by duration at the instants `t` (s)."""
         before, after = self.reach
         return np.asarray(t) - before, np.asarray(t) + after
-
-    def query_times(self, start: float, stop: float) -> np.ndarray:
-        """Instants whose windows tile [start, stop] (s), neighbours sharing `overlap`."""
-        before, _ = self.reach
-        step = self.duration * (1 - self.overlap)
-        count = int(np.floor((stop - start - self.duration) / step + 1e-9)) + 1
-        return start + before + step * np.arange(max(0, count))
 
     def rows(self, t_us: np.ndarray, query_us: int) -> tuple[slice, int, int]:
         """Rows of sorted times, and the bounds that time is normalised by.

@@ -63,13 +63,6 @@ def test_windows_by_count(anchor, first):
     assert rows == slice(0, 0) and end > start
 
 
-def test_query_times_tile_the_recording():
-    window = Window("centred", 0.2, overlap=0.5)
-    t = window.query_times(1.0, 2.0)
-    np.testing.assert_allclose(t, np.arange(1.1, 1.95, 0.1))
-    assert len(Window(duration=3.0).query_times(0, 1)) == 0
-
-
 @pytest.mark.parametrize("wrong", [{"duration": 0.0}, {"count": 0}, {"overlap": 1.0}])
 def test_windows_that_cannot_be(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
