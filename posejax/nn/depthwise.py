@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 Pad = tuple[int, int]
+MAX_TOGETHER = 16
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -115,20 +116,30 @@ def _input_gradient(dy, kernel, size, stride, pad):
 
 
 def _kernel_gradient(x, dy, kernel, stride, pad):
-    """Row by row of the output, so that what is multiplied stays in the cache; sums in float32."""
-    k, width = kernel.shape[0], dy.shape[2]
+    """Sums of products of rasters, row by row of the output: what is multiplied stays in the cache.
+
+    The examples of one row are summed first, unrolled, so that the running totals `[k, w, C]` (one
+    per column of taps) are read and written once for all of them. Sums are in float32.
+    """
+    k, (batch, height, width, channels) = kernel.shape[0], dy.shape
     padded = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
+    together = max(n for n in range(1, min(batch, MAX_TOGETHER) + 1) if batch % n == 0)
+    last = stride * (width - 1) + 1
 
-    def add_row(total, y):
-        rows = jax.lax.dynamic_slice_in_dim(padded, y * stride, k, 1).astype(jnp.float32)
-        d = jax.lax.dynamic_slice_in_dim(dy, y, 1, 1).astype(jnp.float32)
-        last = stride * (width - 1) + 1
-        taps = [jnp.sum(rows[:, :, j : j + last : stride] * d, (0, 2)) for j in range(k)]
-        return total + jnp.stack(taps, 1), None
+    def add_row(turn, totals):
+        first, y = turn // height * together, turn % height
+        size = (together, k, padded.shape[2], channels)
+        rows = jax.lax.dynamic_slice(padded, (first, y * stride, 0, 0), size)
+        d = jax.lax.dynamic_slice(dy, (first, y, 0, 0), (together, 1, width, channels))
+        rows, d = rows.astype(jnp.float32), d.astype(jnp.float32)
+        for j in range(k):
+            products = (rows[n, :, j : j + last : stride] * d[n] for n in range(together))
+            totals[j] = sum(products, totals[j])
+        return totals
 
-    start = jnp.zeros((k, k, dy.shape[3]), jnp.float32)
-    total, _ = jax.lax.scan(add_row, start, jnp.arange(dy.shape[1]))
-    return total[:, :, None].astype(kernel.dtype)
+    start = [jnp.zeros((k, width, channels), jnp.float32)] * k
+    totals = jax.lax.fori_loop(0, batch // together * height, add_row, start)
+    return jnp.stack([jnp.sum(t, 1) for t in totals], 1)[:, :, None].astype(kernel.dtype)
 
 
 def _padded(x, rows, columns):

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from posejax.nn.batchnorm import BatchNorm
+from posejax.nn.batchnorm import Activation, BatchNorm
 from posejax.nn.depthwise import DepthwiseConv
 
 Compat = Literal["timm", "efficientnet_pytorch"]
@@ -132,11 +132,11 @@ class InvertedResidual(nn.Module):
         y = x
         if spec.expand > 1:
             y = _pointwise(inputs * spec.expand, self.dtype, "expand_conv")(y)
-            y = nn.silu(_norm(self.convention, self.dtype, "expand_norm")(y, train))
+            y = _norm(self.convention, self.dtype, "expand_norm", "silu")(y, train)
         y = DepthwiseConv(
             spec.kernel, spec.stride, self.pad, dtype=self.dtype, name="depthwise_conv"
         )(y)
-        y = nn.silu(_norm(self.convention, self.dtype, "depthwise_norm")(y, train))
+        y = _norm(self.convention, self.dtype, "depthwise_norm", "silu")(y, train)
         gate = jnp.mean(y, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(y.dtype)
         gate = nn.silu(_pointwise(inputs // 4, self.dtype, "se_reduce", bias=True)(gate))
         gate = _pointwise(y.shape[-1], self.dtype, "se_expand", bias=True)(gate)
@@ -196,7 +196,7 @@ class EfficientNet(nn.Module):
             kernel_init=INIT,
             name="stem_conv",
         )(x)
-        stem = x = nn.silu(_norm(convention, self.dtype, "stem_norm")(x, train))
+        stem = x = _norm(convention, self.dtype, "stem_norm", "silu")(x, train)
 
         outputs, done, total = [], 0, sum(s.blocks for s in specs)
         for stage, spec in enumerate(specs):
@@ -216,7 +216,7 @@ class EfficientNet(nn.Module):
             return EfficientNetFeatures(stem, tuple(outputs), None, None, None)
 
         x = _pointwise(scaled_channels(HEAD_CHANNELS, width), self.dtype, "head_conv")(x)
-        head = nn.silu(_norm(convention, self.dtype, "head_norm")(x, train))
+        head = _norm(convention, self.dtype, "head_norm", "silu")(x, train)
         pooled = jnp.mean(head, axis=(1, 2), dtype=jnp.float32).astype(head.dtype)
         logits = None
         if self.classes:
@@ -237,9 +237,30 @@ class EfficientNet(nn.Module):
         return CONVENTIONS[self.compat]
 
 
-def _pointwise(features: int, dtype: Any, name: str, bias: bool = False) -> nn.Conv:
-    return nn.Conv(features, (1, 1), use_bias=bias, dtype=dtype, kernel_init=INIT, name=name)
+class Pointwise(nn.Module):
+    """1x1 convolution, `kernel` `[1, 1, I, O]`; as a matrix product, whose gradient with respect to
+    the kernel is one too and not a convolution with a kernel of the raster's size."""
+
+    features: int
+    bias: bool = False
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", INIT, (1, 1, x.shape[-1], self.features), jnp.float32)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        y = jax.lax.dot_general(x, kernel[0, 0], (((x.ndim - 1,), (0,)), ((), ())))
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        return y
 
 
-def _norm(convention: Convention, dtype: Any, name: str) -> BatchNorm:
-    return BatchNorm(convention.momentum, convention.epsilon, dtype=dtype, name=name)
+def _pointwise(features: int, dtype: Any, name: str, bias: bool = False) -> Pointwise:
+    return Pointwise(features, bias, dtype, name=name)
+
+
+def _norm(
+    convention: Convention, dtype: Any, name: str, activation: Activation = "none"
+) -> BatchNorm:
+    return BatchNorm(convention.momentum, convention.epsilon, activation, dtype, name=name)

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 
-from posejax.nn.batchnorm import BatchNorm
+from posejax.nn.batchnorm import Activation, BatchNorm
 
 # Blocks per stage and whether they are bottlenecks.
 DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
@@ -64,9 +64,8 @@ class ResidualUnit(nn.Module):
                 name=name,
             )
 
-        def norm(name, last=False):
-            zero = last and self.zero_init_residual
-            return BatchNorm(dtype=self.dtype, zero_scale=zero, name=name)
+        def norm(name, activation: Activation = "none", zero=False):
+            return BatchNorm(activation=activation, dtype=self.dtype, zero_scale=zero, name=name)
 
         out = self.width * (EXPANSION if self.bottleneck else 1)
         if self.bottleneck:
@@ -77,8 +76,10 @@ class ResidualUnit(nn.Module):
         for i, (features, kernel, stride) in enumerate(plan, start=1):
             last = i == len(plan)
             y = conv(features, kernel, stride, f"conv{i}")(y)
-            y = norm(f"norm{i}", last)(y, train)
-            y = y if last else nn.relu(y)
+            if last:
+                y = norm(f"norm{i}", zero=self.zero_init_residual)(y, train)
+            else:
+                y = norm(f"norm{i}", "relu")(y, train)
         if self.stride != 1 or x.shape[-1] != out:
             x = conv(out, 1, self.stride, "shortcut_conv")(x)
             x = norm("shortcut_norm")(x, train)
@@ -132,7 +133,7 @@ class ResNet(nn.Module):
             kernel_init=INIT,
             name="stem_conv",
         )(x)
-        x = nn.relu(BatchNorm(dtype=self.dtype, name="stem_norm")(x, train))
+        x = BatchNorm(activation="relu", dtype=self.dtype, name="stem_norm")(x, train)
         if self.stem == "pool":
             # Padding with -inf as in PyTorch; after the ReLU zeros would give the same.
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))

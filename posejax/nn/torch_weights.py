@@ -125,7 +125,7 @@ def to_flax(
     Raises:
       ValueError: entries without a partner on either side, or shapes that differ; lists them all.
     """
-    target = flatten_dict(variables)
+    target: dict[Any, Any] = flatten_dict(variables)
     entries = {e.name: e for e in table.entries}
     ignored = re.compile("|".join(f"(?:{p})" for p in table.ignored) or r"(?!)")
     paths = {e.path for e in table.entries}
@@ -149,7 +149,7 @@ def to_flax(
         ("/".join(p) for p in paths if p not in target),
         ["/".join(p) for p in target if p not in paths],
     )
-    found = {}
+    found: dict[Any, Any] = {}
     for entry in table.entries:
         if entry.name not in state_dict or entry.path not in target:
             continue
@@ -182,12 +182,12 @@ def from_flax(variables: Mapping[str, Any], table: NameTable) -> dict[str, np.nd
     Raises:
       ValueError: arrays in `variables` that the table does not know, or the other way round.
     """
-    flat = flatten_dict(jax.device_get(variables))
+    flat: dict[Any, Any] = flatten_dict(jax.device_get(variables))
     by_path = {e.path: e for e in table.entries}
     odd = sorted("/".join(p) for p in flat.keys() ^ by_path.keys())
     if odd:
         raise ValueError(f"only in the model or only in the table: {', '.join(odd)}")
-    found = {}
+    found: dict[Any, Any] = {}
     for path, entry in by_path.items():
         value, axes = np.asarray(flat[path]), AXES[entry.layout]
         found[entry.name] = value if axes is None else value.transpose(np.argsort(axes))
