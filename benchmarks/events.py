@@ -16,9 +16,9 @@ import argparse
 import importlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +118,7 @@ def one_window(folder: Path, repeats: int) -> list[Row]:
     arrays = x, y, t, p, end
     events = events_from_arrays(x, y, t, p)
     ours = np.moveaxis(np.asarray(grid(events, end)), -1, 0)
-    peers = {"numpy add.at, 3 indices": (add_at_three, "25x")}
+    peers: dict[str, tuple[Callable, str]] = {"numpy add.at, 3 indices": (add_at_three, "25x")}
     peers |= {"numpy add.at, flat index": (add_at_flat, ""), "numpy bincount": (bincount, "")}
     if numba is not None:
         peers["numba loop, [C,H,W]"] = numba_loop(False), "1x"
@@ -138,11 +138,14 @@ def one_window(folder: Path, repeats: int) -> list[Row]:
             )
         )
         rows[-1].notes = {"events_per_us": round(len(x) / (1e3 * rows[-1].posejax_min_ms), 1)}
-    options = {"gradient by x, y, t": "float", "fixed point": "fixed"}
+    options: dict[str, Literal["float", "fixed"]] = {
+        "gradient by x, y, t": "float",
+        "fixed point": "fixed",
+    }
     floats = events._replace(x=events.x.astype(jnp.float32), y=events.y.astype(jnp.float32))
     for name, accumulate in options.items():
 
-        def cost(x, y, t, accumulate=accumulate):
+        def cost(x, y, t, accumulate: Literal["float", "fixed"] = accumulate):
             out = voxel_grid(
                 floats._replace(x=x, y=y, t=t),
                 bins=BINS,

@@ -136,7 +136,10 @@ def _size(arrays) -> int:
 
 def _window(arrays, k) -> list[Array]:
     """Arrays of window k of a batch."""
-    return [x[0] if x.shape[0] == 1 else lax.dynamic_index_in_dim(x, k, 0, False) for x in arrays]
+    return [
+        x[0] if x.shape[0] == 1 else lax.dynamic_index_in_dim(x, k, 0, keepdims=False)
+        for x in arrays
+    ]
 
 
 def _maps(function: Callable) -> tuple[Callable, Callable]:
@@ -172,8 +175,9 @@ def _fill_by_loop(one: Callable, taps: Taps, how: How, *arrays) -> Array:
     """[B, cells], window after window."""
     size, cells = _size(arrays), taps.cells
     index, weights = jax.eval_shape(one, *_window(arrays, 0))
+    dtype = weights.dtype
 
-    def apart(function, *window):
+    def apart(function: Callable, *window):
         # Nothing is fused across the border of a conditional. Fused with the slices that cut the
         # window from the batch, the index arithmetic takes four times as long.
         def none(*_):
@@ -185,19 +189,22 @@ def _fill_by_loop(one: Callable, taps: Taps, how: How, *arrays) -> Array:
     if size * cells >= 2**31:  # more than 32-bit indices reach: a grid of its own, then copied
         return _maps(partial(_fill, partial(apart, one), taps, how))[0](*arrays)
 
+    dense = index.size * _SPARSE > cells
+
     def body(k, grids):
         def in_batch(*window):
             index, weights = one(*window)
             return jnp.where(index < cells, index + k * cells, size * cells), weights
 
-        if index.size * _SPARSE > cells:
+        if dense:
             # Emptied once more, in order: later accesses, out of order, find it in the cache.
-            fresh = _empty(cells, how, weights.dtype)
+            fresh = _empty(cells, how, dtype)
             grids = lax.dynamic_update_slice(grids, fresh, (k * cells,))
-        return _scatter(grids, *apart(in_batch, *_window(arrays, k)), how)
+        index, weights = apart(in_batch, *_window(arrays, k))
+        return _scatter(grids, index, weights, how)
 
-    grids = lax.fori_loop(0, size, body, _empty(size * cells, how, weights.dtype))
-    return _finish(grids, how, weights.dtype).reshape(size, cells)
+    grids = lax.fori_loop(0, size, body, _empty(size * cells, how, dtype))
+    return _finish(grids, how, dtype).reshape(size, cells)
 
 
 def _empty(cells: int, how: How, dtype) -> Array:

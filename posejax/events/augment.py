@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -57,7 +58,7 @@ class AugmentRule:
 
     def __post_init__(self):
         if self.mirror > 0:
-            checked_symmetry(self.symmetry)
+            checked_symmetry(_matrix(self.symmetry))
         for name in ("polarity_flip", "mirror", "grid_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
@@ -65,6 +66,10 @@ class AugmentRule:
             low, high = getattr(self, name)
             if not 0 < low <= high or (name == "keep" and high > 1):
                 raise ValueError(f"{name} is (low, high), 0 < low <= high, got {(low, high)}")
+
+
+def _matrix(rows) -> np.ndarray | None:
+    return None if rows is None else np.asarray(rows)
 
 
 def augment(
@@ -106,7 +111,7 @@ def augment(
         turn = matmul(pan_tilt(pan, tilt), turn)
     events, pose = rotate_view(events, pose, k, turn)
     if rule.mirror > 0:
-        mirrored = mirror(events, pose, k, symmetry=rule.symmetry)
+        mirrored = mirror(events, pose, k, symmetry=_matrix(rule.symmetry))
         use = jax.random.bernoulli(keys["mirror"], rule.mirror)
         events, pose = jax.tree.map(lambda a, b: jnp.where(use, a, b), mirrored, (events, pose))
     if rule.time_scale != (1.0, 1.0):

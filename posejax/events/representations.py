@@ -24,6 +24,12 @@ Window = tuple[ArrayLike, ArrayLike]
 Size = tuple[int, int]
 
 
+def _pair(size) -> Size:
+    """Also of a list or an array: hashable, of Python integers."""
+    height, width = (int(n) for n in size)
+    return height, width
+
+
 def _grid(taps: Taps, events: Events, window: Window, tau: ArrayLike, how) -> Array:
     check_events(events)
     dtype = jnp.promote_types(events.t.dtype, jnp.float32)
@@ -72,7 +78,7 @@ def voxel_grid(
     """
     if accumulate not in ("float", "fixed"):
         raise ValueError(f"accumulate is 'float' or 'fixed', got {accumulate!r}")
-    taps = Taps(tuple(size), tuple(sensor_size), bins, polarity, time, space)
+    taps = Taps(_pair(size), _pair(sensor_size), bins, polarity, time, space)
     return _grid(taps, events, window, 1.0, accumulate)
 
 
@@ -109,7 +115,7 @@ def _last_time(
 ) -> Array:
     """Time of the last event of every cell, [H, W, 1 or 2]; -inf where there is none."""
     _unsigned(polarity)
-    taps = Taps(tuple(size), tuple(sensor_size), polarity=polarity, value="time")
+    taps = Taps(_pair(size), _pair(sensor_size), polarity=polarity, value="time")
     return _grid(taps, events, window, 1.0, "max")
 
 
@@ -203,7 +209,7 @@ def averaged_time_surface(
     if kind not in ("exponential", "linear"):
         raise ValueError(f"kind is 'exponential' or 'linear', got {kind!r}")
     _unsigned(polarity)
-    sizes = tuple(size), tuple(sensor_size)
+    sizes = _pair(size), _pair(sensor_size)
     decayed = Taps(*sizes, polarity=polarity, space=space, value=kind)
     total = _grid(decayed, events, window, tau, accumulate)
     count = _grid(Taps(*sizes, polarity=polarity, space=space), events, window, tau, accumulate)
