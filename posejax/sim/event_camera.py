@@ -33,11 +33,11 @@ class EventSensor:
     """
 
     size: tuple[int, int] = (720, 1280)
-    contrast_on: float = 0.60
-    contrast_off: float = 0.33
+    contrast_on: float = 0.56
+    contrast_off: float = 0.30
     mismatch: float = 0.04
     refractory_s: float = 1e-3
-    dark: float = 0.10
+    dark: float = 0.065
     noise_rate_hz: float = 1.5e-3
     noise_on_share: float = 0.5
     hot_pixels: int = 4

@@ -1,10 +1,10 @@
 """The primitives of a `Scene`: where a ray meets each kind, and how that spot looks.
 
 A `Group` is one kind of primitive, ready for the ray caster: parameters by which the caster culls
-and intersects, and a look-up of what a hit point shows. The intersection tests are the textbook
-ones: slabs (Kay & Kajiya 1986) for boxes, quadratics for cylinders and ellipsoids, Moeller &
-Trumbore (1997) for triangles. Quadratics use the discriminant |d|^2 - |o x d|^2 of the unit sphere,
-which does not cancel for thin far poles as b^2 - ac does.
+and intersects. A `Look` tells what hit points show. The intersection tests are the textbook ones:
+slabs (Kay & Kajiya 1986) for boxes, quadratics for cylinders and ellipsoids, Moeller & Trumbore
+(1997) for triangles. Quadratics use the discriminant |d|^2 - |o x d|^2 of the unit sphere, which
+does not cancel for thin far poles as b^2 - ac does.
 """
 
 import functools
@@ -28,27 +28,43 @@ class Group(NamedTuple):
       radius: [N] of a bounding sphere around the centre; 0 for padding.
       intersect: (origin 3 x [R], direction 3 x [R], *one row of each part) -> distance [R], inf
         for a miss.
-      look: (materials, point [3, R], index [R]) -> label [R], normal [3, R], reflectance [R],
-        colour [3, R]. Rays lie along the vector lanes here too: four times faster on a CPU.
     """
 
     parts: tuple[jax.Array, ...]
     radius: jax.Array
     intersect: Callable
-    look: Callable
+
+
+class Look(NamedTuple):
+    """How the surfaces of `count` consecutive primitives look.
+
+    Attributes:
+      count: primitives, padding counted.
+      function: (point [3, R], index [R] below `count`) -> label [R], normal [3, R], reflectance
+        [R], colour [3, R]. Rays lie along the vector lanes: gathers of short vectors are slow.
+    """
+
+    count: int
+    function: Callable
 
 
 def primitive_groups(scene: Scene) -> list[Group]:
     """The groups in the order in which `Hits.surface` counts."""
-    groups = [_rectangle_group(scene.rectangles)]
-    for solids, hit, normal in (
-        (scene.boxes, _hit_box, _normal_box),
-        (scene.cylinders, _hit_cylinder, _normal_cylinder),
-        (scene.ellipsoids, _hit_ellipsoid, lambda p: p),
-    ):
-        groups.append(_solid_group(solids, hit, normal))
-    groups.append(_triangle_group(scene.triangles))
-    return groups
+    solids = (
+        _solid_group(scene.boxes, _hit_box),
+        _solid_group(scene.cylinders, _hit_cylinder),
+        _solid_group(scene.ellipsoids, _hit_ellipsoid),
+    )
+    return [_rectangle_group(scene.rectangles), *solids, _triangle_group(scene.triangles)]
+
+
+def primitive_looks(scene: Scene) -> list[Look]:
+    """The looks in the order in which `Hits.surface` counts; all solids share one."""
+    return [
+        _rectangle_look(scene.rectangles),
+        _solid_look(scene.boxes, scene.cylinders, scene.ellipsoids, scene.materials),
+        _triangle_look(scene.triangles, scene.materials),
+    ]
 
 
 def _dot(a, b):
@@ -64,8 +80,8 @@ def _cross(a, b):
     )
 
 
-def _rectangle_group(rectangles: Rectangles):
-    centre, axes, half_size, texture, label = map(jnp.asarray, rectangles)
+def _rectangle_group(rectangles: Rectangles) -> Group:
+    centre, axes, half_size = map(jnp.asarray, rectangles[:3])
     normal = jnp.cross(axes[:, 0], axes[:, 1])
 
     def intersect(origin, direction, centre, axes, half_size, normal):
@@ -78,8 +94,15 @@ def _rectangle_group(rectangles: Rectangles):
         )
         return jnp.where(inside & (slope != 0) & (distance > _EPS), distance, jnp.inf)
 
-    def look(materials, point, index):
-        del materials
+    radius = jnp.linalg.norm(half_size, axis=1)
+    return Group((centre, axes, half_size, normal), radius, intersect)
+
+
+def _rectangle_look(rectangles: Rectangles) -> Look:
+    centre, axes, half_size, texture, label = map(jnp.asarray, rectangles)
+    normal = jnp.cross(axes[:, 0], axes[:, 1])
+
+    def look(point, index):
         offset = point - centre.T[:, index]
         size = texture.shape[2], texture.shape[1]
         pixel = [
@@ -91,15 +114,11 @@ def _rectangle_group(rectangles: Rectangles):
         colour = value[1:] if len(value) > 1 else jnp.tile(value, (3, 1))
         return label[index], normal.T[:, index], value[0], colour
 
-    radius = jnp.linalg.norm(half_size, axis=1)
-    return Group((centre, axes, half_size, normal), radius, intersect, look)
+    return Look(len(label), look)
 
 
-def _solid_group(solids: Solids, hit_unit, unit_normal):
-    centre, rotation, half_size, material, label = map(jnp.asarray, solids)
-    # unit_from_world without the translation; zero for padding, which is never reached.
-    inverse = 1.0 / jnp.where(half_size > 0, half_size, 1.0)
-    to_unit = inverse[:, :, None] * jnp.swapaxes(rotation, 1, 2)
+def _solid_group(solids: Solids, hit_unit) -> Group:
+    centre, half_size = jnp.asarray(solids.centre), jnp.asarray(solids.half_size)
 
     def intersect(origin, direction, centre, to_unit):
         offset = [origin[k] - centre[k] for k in range(3)]
@@ -109,19 +128,38 @@ def _solid_group(solids: Solids, hit_unit, unit_normal):
         distance = jnp.where(near > _EPS, near, far)
         return jnp.where((near <= far) & (distance > _EPS), distance, jnp.inf)
 
-    def look(materials, point, index):
+    # The circumscribed sphere: exact for boxes, generous for the round ones.
+    radius = jnp.linalg.norm(half_size, axis=1)
+    return Group((centre, _to_unit(solids)), radius, intersect)
+
+
+def _to_unit(solids: Solids):
+    """[N, 3, 3] unit_from_world without the translation."""
+    half_size = jnp.asarray(solids.half_size)
+    # Padding has no size; it is never reached.
+    inverse = 1.0 / jnp.where(half_size > 0, half_size, 1.0)
+    return inverse[:, :, None] * jnp.swapaxes(jnp.asarray(solids.rotation), 1, 2)
+
+
+def _solid_look(boxes: Solids, cylinders: Solids, ellipsoids: Solids, materials) -> Look:
+    # One look-up for the three kinds: a tile often meets all of them.
+    together = Solids(*map(jnp.concatenate, zip(boxes, cylinders, ellipsoids, strict=True)))
+    centre, _, half_size, material, label = together
+    to_unit = _to_unit(together)
+    first_cylinder, first_ellipsoid = len(boxes.label), len(boxes.label) + len(cylinders.label)
+
+    def look(point, index):
         offset = point - centre.T[:, index]
         matrix = to_unit.reshape(-1, 9).T[:, index].reshape(3, 3, -1)
         unit = jnp.stack([_dot(matrix[k], offset) for k in range(3)])
-        n = unit_normal(unit)
+        n = jnp.where((index < first_ellipsoid)[None], _normal_cylinder(unit), unit)
+        n = jnp.where((index < first_cylinder)[None], _normal_box(unit), n)
         # Normals go with the transposed inverse map; to_unit^T n is that, up to length.
         normal = _unit(jnp.stack([_dot(matrix[:, k], n) for k in range(3)]))
         body = unit * half_size.T[:, index]
         return label[index], normal, *pattern(materials, material[index], body, n)
 
-    # The circumscribed sphere: exact for boxes, generous for the round ones.
-    radius = jnp.linalg.norm(half_size, axis=1)
-    return Group((centre, to_unit), radius, intersect, look)
+    return Look(len(label), look)
 
 
 def _hit_box(o, d):
@@ -185,8 +223,8 @@ def _unit(vector):
     return vector / jnp.maximum(jnp.sqrt(_dot(vector, vector)), 1e-20)[None]
 
 
-def _triangle_group(triangles: Triangles):
-    corners, material, label = map(jnp.asarray, triangles)
+def _triangle_group(triangles: Triangles) -> Group:
+    corners = jnp.asarray(triangles.corners)
     centre = jnp.mean(corners, axis=1)
     edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
 
@@ -203,9 +241,16 @@ def _triangle_group(triangles: Triangles):
         hit = (det != 0) & (u >= 0) & (v >= 0) & (u + v <= 1) & (distance > _EPS)
         return jnp.where(hit, distance, jnp.inf)
 
-    def look(materials, point, index):
-        normal = _unit(jnp.cross(edge1, edge2).T)[:, index]
+    radius = jnp.max(jnp.linalg.norm(corners - centre[:, None], axis=2), axis=1)
+    return Group((centre, corners[:, 0], edge1, edge2), radius, intersect)
+
+
+def _triangle_look(triangles: Triangles, materials) -> Look:
+    corners, material, label = map(jnp.asarray, triangles)
+    cross = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+    def look(point, index):
+        normal = _unit(cross.T)[:, index]
         return label[index], normal, *pattern(materials, material[index], point, normal)
 
-    radius = jnp.max(jnp.linalg.norm(corners - centre[:, None], axis=2), axis=1)
-    return Group((centre, corners[:, 0], edge1, edge2), radius, intersect, look)
+    return Look(len(label), look)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from posejax.sim.primitives import primitive_groups
+from posejax.sim.primitives import primitive_groups, primitive_looks
 from posejax.sim.scene import Scene
 from posejax.sim.tiles import TILE, block_count, cut_tiles, join_tiles
 
@@ -87,9 +87,8 @@ def _cast_tile(scene: Scene, max_range, origins, directions) -> Hits:
     cone = _cone(origins, directions)
     nearest = jnp.full(TILE, max_range), jnp.full(TILE, -1)
     alive = jnp.any(directions != 0, axis=1)
-    groups = primitive_groups(scene)
     first = 0
-    for parts, radius, intersect, _ in groups:
+    for parts, radius, intersect in primitive_groups(scene):
         if len(radius):
             reachable = _reachable(cone, parts[0], radius, max_range)
             nearest = _nearest(rays, parts, reachable, intersect, first, nearest)
@@ -100,22 +99,20 @@ def _cast_tile(scene: Scene, max_range, origins, directions) -> Hits:
     hits = _no_hits(distance)
     point = rays[0] + distance[None] * rays[1]
     first = 0
-    for _, radius, _, look in groups:
-        if len(radius):
-            here = (surface >= first) & (surface < first + len(radius))
-            index = jnp.clip(surface - first, 0, len(radius) - 1)
-            # A tile that met nothing of this group skips the look-up.
+    for count, look in primitive_looks(scene):
+        if count:
+            here = (surface >= first) & (surface < first + count)
+            index = jnp.clip(surface - first, 0, count - 1)
+            # A tile that met nothing of these skips the look-up.
             hits = jax.lax.cond(
                 jnp.any(here),
-                lambda hits, here, index, look=look: _merge(
-                    here, look(scene.materials, point, index), hits
-                ),
+                lambda hits, here, index, look=look: _merge(here, look(point, index), hits),
                 lambda hits, here, index: hits,
                 hits,
                 here,
                 index,
             )
-        first += len(radius)
+        first += count
     label, normal, reflectance, colour = hits
     facing = jnp.sum(normal * rays[1], axis=0, keepdims=True)
     normal = jnp.where(facing > 0, -normal, normal).T

@@ -66,7 +66,7 @@ def render_views(
     sun: np.ndarray,
     camera: SpaceCamera = SpaceCamera(),
     *,
-    ambient: float = 0.02,
+    ambient: float = 0.05,
     smooth_edges: bool = True,
 ) -> list[View]:
     """Render the spacecraft at neighbouring poses.

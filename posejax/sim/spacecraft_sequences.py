@@ -61,7 +61,7 @@ class SpacecraftSettings:
     camera: SpaceCamera = SpaceCamera()  # noqa: RUF009
     sensor: EventSensor = EventSensor()  # noqa: RUF009
     sun_phase_deg: tuple[float, ...] = (10.0, 40.0, 65.0, 90.0, 115.0)
-    ambient: float = 0.02
+    ambient: float = 0.05
     blur_sigma: float = 0.6
     max_shift: float = 1.5
     frame_rate: tuple[float, float] = (6.0, 60.0)
