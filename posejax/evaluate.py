@@ -95,7 +95,7 @@ def evaluate(
     params, state = jax.device_put((params, state), everywhere)
 
     calibrated = 0
-    if o.calibrate > 0:
+    if o.calibrate > 0 and getattr(system, "calibrates", True):
         fitted = setup.make_examples(system, "train", train, train=False)
         _say(f"calibrating on {min(o.calibrate, len(fitted.source)):,} examples of train")
         # Twice: what is fitted second (a covariance) may depend on what is fitted first (a

@@ -88,7 +88,8 @@ class System(Protocol):
         """State with post-hoc calibration (a temperature, say) fitted on records of `train`.
 
         Called by the evaluation only, before `predict` runs on the split that is reported.
-        A system with nothing to calibrate returns `state`.
+        A system with nothing to calibrate returns `state`; an attribute `calibrates` that is
+        False spares it the pass over train.
         """
         ...
 

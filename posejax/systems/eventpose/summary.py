@@ -123,11 +123,27 @@ def _numbers(records: Records) -> dict[str, float]:
         "nonfinite": np.sum(~finite),
     }
     if "sigma_m" in records:
-        # A position error has three axes, a rotation error too.
-        for key, error in (("m", errors.position), ("rad", np.deg2rad(errors.rotation))):
-            ratio = error / (np.sqrt(3) * np.asarray(records[f"sigma_{key}"], np.float64))
-            numbers[f"sigma_ratio_{key}"] = np.sqrt(np.mean(ratio**2))
+        ratios = sigma_ratios(records)
+        numbers |= {"sigma_ratio_m": ratios["position"], "sigma_ratio_rad": ratios["rotation"]}
     return {k: float(v) for k, v in numbers.items()}
+
+
+def sigma_ratios(records: Records) -> dict[str, float]:
+    """RMS of error over predicted spread, `position` and `rotation`: by how much spreads are short.
+
+    Over the estimates that are poses; each error has three axes of one spread.
+    """
+    errors, finite = pose_errors(records), is_finite(records)
+    pairs = {
+        "position": (errors.position, records["sigma_m"]),
+        "rotation": (np.deg2rad(errors.rotation), records["sigma_rad"]),
+    }
+    return {
+        name: float(np.sqrt(np.mean((error[finite] / sigma[finite]) ** 2) / 3))
+        if finite.any()
+        else 1.0
+        for name, (error, sigma) in pairs.items()
+    }
 
 
 def condition(records: Records, by: str) -> np.ndarray:

@@ -107,10 +107,13 @@ class EventposeSystem:
         if self.config.model.weights:
             variables = load_backbone(Path(self.config.model.weights), self.net, variables)
         stats = {k: jnp.asarray(v, jnp.float32) for k, v in self.stats._asdict().items()}
-        return variables.pop("params"), {**variables, "translation": stats}
+        extra = {"translation": stats}
+        if self.calibrates:
+            extra["sigma_scale"] = {"position": jnp.float32(1), "rotation": jnp.float32(1)}
+        return variables.pop("params"), {**variables, **extra}
 
     def _heads(self, params: Any, state: Any, grid: jax.Array, train: bool, key: Any = None):
-        collections = {k: v for k, v in state.items() if k != "translation"}
+        collections = {k: v for k, v in state.items() if k not in ("translation", "sigma_scale")}
         return self.net.apply(
             {"params": params, **collections},
             grid,
@@ -159,8 +162,9 @@ class EventposeSystem:
         }
         if self.config.objective.uncertainty == "gaussian":
             position, rotation = predicted_sigma(heads, stats)
-            outputs["sigma_m"] = position.mean(-1) * prepared.view.zoom
-            outputs["sigma_rad"] = rotation
+            scale = state["sigma_scale"]
+            outputs["sigma_m"] = position.mean(-1) * prepared.view.zoom * scale["position"]
+            outputs["sigma_rad"] = rotation * scale["rotation"]
         return outputs
 
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
@@ -183,9 +187,18 @@ class EventposeSystem:
             **optional,
         }
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether there are predicted spreads to scale."""
+        return self.config.objective.uncertainty == "gaussian"
+
     def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:
-        del records  # nothing to fit
-        return state
+        if not self.calibrates:
+            return state
+        ratio = summary.sigma_ratios(records)
+        old = state["sigma_scale"]
+        scale = {k: jnp.asarray(old[k] * r, jnp.float32) for k, r in ratio.items()}
+        return {**state, "sigma_scale": scale}
 
     def summarize(self, records: Mapping[str, np.ndarray]) -> dict[str, float]:
         return summary.summarize(records, self.config.trajectory)

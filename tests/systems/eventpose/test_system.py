@@ -196,6 +196,11 @@ def test_every_variant_has_a_loss_metrics_and_numbers(make, changes):
     records = {**system.metrics(outputs, batch), "index": np.arange(4)}
     numbers = system.summarize(jax.device_get(records))
     assert np.isfinite(numbers["score"]) and np.isfinite(numbers["smoothed/score"])
+    if system.calibrates:  # spreads scaled to the errors of these records are honest on them
+        again = system.predict(params, system.calibrate(state, jax.device_get(records)), batch)
+        numbers = system.summarize(jax.device_get({**records, **system.metrics(again, batch)}))
+        assert numbers["sigma_ratio_m"] == pytest.approx(1, rel=1e-3)
+        assert numbers["sigma_ratio_rad"] == pytest.approx(1, rel=1e-3)
 
 
 def test_it_learns_and_saves_its_statistics(make, tmp_path):
