@@ -6,7 +6,7 @@
 DIR holds labels.csv, camera.json and frames/ of one sequence (docs/eventpose.md); of RT002 the
 first 400 frames train and the rest is predicted.
 
-Two shared CPU cores: 12 minutes, 1.7 GiB. Expected on the last 80 frames (real SPADES imagery of one
+Two shared CPU cores: 12 minutes, 1.7 GiB. Expected on the last 80 frames (SPADES imagery of one
 sequence, so no independent samples): score 0.11, E_t 0.016, 5.4 deg; 0.105 after smoothing.
 """
 
