@@ -65,6 +65,10 @@ class EventPixels:
       corner: its place.
       time_s: its time.
 
+    Attributes:
+      on, off: [H, W] float32 thresholds of every pixel.
+      reference: [H, W] float32 log intensity that the next event is counted from.
+
     Raises:
       ValueError: a contrast that is not positive, or a picture that leaves the sensor.
     """
@@ -89,8 +93,8 @@ class EventPixels:
         self._box = self._box_of(first, corner)
         self._level[self._box] = first
         # Where between its thresholds a pixel stands is unknown: anywhere.
-        self._reference = self._level + self.off
-        self._reference -= rng.random(sensor.size, np.float32) * (self.on + self.off)
+        self.reference = self._level + self.off
+        self.reference -= rng.random(sensor.size, np.float32) * (self.on + self.off)
         self._resting = np.zeros(0, np.int64)  # flat indices
         self._release = np.zeros(0)  # when they wake up
         self._time = time_s
@@ -118,7 +122,7 @@ class EventPixels:
         )
         self._next[union] = self._background
         self._next[box] = picture
-        change = self._next[union] - self._reference[union]
+        change = self._next[union] - self.reference[union]
         fires = (change >= self.on[union]) | (change <= -self.off[union])
         rows, columns = np.nonzero(fires)
         width = self.sensor.size[1]
@@ -138,7 +142,7 @@ class EventPixels:
         rested = len(self._resting)
         old = self._level.reshape(-1)[active].astype(np.float64)
         new = self._next.reshape(-1)[active].astype(np.float64)
-        reference = self._reference.reshape(-1)[active].astype(np.float64)
+        reference = self.reference.reshape(-1)[active].astype(np.float64)
         slope = (new - old) / (end_s - start_s)
         reference[:rested] = (old + slope * (release - start_s))[:rested]
         rises = slope > 0
@@ -158,7 +162,7 @@ class EventPixels:
         level = old + slope * (np.minimum(wakes, end_s) - start_s)
         awake = wakes <= end_s
         renewed = awake & (fired | (np.arange(len(active)) < rested))
-        self._reference.reshape(-1)[active[renewed]] = level[renewed]
+        self.reference.reshape(-1)[active[renewed]] = level[renewed]
         self._resting, self._release = active[~awake], wakes[~awake]
         return _expand(active, first, period, count, rises, self.sensor.size[1])
 
@@ -208,3 +212,26 @@ def merge_events(
     # Merging sorted runs: this sort finds them.
     order = np.flatnonzero(keep)[np.argsort(t[keep], kind="stable")]
     return PixelEvents(x[order], y[order], t[order], p[order])
+
+
+class EventStatistics(NamedTuple):
+    """What simulated and real recordings are compared by.
+
+    Attributes:
+      rate_hz: mean events per second.
+      on_share: share of ON events.
+      window_events: 10th, 50th and 90th percentile of the events per 100 ms.
+    """
+
+    rate_hz: float
+    on_share: float
+    window_events: tuple[float, float, float]
+
+
+def event_statistics(t_seconds: np.ndarray, p: np.ndarray, duration_s: float) -> EventStatistics:
+    """Statistics of events at times t [N] with polarity p [N] (1 = ON) in [0, duration_s]."""
+    windows = max(int(duration_s / 0.1), 1)
+    counts, _ = np.histogram(t_seconds, windows, (0.0, 0.1 * windows))
+    low, middle, high = np.percentile(counts, (10, 50, 90)).tolist()
+    share = float(np.mean(p)) if len(p) else 0.0
+    return EventStatistics(len(t_seconds) / duration_s, share, (low, middle, high))

@@ -144,7 +144,7 @@ def _to_unit(solids: Solids):
 def _solid_look(boxes: Solids, cylinders: Solids, ellipsoids: Solids, materials) -> Look:
     # One look-up for the three kinds: a tile often meets all of them.
     together = Solids(*map(jnp.concatenate, zip(boxes, cylinders, ellipsoids, strict=True)))
-    centre, _, half_size, material, label = together
+    centre, _, half_size, material, label = map(jnp.asarray, together)
     to_unit = _to_unit(together)
     first_cylinder, first_ellipsoid = len(boxes.label), len(boxes.label) + len(cylinders.label)
 

@@ -21,13 +21,13 @@ class Light(NamedTuple):
     """Sunlight plus an even sky.
 
     Attributes:
-      direction: [3] from the ground towards the sun (any length).
+      direction: [3] from the ground towards the sun (any length), or [..., 3] for each ray.
       sun: strength on a surface that faces the sun.
       sky: strength everywhere.
       shadows: whether solids cast shadows.
     """
 
-    direction: tuple[float, float, float] = (0.4, 0.3, 0.85)
+    direction: tuple[float, float, float] | jax.Array = (0.4, 0.3, 0.85)
     sun: float = 0.75
     sky: float = 0.35
     shadows: bool = True
@@ -178,7 +178,8 @@ def illumination(scene: Scene, origins, directions, hits: Hits, light: Light) ->
     """Light that falls on the hits of rays [...]: sky + sun * cos(incidence) outside of shadows.
 
     Args:
-      light: its direction may also be an array [..., 3], one for each ray.
+      origins, directions: [..., 3] of the rays, in metres.
+      hits: what they met.
     """
     directions = jnp.broadcast_to(jnp.asarray(directions, jnp.float32), hits.normal.shape)
     length = jnp.maximum(jnp.linalg.norm(directions, axis=-1, keepdims=True), 1e-20)

@@ -92,4 +92,5 @@ def _smooth(rows: np.ndarray, sigma: float) -> np.ndarray:
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-9)) ** 2)
     taps = (taps / taps.sum()).astype(np.float32)
     padded = np.pad(rows, ((reach, reach), (0, 0)), mode="edge")
-    return sum(tap * padded[k : k + len(rows)] for k, tap in enumerate(taps))
+    parts = [tap * padded[k : k + len(rows)] for k, tap in enumerate(taps)]
+    return np.sum(parts, axis=0)

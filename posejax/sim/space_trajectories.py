@@ -92,7 +92,7 @@ def random_trajectory(
     speed, turn = spread * (settings.speed, np.deg2rad(settings.turn_deg))
     draw = _random_screw if helix else _random_spline
     t = np.linspace(0.0, duration_s, _CHECKED)
-    for _ in range(5000):
+    for _ in range(2000):
         trajectory = draw(rng, settings, duration_s, speed, turn)
         path = trajectory.poses(t)[:, :3, 3]
         mean_speed = np.linalg.norm(np.diff(path, axis=0), axis=1).sum() / duration_s

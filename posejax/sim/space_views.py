@@ -209,7 +209,7 @@ def _scene(log2_footprint: float) -> Scene:
 def _cast(scene: Scene, body_from_camera, light, camera: SpaceCamera, frame, pixels):
     """Luminance and surface [T, TILE] of pixels [T, TILE, 2] seen from the frames' poses."""
     count = len(frame)
-    padded = -(-count // _BLOCK) * _BLOCK
+    padded = max(-(-count // _BLOCK), 1) * _BLOCK
     poses = np.zeros((padded, 4, 4), np.float32)  # the padding casts zero directions: nothing
     poses[:count] = body_from_camera[frame]
     rays = np.zeros((padded, TILE, 2), np.float32)
