@@ -26,12 +26,15 @@ class Group(NamedTuple):
     Attributes:
       parts: arrays [N, ...], the centre [N, 3] first.
       radius: [N] of a bounding sphere around the centre; 0 for padding.
+      extent: [N, 3, 3] three vectors e_k: the primitive lies within centre + [-1, 1]-combinations
+        of them.
       intersect: (origin 3 x [R], direction 3 x [R], *one row of each part) -> distance [R], inf
         for a miss.
     """
 
     parts: tuple[jax.Array, ...]
     radius: jax.Array
+    extent: jax.Array
     intersect: Callable
 
 
@@ -95,7 +98,9 @@ def _rectangle_group(rectangles: Rectangles) -> Group:
         return jnp.where(inside & (slope != 0) & (distance > _EPS), distance, jnp.inf)
 
     radius = jnp.linalg.norm(half_size, axis=1)
-    return Group((centre, axes, half_size, normal), radius, intersect)
+    extent = axes * half_size[:, :, None]
+    extent = jnp.concatenate([extent, jnp.zeros_like(extent[:, :1])], axis=1)
+    return Group((centre, axes, half_size, normal), radius, extent, intersect)
 
 
 def _rectangle_look(rectangles: Rectangles) -> Look:
@@ -130,7 +135,8 @@ def _solid_group(solids: Solids, hit_unit) -> Group:
 
     # The circumscribed sphere: exact for boxes, generous for the round ones.
     radius = jnp.linalg.norm(half_size, axis=1)
-    return Group((centre, _to_unit(solids)), radius, intersect)
+    extent = jnp.swapaxes(jnp.asarray(solids.rotation), 1, 2) * half_size[:, :, None]
+    return Group((centre, _to_unit(solids)), radius, extent, intersect)
 
 
 def _to_unit(solids: Solids):
@@ -241,8 +247,9 @@ def _triangle_group(triangles: Triangles) -> Group:
         hit = (det != 0) & (u >= 0) & (v >= 0) & (u + v <= 1) & (distance > _EPS)
         return jnp.where(hit, distance, jnp.inf)
 
-    radius = jnp.max(jnp.linalg.norm(corners - centre[:, None], axis=2), axis=1)
-    return Group((centre, corners[:, 0], edge1, edge2), radius, intersect)
+    extent = corners - centre[:, None]
+    radius = jnp.max(jnp.linalg.norm(extent, axis=2), axis=1)
+    return Group((centre, corners[:, 0], edge1, edge2), radius, extent, intersect)
 
 
 def _triangle_look(triangles: Triangles, materials) -> Look:

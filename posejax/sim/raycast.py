@@ -1,7 +1,7 @@
 """The one ray caster: any bundle of rays against a `Scene`, nearest hit wins.
 
 Every ray is tested against every primitive that can matter to it: rays are cut into tiles, and a
-tile skips those primitives whose bounding sphere its rays cannot reach (an exact bound, see
+tile skips those primitives whose bounding sphere or box its rays cannot reach (an exact bound, see
 `_reachable`). Tiles are cast in blocks of one size, so memory is bounded and one compiled program
 serves any number of rays. There is no tree to build, which keeps the function pure and the same on
 CPU, GPU and TPU.
@@ -88,9 +88,9 @@ def _cast_tile(scene: Scene, max_range, origins, directions) -> Hits:
     nearest = jnp.full(TILE, max_range), jnp.full(TILE, -1)
     alive = jnp.any(directions != 0, axis=1)
     first = 0
-    for parts, radius, intersect in primitive_groups(scene):
+    for parts, radius, extent, intersect in primitive_groups(scene):
         if len(radius):
-            reachable = _reachable(cone, parts[0], radius, max_range)
+            reachable = _reachable(cone, parts[0], radius, extent, max_range)
             nearest = _nearest(rays, parts, reachable, intersect, first, nearest)
         first += len(radius)
     distance, surface = nearest
@@ -149,12 +149,15 @@ def _cone(origins, directions):
     return centre, spread, axis, half_angle, jnp.any(alive)
 
 
-def _reachable(cone, centre, radius, max_range):
-    """[N] bool: can any ray of the tile touch the sphere (centre, radius)?
+def _reachable(cone, centre, radius, extent, max_range):
+    """[N] bool: can any ray of the tile touch the primitive?
 
     A ray from o hits the sphere (c, r) only if the same ray moved to the ball's centre o0 hits the
     sphere (c, r + |o - o0|). Seen from o0 that sphere spans the angle asin((r + s) / |c - o0|), so
-    its direction can lie at most this far outside the cone. Float rounding gets a margin.
+    its direction can lie at most this far outside the cone.
+
+    All rays lie behind the plane that touches cone and ball on the side of the primitive, so one
+    whose box lies in front of it cannot be met. Float rounding gets a margin in both tests.
     """
     start, spread, axis, half_angle, any_alive = cone
     reach = (radius + spread) * 1.001 + 1e-3
@@ -163,7 +166,15 @@ def _reachable(cone, centre, radius, max_range):
     angle = jnp.arccos(jnp.clip(offset @ axis / jnp.maximum(distance, 1e-9), -1.0, 1.0))
     outside = angle > half_angle + jnp.arcsin(jnp.clip(reach / distance, 0.0, 1.0)) + 2e-3
     away = distance > reach
-    return any_alive & (radius > 0) & (distance - reach <= max_range) & ~(away & outside)
+
+    side = offset - (offset @ axis)[:, None] * axis[None]
+    side = side / jnp.maximum(jnp.linalg.norm(side, axis=1, keepdims=True), 1e-9)
+    normal = jnp.cos(half_angle) * side - jnp.sin(half_angle) * axis[None]
+    nearest = jnp.sum(offset * normal, axis=1)
+    nearest -= jnp.sum(jnp.abs(jnp.sum(extent * normal[:, None], axis=2)), axis=1)
+    in_front = nearest > spread * 1.001 + 1e-3 + 2e-3 * distance
+    met = ~(away & outside) & ~in_front
+    return any_alive & (radius > 0) & (distance - reach <= max_range) & met
 
 
 def _nearest(rays, parts, reachable, intersect, first: int, nearest):

@@ -137,8 +137,15 @@ def _border_pixels(view: View, ambient: float) -> np.ndarray:
         border[a] |= step
         border[b] |= step
     pixel = np.argwhere(border)
-    row, column = (pixel // (2 * _CELL)).T
-    return pixel[np.argsort(row * 4096 + column, kind="stable")]
+    return pixel[np.argsort(_morton(*(pixel // _CELL).T), kind="stable")]
+
+
+def _morton(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Bits of row and column in turn: what is near in this order is near in the picture."""
+    code = np.zeros_like(row)
+    for bit in range(8):
+        code |= (row >> bit & 1) << (2 * bit + 1) | (column >> bit & 1) << (2 * bit)
+    return code
 
 
 def _assemble(corners, luminance, surface, camera: SpaceCamera) -> View:

@@ -127,7 +127,7 @@ def test_culling_never_loses_a_hit(rng, monkeypatch):
         (rng.uniform(-20, 20, (64, 64, 3)), np.array([0.3, -0.2, -1.0])),
     ]
     fast = [cast_rays(scene, o, d, 60.0) for o, d in bundles]
-    monkeypatch.setattr(raycast, "_reachable", lambda cone, centre, radius, far: radius > 0)
+    monkeypatch.setattr(raycast, "_reachable", lambda cone, centre, radius, extent, far: radius > 0)
     whole = raycast._cast_block.__wrapped__
     monkeypatch.setattr(raycast, "_cast_block", jax.jit(lambda *a: whole(*a)))  # traced anew
     for (o, d), quick in zip(bundles, fast, strict=True):
