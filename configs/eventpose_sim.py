@@ -5,24 +5,30 @@ python eval_main.py --workdir runs/eventpose_sim
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
+from posejax.events import AugmentRule
 from posejax.systems.eventpose.config import EventposeConfig, ModelConfig, TrajectoryConfig
 from posejax.systems.eventpose.data import Simulated
 from posejax.systems.eventpose.inputs import InputConfig
 from posejax.systems.eventpose.simulated import SimulatedSequences
+from posejax.systems.eventpose.windows import WindowRule
 
 
 def get_config() -> Experiment:
     return Experiment(
         name="eventpose_sim",
         system=EventposeConfig(
-            data=Simulated(sequences=SimulatedSequences()),
-            input=InputConfig(size=(96, 96)),
+            data=Simulated(sequences=SimulatedSequences(), rule=WindowRule(capacity=16384)),
+            input=InputConfig(
+                size=(96, 96),
+                augment=AugmentRule(roll=0.0, keep=(0.5, 1.0), polarity_flip=0.1),
+            ),
             model=ModelConfig(widths=(32, 64, 96, 128), pool="flatten"),
             trajectory=TrajectoryConfig(method="rts"),
         ),
         train=TrainConfig(
-            epochs=8,
+            epochs=10,
             batch_size=32,
+            ema=0.998,
             optimizer=Optimizer(
                 schedule=Schedule(kind="cosine", peak=2e-3, warmup=0.05),
                 weight_decay=0.02,

@@ -157,6 +157,9 @@ class Frames:
 
     def source(self, split: str) -> FrameSource:
         root = recordings_folder(self.root)
+        if split == "test":
+            hint = "train and val are all there is: --split val"
+            raise DataError(root, "split test", "not part of a single sequence", hint=hint)
         rows = (0, self.train) if split == "train" else (self.train + self.gap, 10**9)
         return FrameSource(root, rows, self.label_rate)
 

@@ -18,7 +18,7 @@ class SimulatedSequences:
       seed: of the trajectories, the sun and the sensor.
     """
 
-    train: int = 32
+    train: int = 24
     val: int = 4
     test: int = 4
     seconds: float = 60.0
