@@ -101,7 +101,7 @@ def spline_smooth(
     spacing = jnp.where(end > start, (end - start) / segments, 1)
     # Change of the twist between neighbours; its increments over one spacing are metres and turns.
     allowed = jnp.asarray(drift, sigma.dtype) * spacing**1.5
-    first = "none" if robust == "none" else "cauchy"
+    first: Kernel = "none" if robust == "none" else "cauchy"
     knots = start + (jnp.arange(segments + 3) - 1) * spacing
     # In the first half every measurement keeps some weight, for the start may be wrong.
     controls, _ = lax.scan(

@@ -108,10 +108,11 @@ def fit_constant_twist(
         share, final, cut = stage
         state = jax.tree.map(lambda x: jnp.where(cut, lax.stop_gradient(x), x), state)
         near = jnp.maximum(share * track.count, _LEAST).astype(rank.dtype)
+        active = track.valid & (rank < near)
         kernel = lambda d: jnp.where(final, kernel_weights(d, robust), kernel_weights(d, first))  # noqa: E731
-        return _step(state, tau, track, sigma, track.valid & (rank < near), kernel), None
+        return _step(state, tau, track, sigma, active, kernel), None
 
-    first = "none" if robust == "none" else "cauchy"
+    first: Kernel = "none" if robust == "none" else "cauchy"
     grown = len(_GROWTH) * _ROUNDS
     shares = np.concatenate([np.repeat(_GROWTH, _ROUNDS), np.ones(iterations)])
     number = np.arange(grown + iterations)
