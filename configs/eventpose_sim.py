@@ -20,6 +20,8 @@ def get_config() -> Experiment:
             data=Simulated(sequences=SimulatedSequences(), rule=WindowRule(capacity=16384)),
             input=InputConfig(
                 size=(96, 96),
+                upright=True,
+                roll=0.3,
                 augment=AugmentRule(roll=0.0, keep=(0.5, 1.0), polarity_flip=0.1),
             ),
             model=ModelConfig(widths=(32, 64, 96, 128), pool="flatten"),

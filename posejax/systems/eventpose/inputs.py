@@ -56,6 +56,8 @@ class InputConfig:
       tau: decay of "time_surface", as a fraction of the window.
       fill: canonical view: spread of the events as a fraction of the grid's height.
       augment: changes of the events in training, each with its exact change of the pose.
+      upright: canonical view: turned so that the events' longest axis lies along the rows, and in
+        training by another half turn half of the time (the axis has no sign).
       roll: canonical view: in training, turned about its axis by up to +-roll rad.
       aim: canonical view: in training, aimed up to this many spreads beside the centre.
       zoom: canonical view: in training, zoomed by up to exp(+-zoom).
@@ -71,6 +73,7 @@ class InputConfig:
     tau: float = 0.3
     fill: float = 0.2
     augment: AugmentRule = AugmentRule(roll=0.0)  # noqa: RUF009 - frozen
+    upright: bool = False
     roll: float = math.pi
     aim: float = 0.15
     zoom: float = 0.1
@@ -202,10 +205,12 @@ def _view(xy, weight, config: InputConfig, intrinsics, sensor_size, keys) -> Vie
         return full_view(intrinsics, sensor_size, config.size)
     random = {}
     if keys is not None:
-        a, b, c = jax.random.split(keys[2], 3)
+        a, b, c, d = jax.random.split(keys[2], 4)
+        turn = math.pi * jax.random.bernoulli(d) if config.upright else 0.0
         random = {
-            "roll": jax.random.uniform(a, (), minval=-config.roll, maxval=config.roll),
+            "roll": turn + jax.random.uniform(a, (), minval=-config.roll, maxval=config.roll),
             "offset": jax.random.uniform(b, (2,), minval=-config.aim, maxval=config.aim),
             "stretch": jnp.exp(jax.random.uniform(c, (), minval=-config.zoom, maxval=config.zoom)),
         }
-    return canonical_view(xy, weight, intrinsics, config.size, fill=config.fill, **random)
+    how = {"fill": config.fill, "upright": config.upright}
+    return canonical_view(xy, weight, intrinsics, config.size, **how, **random)

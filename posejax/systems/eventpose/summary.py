@@ -64,6 +64,20 @@ def pose_errors(records: Records) -> PoseErrors:
     return PoseErrors(position, relative, degrees, relative + angle, kept[0] + kept[1])
 
 
+def constant_pose(records: Records) -> dict[str, np.ndarray]:
+    """The mean true pose as everyone's estimate; the mean rotation has the least squared chords.
+
+    It is the largest eigenvector of sum q q^T (Markley et al., Averaging Quaternions, 2007).
+    """
+    q = np.asarray(records["quat_xyzw"], np.float64)
+    mean = np.linalg.eigh(q.T @ q)[1][:, -1]
+    t = np.asarray(records["translation"], np.float64)
+    return {
+        "translation_hat": np.broadcast_to(t.mean(0), t.shape),
+        "quat_xyzw_hat": np.broadcast_to(mean, q.shape),
+    }
+
+
 def is_finite(records: Records) -> np.ndarray:
     """[N] bool: the estimate is a pose."""
     both = (records["translation_hat"], records["quat_xyzw_hat"])
@@ -86,12 +100,20 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
     (E_t), `position_m`, `position_median_m`, `rotation_deg`, `rotation_median_deg`, per axis
     `rms_x_m`, `rms_y_m`, `rms_z_m`; `within_0.1m_5deg`, `within_0.2m_15deg`; `examples`,
     `sequences`, `nonfinite`; with predicted spreads `sigma_ratio_m`, `sigma_ratio_rad` (RMS of
-    error over spread: 1 if honest). With a trajectory layer the same under `smoothed/`.
+    error over spread: 1 if honest). `constant/score`, `constant/relative_position`,
+    `constant/rotation_deg`: of a constant answer, the mean of the truths themselves, which anything
+    that looks at its input should beat. With a trajectory layer the same under `smoothed/`.
     """
     numbers = {
         "examples": float(len(records["sequence"])),
         "sequences": float(len(np.unique(records["sequence"]))),
         **_numbers(records),
+    }
+    constant = pose_errors({**records, **constant_pose(records)})
+    numbers |= {
+        "constant/score": float(np.mean(constant.score)),
+        "constant/relative_position": float(np.mean(constant.relative)),
+        "constant/rotation_deg": float(np.mean(constant.rotation)),
     }
     if trajectory.method != "none":
         after = {**records, **smoothed(records, trajectory)}

@@ -3,8 +3,9 @@
 A camera that turns about its centre moves pixels by the homography K' R K^-1, whatever their depth,
 and changes the pose to R camera_from_body: an exact change of variables. The virtual camera's axis
 points at the centre of what is seen, and its focal length is chosen so that what is seen fills a
-fixed part of the picture. The network then sees every target at the same place and size, at the
-full resolution of the grid, and predicts
+fixed part of the picture. It may also roll so that the longest axis of what is seen lies along the
+rows (up to half a turn: an axis has no sign). The network then sees every target at the same place
+and size, at the full resolution of the grid, and predicts
 
     t' = R t / zoom,    R' = R R_body,    zoom = focal length of the view / that of the camera,
 
@@ -37,8 +38,19 @@ class View(NamedTuple):
     zoom: Array
 
 
-def spread_of(xy: Array, weight: Array) -> tuple[Array, Array]:
-    """Robust centre [2] and spread (RMS distance from it) of weighted points [N, 2].
+class Blob(NamedTuple):
+    """What weighted points look like from afar: centre [2], RMS distance from it, long axis (rad).
+
+    axis: direction of the largest spread, from x to y, in (-pi/2, pi/2]: an axis has no sign.
+    """
+
+    centre: Array
+    spread: Array
+    axis: Array
+
+
+def blob_of(xy: Array, weight: Array) -> Blob:
+    """Robust first and second moments of weighted points [N, 2].
 
     Trimmed means: points further than 2.2 spreads from the centre are left out of the next round,
     so that noise all over the sensor loses its pull. Without weight the result is zero.
@@ -52,7 +64,10 @@ def spread_of(xy: Array, weight: Array) -> tuple[Array, Array]:
         square = jnp.sum((xy - centre[None]) ** 2, axis=-1)
         spread = jnp.sqrt(jnp.maximum(jnp.sum(share * square), 1e-12)) * (total > 0)
         near = weight * (square <= (_REACH * spread) ** 2)
-    return centre, spread
+    # Half the angle of the traceless part of the covariance; atan2(0, 0) is 0.
+    dx, dy = (xy - centre[None]).T
+    axis = 0.5 * jnp.arctan2(jnp.sum(near * 2 * dx * dy), jnp.sum(near * (dx**2 - dy**2)))
+    return Blob(centre, spread, axis)
 
 
 def full_view(intrinsics: Array, sensor_size: tuple[int, int], size: tuple[int, int]) -> View:
@@ -69,6 +84,7 @@ def canonical_view(
     *,
     fill: float = 0.2,
     zoom_limits: tuple[float, float] = (0.05, 2.0),
+    upright: bool = False,
     roll: Array | float = 0.0,
     offset: Array | tuple[float, float] = (0.0, 0.0),
     stretch: Array | float = 1.0,
@@ -80,18 +96,21 @@ def canonical_view(
       intrinsics: [3, 3] of the camera.
       fill: spread of the points in the view, as a fraction of the grid's height.
       zoom_limits: smallest and largest pixels of the grid per pixel of the camera.
-      roll: turn of the view about its axis (rad).
+      upright: turn the view so that the points' longest axis lies along its rows.
+      roll: further turn of the view about its axis (rad).
       offset, stretch: aim beside the centre, in spreads, and zoom by this much more: training draws
         them at random, since what the events tell of centre and size is uncertain.
 
     Returns:
       The view. Without any weight it looks straight ahead with the smallest zoom.
     """
-    centre, spread = spread_of(xy, weight)
+    centre, spread, axis = blob_of(xy, weight)
+    if upright:
+        roll = roll - axis
     seen = weight.sum() > 0
     focal = intrinsics[0, 0]
-    axis = jnp.append(centre + spread * jnp.asarray(offset), 1.0)
-    ray = normalize(einsum("ij,j->i", inverse_intrinsics(intrinsics), axis))
+    aimed = jnp.append(centre + spread * jnp.asarray(offset), 1.0)
+    ray = normalize(einsum("ij,j->i", inverse_intrinsics(intrinsics), aimed))
     ahead = jnp.array([0.0, 0.0, 1.0])
     ray = jnp.where(seen, ray, ahead)
     # The smallest turn that takes the ray to the axis: about ray x ahead, by the angle between.

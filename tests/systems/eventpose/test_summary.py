@@ -96,3 +96,11 @@ def test_predicted_spreads_are_compared_with_the_errors(records):
     )
     assert numbers["sigma_ratio_m"] == pytest.approx(1, abs=0.15)
     assert numbers["sigma_ratio_rad"] == pytest.approx(1, abs=0.15)
+
+
+def test_the_constant_answer_is_the_mean_pose(records):
+    numbers = summarize(records, NONE)
+    turn = Rotation.from_quat(records["quat_xyzw"])
+    expected = np.rad2deg((turn.mean().inv() * turn).magnitude()).mean()
+    assert numbers["constant/rotation_deg"] == pytest.approx(expected, rel=1e-6)
+    assert numbers["constant/score"] > numbers["score"]

@@ -8,11 +8,11 @@ import pytest
 from posejax.geometry import rotation_angle, se3_exp
 from posejax.systems.eventpose.view import (
     apply_homography,
+    blob_of,
     canonical,
     canonical_view,
     full_view,
     homography,
-    spread_of,
     uncanonical,
 )
 
@@ -40,7 +40,7 @@ def test_points_land_where_the_turned_camera_sees_them(rng, roll):
     turned = jnp.eye(4).at[:3, :3].set(view.rotation) @ POSE
     np.testing.assert_allclose(moved, project(view.intrinsics, turned, body), atol=5e-3)
     # They are in the middle of the grid and fill the part of it that was asked for.
-    centre, spread = spread_of(moved, jnp.ones(len(xy)))
+    centre, spread, _ = blob_of(moved, jnp.ones(len(xy)))
     np.testing.assert_allclose(centre, [64, 48], atol=1.0)
     assert abs(float(spread) / (0.2 * 96) - 1) < 0.05
     np.testing.assert_allclose(view.rotation @ view.rotation.T, np.eye(3), atol=1e-6)
@@ -98,3 +98,20 @@ def test_views_of_a_batch_are_those_of_its_members(rng):
     both = jax.vmap(lambda p: canonical_view(p, jnp.ones(400), K, SIZE))(xy)
     one = canonical_view(xy[1], jnp.ones(400), K, SIZE)
     np.testing.assert_allclose(both.intrinsics[1], one.intrinsics, rtol=1e-5)
+
+
+@pytest.mark.parametrize("roll", [0.0, 0.7, 2.0, -1.2])
+def test_an_upright_view_does_not_depend_on_the_roll_of_the_camera(rng, roll):
+    """Turned about the craft's line of sight, the craft looks the same, up to half a turn."""
+    _, xy = target_pixels(rng)
+    weight = jnp.ones(len(xy))
+    first = canonical_view(jnp.asarray(xy, jnp.float32), weight, K, SIZE, upright=True)
+    turn = se3_exp(jnp.array([0, 0, 0, 0, 0, roll]))
+    _, xy = target_pixels(np.random.default_rng(0), turn @ POSE)
+    other = canonical_view(jnp.asarray(xy, jnp.float32), weight, K, SIZE, upright=True)
+    a, b = canonical(first, POSE), canonical(other, turn @ POSE)
+    half = jnp.diag(jnp.array([-1.0, -1.0, 1.0]))
+    angle = [float(rotation_angle(r @ a[:3, :3], b[:3, :3])) for r in (jnp.eye(3), half)]
+    assert min(angle) < 0.05
+    moved = apply_homography(homography(other, K), jnp.asarray(xy, jnp.float32))
+    assert abs(float(blob_of(moved, weight).axis)) < 0.02
