@@ -28,16 +28,16 @@ def get_config() -> Experiment:
             trajectory=TrajectoryConfig(method="rts"),
         ),
         train=TrainConfig(
-            epochs=10,
+            epochs=8,
             batch_size=32,
-            ema=0.998,
+            ema=0.995,
             optimizer=Optimizer(
                 schedule=Schedule(kind="cosine", peak=2e-3, warmup=0.05),
-                weight_decay=0.02,
+                weight_decay=0.05,
                 clip_norm=0.5,
             ),
             columns=("loss", "position_m", "rotation_deg", "score", "smoothed/score"),
-            evaluation=Evaluation(every_epochs=1, batch_size=64),
+            evaluation=Evaluation(every_epochs=2, batch_size=64),
             checkpoint=Checkpoint(best_metric="score"),
         ),
     )
