@@ -1,7 +1,7 @@
 """Batch normalisation with the running statistics of PyTorch, which published weights rely on."""
 
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -44,7 +44,8 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if train:
-            y, batch_mean, batch_var = normalise(x, scale, bias, self.epsilon, self.activation)
+            results = normalise(x, scale, bias, self.epsilon, self.activation)
+            y, batch_mean, batch_var = cast(tuple[jax.Array, jax.Array, jax.Array], results)
             if not self.is_initializing():
                 count = x.size // channels
                 unbiased = batch_var * (count / max(count - 1, 1))

@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 Pad = tuple[int, int]
 MAX_TOGETHER = 16
@@ -78,9 +79,11 @@ def _shifted(x, kernel, stride, pad):
     k = kernel.shape[0]
     h, w = ((n + sum(pad) - k) // stride + 1 for n in x.shape[1:3])
     padded, kernel = _padded(x, pad, pad), kernel[:, :, None, None]
-    return sum(
-        _window(padded, i, j, h, w, stride) * kernel[i, j] for i in range(k) for j in range(k)
-    )
+    total = jnp.zeros((x.shape[0], h, w, x.shape[3]), x.dtype)
+    for i in range(k):
+        for j in range(k):
+            total = total + _window(padded, i, j, h, w, stride) * kernel[i, j]
+    return total
 
 
 def _input_gradient(dy, kernel, size, stride, pad):
@@ -173,5 +176,5 @@ class DepthwiseConv(nn.Module):
         # Fan in and fan out of one channel are both k * k.
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
         kernel = self.param("kernel", init, shape, jnp.float32)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         return depthwise_conv(x, kernel, self.stride, self.pad)

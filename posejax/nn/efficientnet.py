@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from posejax.nn.batchnorm import Activation, BatchNorm
 from posejax.nn.depthwise import DepthwiseConv
+from posejax.nn.pointwise import Pointwise
 
 Compat = Literal["timm", "efficientnet_pytorch"]
 INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -235,25 +236,6 @@ class EfficientNet(nn.Module):
         if self.classes and not self.head:
             raise ValueError("a classifier needs the head")
         return CONVENTIONS[self.compat]
-
-
-class Pointwise(nn.Module):
-    """1x1 convolution, `kernel` `[1, 1, I, O]`; as a matrix product, whose gradient with respect to
-    the kernel is one too and not a convolution with a kernel of the raster's size."""
-
-    features: int
-    bias: bool = False
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", INIT, (1, 1, x.shape[-1], self.features), jnp.float32)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        y = jax.lax.dot_general(x, kernel[0, 0], (((x.ndim - 1,), (0,)), ((), ())))
-        if self.bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            y = y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
-        return y
 
 
 def _pointwise(features: int, dtype: Any, name: str, bias: bool = False) -> Pointwise:

@@ -136,7 +136,7 @@ class ResNet(nn.Module):
         x = BatchNorm(activation="relu", dtype=self.dtype, name="stem_norm")(x, train)
         if self.stem == "pool":
             # Padding with -inf as in PyTorch; after the ReLU zeros would give the same.
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # type: ignore[arg-type]
         stem, stages = x, []
         for stage, count in enumerate(self.blocks):
             for block in range(count):
