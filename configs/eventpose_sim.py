@@ -28,7 +28,7 @@ def get_config() -> Experiment:
             trajectory=TrajectoryConfig(method="rts"),
         ),
         train=TrainConfig(
-            epochs=8,
+            epochs=9,
             batch_size=32,
             ema=0.995,
             optimizer=Optimizer(
@@ -37,7 +37,7 @@ def get_config() -> Experiment:
                 clip_norm=0.5,
             ),
             columns=("loss", "position_m", "rotation_deg", "score", "smoothed/score"),
-            evaluation=Evaluation(every_epochs=2, batch_size=64),
+            evaluation=Evaluation(every_epochs=3, batch_size=64),
             checkpoint=Checkpoint(best_metric="score"),
         ),
     )

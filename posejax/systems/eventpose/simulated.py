@@ -13,13 +13,13 @@ class SimulatedSequences:
       train: number of training sequences; one more makes only that one.
       val: number of validation sequences.
       test: number of test sequences.
-      seconds: length of a sequence, labelled 10 times a second. Many short ones teach more than a few
-        long ones: a minute of one trajectory shows one side of the craft under one sun.
+      seconds: length of a sequence, labelled 10 times a second. Many short ones teach more than a
+        few long ones: a minute of one trajectory shows one side of the craft under one sun.
       root: folder of the recordings; the user's cache folder if empty.
       seed: of the trajectories, the sun and the sensor.
     """
 
-    train: int = 200
+    train: int = 160
     val: int = 20
     test: int = 20
     seconds: float = 6.0
