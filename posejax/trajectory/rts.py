@@ -113,9 +113,8 @@ def rts_smooth(
     wander, moving = jnp.asarray(drift, dtype) ** 2, spread(jnp.asarray(speed, dtype) ** 2)
     # The first pose comes from the measurements and must not count twice: known to ten standard
     # deviations and a second of motion.
-    largest = jnp.max(
-        jnp.where(rows[2][:, None], jnp.diagonal(rows[1], axis1=1, axis2=2), 0), axis=0
-    )
+    variances = jnp.where(rows[2][:, None], jnp.diagonal(rows[1], axis1=1, axis2=2), 0)
+    largest = spread(jnp.max(variances.reshape(-1, 2, 3), axis=(0, 2)))
     start = jnp.diag(jnp.concatenate([100 * largest + moving, moving]))
 
     def again(state, _):

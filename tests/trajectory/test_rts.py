@@ -111,10 +111,10 @@ def test_translation_alone_is_the_gaussian_posterior(rng, compiled):
     for axis in range(3):
         z = np.concatenate([poses[:, axis, 3], np.zeros(4)])[order]
         spread = np.concatenate([noise[:, axis], np.ones(4)])[order]
-        prior = medoid[axis], 100 * noise[valid].max(0)[axis] + speed**2, speed**2
+        prior = medoid[axis], 100 * noise[valid, :3].max() + speed**2, speed**2
         mean, velocity, variance = dense_posterior(merged[order], z, known, spread, drift, prior)
-        np.testing.assert_allclose(found.poses[:, axis, 3], mean[place], atol=1e-5)
-        np.testing.assert_allclose(found.covariance[:, axis, axis], variance[place], rtol=1e-3)
+        np.testing.assert_allclose(found.poses[:, axis, 3], mean[place], atol=1e-6)
+        np.testing.assert_allclose(found.covariance[:, axis, axis], variance[place], rtol=1e-5)
         # Velocities are in body axes, with one drift and speed for all of them.
         rates = np.einsum("ij,nj->ni", turn, found.twists[:, :3])[:, axis]
         np.testing.assert_allclose(rates, velocity[place], atol=1e-4)
