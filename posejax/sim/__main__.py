@@ -33,6 +33,7 @@ def main() -> None:
         found = event_statistics(
             recording.t * recording.tick_seconds, recording.p, settings.duration_s
         )
+        assert recording.labels is not None  # simulated sequences have them
         z = recording.labels.translation[:, 2]
         counts = ", ".join(f"{count:.0f}" for count in found.window_events)
         print(
