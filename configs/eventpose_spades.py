@@ -4,10 +4,11 @@
     python eval_main.py --workdir runs/eventpose_spades
 
 DIR holds h5/RT000.h5 ... RT299.h5 (240 train, 30 val, 30 test, in name order). For one GPU of
-24 GB: the packed events of the training split (8 bytes each, about 10 GB) stay in the host's
-memory; --data.rule.resident puts them on the accelerator. --model.weights FILE starts from ImageNet
-weights (timm's efficientnet_b0 as .safetensors); the backbone is frozen for the first 5 of 60
-epochs.
+24 GB: the packed events (8 bytes each, about 10 GB for the training split) stay in the host's
+memory, which reader threads share; --data.rule.resident puts them on the accelerator, too. The
+recipe is that of a pretrained backbone: --model.weights FILE names ImageNet weights (timm's
+efficientnet_b0 as .safetensors), frozen for the first 5 of 60 epochs and then trained at a tenth of
+the rate. Without them a random backbone gets the same treatment, which wastes it.
 Interrupted runs continue with the same command. Not run to its end here: no such files, no such
 accelerator at hand (see docs/results.md for what was).
 """
@@ -54,7 +55,7 @@ def get_config() -> Experiment:
                 ),
             ),
             columns=("loss", "position_m", "rotation_deg", "score", "smoothed/score"),
-            data=Data(workers=8, threads=4, prefetch=4),
+            data=Data(threads=4, prefetch=4),
             evaluation=Evaluation(every_epochs=1),
             checkpoint=Checkpoint(keep_latest=2, keep_best=1, best_metric="score"),
         ),

@@ -3,12 +3,15 @@
     python examples/pose_from_events.py RECORDING --run runs/eventpose_sim --out poses.csv
 
 RECORDING is any file that `posejax.data.event_files.read_recording` knows: SPARK-2026 or DSEC
-HDF5, Prophesee EVT2/EVT3 raw, RPG text, SPADES CSV or npz. The table has the columns of the SPARK
-submission, poses are camera_from_body (m, quaternion xyzw). --picture shows what the network saw
-of the window with the most events.
+HDF5, Prophesee EVT2/EVT3 raw, RPG text, SPADES CSV or npz. Files that do not tell their sensor or
+their time unit need --sensor-size or --tick (the real SPARK test files: --tick 1e-6). The table has
+the columns of the SPARK submission, poses are camera_from_body (m, quaternion xyzw), one every
+--period seconds of the recording's clock; --template checks it against the rows that are asked for.
+--picture shows what the network saw of the window with the most events.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -28,6 +31,9 @@ def main() -> int:
     parser.add_argument("recording", type=Path, help="file of events")
     parser.add_argument("--run", type=Path, required=True, help="run folder, or exported weights")
     parser.add_argument("--period", type=float, default=0.1, help="seconds between poses")
+    parser.add_argument("--tick", type=float, help="seconds per tick of the file's times")
+    parser.add_argument("--sensor-size", type=int, nargs=2, metavar=("H", "W"), help="in pixels")
+    parser.add_argument("--template", type=Path, help="table of the rows that are asked for")
     parser.add_argument("--out", type=Path, default=Path("poses.csv"), help="table to write")
     parser.add_argument("--picture", type=Path, help="picture (.png) to write")
     parser.add_argument("--raw", action="store_true", help="leave the trajectory layer out")
@@ -42,15 +48,20 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> None:
     system, weights = load_system(options.run)
-    recording = read_recording(options.recording).rebased()
-    print(audit(recording).text())
+    size = tuple(options.sensor_size) if options.sensor_size else None
+    recording = read_recording(options.recording, sensor_size=size, tick_seconds=options.tick)
+    if recording.t_microseconds().max(initial=0) >= 2**31:  # a camera that ran long before
+        recording = recording.rebased()
+    print(audit(recording, refuse=False).text())
     t = query_times(recording, system.config.data.rule.window, options.period)
     if not len(t):
         raise DataError(options.recording, "duration", f"{recording.duration:g} s", "one window")
+    ids = pose_ids(re.sub(r"\W", "_", recording.name or options.recording.stem), len(t))
     table = predict_recording(system, weights, recording, t, smooth=not options.raw)
-    name = recording.name or options.recording.stem
-    write_submission(options.out, pose_ids(name, len(t)), table.translation, table.quat_xyzw)
-    print(f"{len(t)} poses of {name}: {options.out}")
+    write_submission(
+        options.out, ids, table.translation, table.quat_xyzw, template=options.template
+    )
+    print(f"{len(t)} poses from {t[0]:.3f} to {t[-1]:.3f} s: {options.out}")
     print(f"range {np.linalg.norm(table.translation, axis=1).mean():.2f} m on average")
     if options.picture:
         save_picture(table.outputs["grid"][int(np.argmax(table.events))], options.picture)

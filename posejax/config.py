@@ -80,7 +80,7 @@ class Optimizer:
     schedule: Schedule = Schedule()
     weight_decay: float = 1e-4
     """Decoupled decay, multiplied by the learning rate."""
-    no_decay: tuple[str, ...] = (r"(^|/)bias$", r"(^|/)scale$")
+    no_decay: tuple[str, ...] = (r"(^|/)bias$", r"(^|/)scale$", r"(^|/)log_variance$")
     """Regular expressions of parameter paths without decay."""
     clip_norm: float | None = 1.0
     """Largest global norm of the gradient of the trained parameters; None for no clipping."""

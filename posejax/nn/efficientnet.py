@@ -168,7 +168,7 @@ class EfficientNet(nn.Module):
         statistics are float32 always.
 
     Source: Tan and Le, EfficientNet, ICML 2019. Names of modules map to both families'
-    (posejax.nn.torch_weights.efficientnet_table).
+    (posejax.nn.torch_tables.efficientnet_table).
     """
 
     variant: str = "b0"

@@ -105,7 +105,7 @@ class ResNet(nn.Module):
 
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, with the stride in
     the 3x3 convolution of a bottleneck as in torchvision. Module names follow torchvision's
-    (posejax.nn.torch_weights.resnet_table).
+    (posejax.nn.torch_tables.resnet_table).
     """
 
     blocks: Sequence[int] = (2, 2, 2, 2)

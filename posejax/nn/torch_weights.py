@@ -157,7 +157,7 @@ def to_flax(
         value = _to_layout(np.asarray(state_dict[entry.name]), entry)
         if entry.name == table.stem and value.ndim == 4 and value.shape != wanted.shape:
             if adapt_input:
-                value = np.asarray(adapt_stem(value, wanted.shape[2]))
+                value = adapt_stem(value, wanted.shape[2])
             elif value.shape[2] != wanted.shape[2]:
                 problems.append(
                     f"{entry.name}: {value.shape[2]} input channels, the model has "
@@ -194,7 +194,7 @@ def from_flax(variables: Mapping[str, Any], table: NameTable) -> dict[str, np.nd
     return found
 
 
-def adapt_stem(kernel: Any, channels: int) -> jax.Array:
+def adapt_stem(kernel: Any, channels: int) -> np.ndarray:
     """A first convolution for another number of input channels: the mean over the old, repeated.
 
     Args:
@@ -205,10 +205,10 @@ def adapt_stem(kernel: Any, channels: int) -> jax.Array:
       `[H, W, channels, O]`; not rescaled by I / channels, so an input whose channels are all
       equal to the mean of the old ones is answered `channels / I` times as strongly.
     """
-    kernel = jnp.asarray(kernel)
+    kernel = np.asarray(kernel)
     if kernel.ndim != 4:
         raise ValueError(f"expected a kernel [H, W, I, O], got shape {kernel.shape}")
-    return jnp.repeat(kernel.mean(axis=2, keepdims=True), channels, axis=2)
+    return np.repeat(kernel.mean(axis=2, keepdims=True), channels, axis=2)
 
 
 def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:

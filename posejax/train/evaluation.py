@@ -44,6 +44,7 @@ class Evaluator:
     def __init__(self, system: System, mesh: Mesh, batch_size: int, data: Data):
         self.system, self.batch_size, self.data = system, batch_size, data
         self.mesh, self.placement = mesh, sharding.batch_sharding(mesh)
+        self._placed: tuple[ExampleSource, dict[str, Any]] | None = None
         everywhere = sharding.replicated(mesh)
         self._metrics = jax.jit(self._measure, out_shardings=everywhere)
         self._predict = jax.jit(system.predict, out_shardings=everywhere)
@@ -125,7 +126,7 @@ class Evaluator:
     ) -> list[dict[str, np.ndarray]]:
         """The examples at `positions` merged with their predictions, for `System.report`."""
         shown: list[dict[str, np.ndarray]] = []
-        rng = np.random.default_rng(0)
+        rng, resident = np.random.default_rng(0), self._resident(examples.source)
         for begin in range(0, len(positions), self.batch_size):
             chosen = list(positions[begin : begin + self.batch_size])
             padded = chosen + chosen[-1:] * (self.batch_size - len(chosen))
@@ -134,11 +135,17 @@ class Evaluator:
             rows = [examples(int(i), rng) for i in mine]
             host, _ = pipeline.pop_skipped({k: np.stack([r[k] for r in rows]) for k in rows[0]})
             batch = sharding.put_batch(host, self.placement)
-            resident = sharding.place_resident(examples.source, self.mesh)
             outputs = self._predict(params, state, {**batch, **resident})
             merged = {**sharding.to_host(batch), **jax.device_get(outputs)}
             shown += [{k: v[i] for k, v in merged.items()} for i in range(len(chosen))]
         return shown
+
+    def _resident(self, source: ExampleSource) -> dict[str, Any]:
+        """What the batches of a source carry on the devices, placed once for the last source."""
+        if self._placed is None or self._placed[0] is not source:
+            self._placed = None  # the old arrays go before the new ones come
+            self._placed = source, sharding.place_resident(source, self.mesh)
+        return self._placed[1]
 
     @contextlib.contextmanager
     def _feed(self, examples: pipeline.Examples, limit: int | None):
@@ -157,7 +164,7 @@ class Evaluator:
                 iterator,
                 self.placement,
                 d.device_prefetch,
-                sharding.place_resident(examples.source, self.mesh),
+                self._resident(examples.source),
             ) as feed,
         ):
             yield feed, count

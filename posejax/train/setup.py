@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
@@ -77,7 +78,18 @@ class Parts:
             ema = self.train.ema is not None
             return step.init_state(self.system, self.optimizer, key, example, ema)
 
-        return jax.jit(make, out_shardings=self.shardings())(jax.random.fold_in(self.key, 0))
+        shardings = self.shardings()
+        state = jax.jit(make, out_shardings=shardings)(jax.random.fold_in(self.key, 0))
+        start = getattr(self.system, "start", None)
+        if start is None:
+            return state
+        params, model_state = start(state.params, state.model_state)
+        params = jax.device_put(params, shardings.params)
+        return state._replace(
+            params=params,
+            model_state=jax.device_put(model_state, shardings.model_state),
+            ema=None if state.ema is None else jax.tree.map(jnp.copy, params),
+        )
 
     def first_batch(self) -> dict[str, np.ndarray]:
         """This process's part of a batch, for measurements."""

@@ -63,7 +63,13 @@ class System(Protocol):
         ...
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Params, State]:
-        """Parameters and non-trained variables for examples of the shapes in `batch`."""
+        """Parameters and non-trained variables for examples of the shapes in `batch`.
+
+        Traced: a pure function of the key and the shapes. What a run from scratch needs from files
+        (published weights, statistics of the train split) goes into an optional method
+        `start(params, state) -> (params, state)`, called once, untraced, before the first step;
+        an evaluation never needs it.
+        """
         ...
 
     def loss(

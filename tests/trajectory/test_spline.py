@@ -56,23 +56,24 @@ def test_translation_alone_is_a_penalised_b_spline(rng, compiled):
 
     def fit(step):
         moved = jnp.asarray(poses).at[:, 0, 3].multiply(1 + step)
-        given = np.array([sigma, 0.1])
-        settings = {"segments": segments, "drift": (drift, drift), "robust": "none"}
+        # A known attitude; otherwise the direction of motion tells about it.
+        given = np.array([sigma, 1e-6])
+        settings = {"segments": segments, "drift": (drift, 1e-6), "robust": "none"}
         found = spline_smooth(t, moved, None, given, **settings)
-        return jnp.sum(found.controls[:, 0, 3] ** 2), found
+        return jnp.sum(found.controls[:, 0, 3] ** 2), found.controls, found.poses
 
     with jax.enable_x64(True):
-        (_, found), slope = compiled(jax.value_and_grad(fit, has_aux=True))(0.0)
+        found, slopes = compiled(lambda step: jax.jvp(fit, (step,), (1.0,)))(0.0)
     h = (t[-1] - t[0]) / segments
     knots = t[0] + h * (np.arange(segments + 7) - 3)
     basis = BSpline.design_matrix(np.minimum(t, t[-1] - 1e-12), knots, 3).toarray()
     bend = np.diff(np.eye(segments + 3), n=2, axis=0) / (drift * h**1.5)
     normal = basis.T @ basis / sigma**2 + bend.T @ bend
     want = np.linalg.solve(normal, basis.T @ poses[:, :3, 3] / sigma**2)
-    np.testing.assert_allclose(found.controls[:, :3, 3], want, atol=1e-9)
-    np.testing.assert_allclose(found.poses[:, :3, 3], basis @ want, atol=1e-9)
+    np.testing.assert_allclose(found[1][:, :3, 3], want, atol=1e-6)
+    np.testing.assert_allclose(found[2][:, :3, 3], basis @ want, atol=1e-6)
     # The solution is linear in the measurements: the sum of squares has slope 2.
-    assert slope == pytest.approx(2 * np.sum(want[:, 0] ** 2), rel=1e-6)
+    assert slopes[0] == pytest.approx(2 * np.sum(want[:, 0] ** 2), rel=1e-5)
 
 
 def test_queries_between_and_beyond(screw):

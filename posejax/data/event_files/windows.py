@@ -4,6 +4,7 @@ Public entries to one challenge anchored the same windows to either end of them,
 apart; here the anchor is always stated.
 """
 
+import bisect
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -70,9 +71,10 @@ class Window:
         if self.count is None:
             before, after = (round(1e6 * s) for s in self.reach)
             start, end = query_us - before, query_us + after
-            first, last = np.searchsorted(t_us, [start, end])
-            return slice(int(first), int(last)), start, end
-        at = int(np.searchsorted(t_us, query_us))
+            # searchsorted would copy a column of packed events whole, for two look-ups.
+            first, last = (bisect.bisect_left(t_us, limit) for limit in (start, end))
+            return slice(first, last), start, end
+        at = bisect.bisect_left(t_us, query_us)
         left = {"before": self.count, "after": 0, "centred": self.count // 2}[self.anchor]
         first, last = max(0, at - left), min(len(t_us), at + self.count - left)
         rows = slice(first, last)

@@ -11,7 +11,10 @@ from posejax.systems.eventpose.objective import ObjectiveConfig
 if TYPE_CHECKING:
     from posejax.systems.eventpose.system import EventposeSystem
 
-Backbone = Literal["event_resnet", "resnet18", "resnet34", "resnet50", "efficientnet_b0"]
+Backbone = Literal[
+    "event_resnet", "voxel_cnn", "resnet18", "resnet34", "resnet50", "efficientnet_b0"
+]
+FROM_SCRATCH = ("event_resnet", "voxel_cnn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +22,9 @@ class ModelConfig:
     """Architecture.
 
     Attributes:
-      backbone: "event_resnet", a small residual network for training from scratch, or a published
-        architecture, whose weights `weights` names.
-      widths: channels of the stages of "event_resnet".
+      backbone: "event_resnet" or "voxel_cnn", a small residual or plain network for training from
+        scratch, or a published architecture, whose weights `weights` names.
+      widths: channels of the stages of "event_resnet" and "voxel_cnn".
       pool: "mean" over the last feature map, or "flatten", which keeps where things are in it.
       hidden: width of the layer before the heads.
       dropout: rate before the heads, in training.
@@ -79,10 +82,15 @@ class EventposeConfig:
         Raises:
           ConfigError: settings that do not fit together.
         """
-        if self.model.weights and self.model.backbone == "event_resnet":
+        if self.model.weights and self.model.backbone in FROM_SCRATCH:
             raise ConfigError(
-                "system.model.weights: backbone 'event_resnet' has no published weights; choose "
+                f"system.model.weights: {self.model.backbone!r} has no published weights; choose "
                 "another --system.model.backbone or leave the weights out"
+            )
+        if self.objective.stats == "spades" and self.input.view != "full":
+            raise ConfigError(
+                "system.objective.stats: 'spades' are metres in the camera; the canonical view has "
+                "its own scale: use --system.input.view full, or stats 'train'"
             )
         if self.model.pool == "flatten" and min(self.input.size) % 32:
             raise ConfigError(

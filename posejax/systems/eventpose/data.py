@@ -17,6 +17,7 @@ from posejax.systems.eventpose.frames import (
     FrameSource,
     crop_camera,
     frame_example,
+    picture_size,
     read_camera,
 )
 from posejax.systems.eventpose.simulated import SimulatedSequences
@@ -56,15 +57,14 @@ class Recordings:
     simulated: ClassVar[bool] = False
 
     def source(self, split: str) -> WindowSource:
-        files = [
-            SparkFile(
-                path,
-                tick_seconds=self.tick,
-                sensor_size=self.sensor_size,
-                label_rate=self.label_rate,
-            )
-            for path in self.files(split)
-        ]
+        rate = self.label_rate
+        files = [SparkFile(p, tick_seconds=self.tick, label_rate=rate) for p in self.files(split)]
+        for file in files:
+            if tuple(file.sensor_size) != tuple(self.sensor_size):
+                raise DataError(
+                    file.path, "attribute sensor_size_wh", f"{file.sensor_size} (H, W)",
+                    f"system.data.sensor_size, {self.sensor_size}", "intrinsics go with the sensor",
+                )  # fmt: skip
         return WindowSource(files, self.rule)
 
     def files(self, split: str) -> list[Path]:
@@ -81,7 +81,8 @@ class Recordings:
             return divide(h5_files(root), self.split)[SPLITS.index(split)]
         labels = dict(tables)
         chosen = divide([events for events, _ in tables], self.split)[SPLITS.index(split)]
-        return [as_spark(events, labels[events], self.label_rate) for events in chosen]
+        settings = (self.label_rate, self.tick, self.sensor_size)
+        return [as_spark(events, labels[events], *settings) for events in chosen]
 
     def camera(self) -> Camera:
         return camera_of(self.intrinsics, self.sensor_size)
@@ -164,9 +165,8 @@ class Frames:
         return FrameSource(root, rows, self.label_rate)
 
     def camera(self) -> Camera:
-        source = self.source("train")
-        camera = read_camera(source.root / "camera.json")
-        return crop_camera(camera, source.images.shape[1:3])
+        root = recordings_folder(self.root)
+        return crop_camera(read_camera(root / "camera.json"), picture_size(root))
 
     def example(
         self, record: dict[str, Any], rng: np.random.Generator, train: bool

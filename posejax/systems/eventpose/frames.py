@@ -58,6 +58,27 @@ def crop_camera(camera: Camera, size: tuple[int, int]) -> Camera:
     return Camera(k, size)
 
 
+def read_picture(path: Path) -> np.ndarray:
+    """[H, W, 3] uint8.
+
+    Raises:
+      DataError: missing, or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(path, "picture", str(error), "an 8-bit picture") from None
+
+
+def picture_size(root: Path) -> tuple[int, int]:
+    """(H, W) of the pictures of a folder: that of the first."""
+    for path in sorted((root / "frames").glob("*")):
+        height, width, _ = read_picture(path).shape
+        return height, width
+    raise DataError(root / "frames", "pictures", "none", "one for each row of labels.csv")
+
+
 class FrameSource:
     """Labelled pictures of one folder; all of them stay in memory.
 
@@ -76,15 +97,9 @@ class FrameSource:
                 self.root / "labels.csv", "rows", len(self.track), f"more than {rows[0]}"
             )
         self.images = np.stack([self._read(i) for i in range(*self.rows)])
-        self.camera = crop_camera(read_camera(self.root / "camera.json"), self.images.shape[1:3])
 
     def _read(self, row: int) -> np.ndarray:
-        path = self.root / "frames" / self.track.names[row]
-        try:
-            with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(path, "picture", str(error), "an 8-bit picture") from None
+        return read_picture(self.root / "frames" / self.track.names[row])
 
     def __len__(self) -> int:
         return self.rows[1] - self.rows[0]

@@ -105,12 +105,18 @@ def predict_recording(
 
 
 def query_times(recording: EventRecording, window: Window, period: float) -> np.ndarray:
-    """[M] s: every `period` seconds, as long as the whole window lies inside the recording."""
+    """[M] s: multiples of `period` whose whole window lies inside the recording.
+
+    Multiples, so that a recording whose clock starts with its first label is asked at its labels.
+    """
     if not len(recording):
         return np.empty(0)
     start, end = recording.t[[0, -1]] * recording.tick_seconds
     before, after = window.reach
-    return np.arange(start + before, end - after + 1e-9, period)
+    # The first event comes a little after the clock's zero.
+    first = int(np.ceil((start + before) / period - 0.1))
+    last = int(np.floor((end - after) / period + 0.1))
+    return period * np.arange(max(first, 0), last + 1)
 
 
 def _example(packed: np.ndarray, time: float, rule: WindowRule) -> dict[str, np.ndarray]:

@@ -161,10 +161,12 @@ def prepare_events(
 def represent(events: Events, config: InputConfig, window: tuple[Any, Any]) -> Array:
     """[H, W, C] of events whose pixels are those of the grid."""
     where = {"size": config.size, "sensor_size": config.size, "window": window}
+    # Sums of integers do not depend on the order an accelerator adds in: same seed, same bits.
+    exact = {"accumulate": "fixed"}
     if config.representation == "voxel":
-        return voxel_grid(events, bins=config.bins, time=config.time, **where)
+        return voxel_grid(events, bins=config.bins, time=config.time, **where, **exact)
     if config.representation == "histogram":
-        return histogram(events, **where)
+        return histogram(events, **where, **exact)
     if config.representation == "lnes":
         return lnes(events, **where)
     return time_surface(events, tau=config.tau * (window[1] - window[0]), **where)

@@ -6,12 +6,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from posejax.nn.batchnorm import BatchNorm
 from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
-from posejax.nn.resnet import ResNet, resnet
+from posejax.nn.resnet import ResNet, ResNetFeatures, resnet
+from posejax.systems.eventpose.config import Backbone
 from posejax.systems.eventpose.objective import ObjectiveConfig, initial_log_variance
 
-BackboneKind = Literal["event_resnet", "resnet18", "resnet34", "resnet50", "efficientnet_b0"]
 _HEAD_INIT = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+
+
+class VoxelCNN(nn.Module):
+    """The plainest backbone: 3x3 convolutions of stride 2, each with batch norm and ReLU."""
+
+    widths: tuple[int, ...]
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for k, width in enumerate(self.widths):
+            x = nn.Conv(
+                width, (3, 3), (2, 2), 1, use_bias=False, dtype=self.dtype, name=f"conv{k}"
+            )(x)
+            x = BatchNorm(activation="relu", dtype=self.dtype, name=f"norm{k}")(x, train)
+        return x
 
 
 class PoseNet(nn.Module):
@@ -19,7 +36,7 @@ class PoseNet(nn.Module):
 
     Attributes:
       backbone: "event_resnet" is a small residual network trained from scratch (`widths`, one basic
-        block each); the others are the published architectures and load their weights.
+        block each), "voxel_cnn" a plain one; the others are published and load their weights.
       widths: channels of the stages of "event_resnet".
       pool: "mean" over the last map; "flatten" keeps where things are in it, which a canonical view
         makes comparable, at the price of a larger first dense layer.
@@ -29,7 +46,7 @@ class PoseNet(nn.Module):
       dtype: of the activations.
     """
 
-    backbone: BackboneKind
+    backbone: Backbone
     objective: ObjectiveConfig
     widths: tuple[int, ...] = (32, 64, 96, 128)
     pool: Literal["mean", "flatten"] = "mean"
@@ -61,10 +78,12 @@ class PoseNet(nn.Module):
             heads["log_variance"] = self.param("log_variance", lambda _: start)
         return heads
 
-    def trunk(self) -> EfficientNet | ResNet:
+    def trunk(self) -> EfficientNet | ResNet | VoxelCNN:
         """The backbone as a module of its own."""
         if self.backbone == "efficientnet_b0":
             return EfficientNet(variant="b0", dtype=self.dtype)
+        if self.backbone == "voxel_cnn":
+            return VoxelCNN(self.widths, self.dtype)
         if self.backbone == "event_resnet":
             blocks, first = (1,) * len(self.widths), self.widths[0]
             return ResNet(blocks, self.widths, stem_width=first, stem="conv3", dtype=self.dtype)
@@ -73,4 +92,6 @@ class PoseNet(nn.Module):
     def _features(self, x: jax.Array, train: bool) -> jax.Array:
         """The last feature map of the backbone."""
         features = self.trunk().clone(parent=self, name="backbone")(x, train)
-        return features.head if isinstance(features, EfficientNetFeatures) else features.stages[-1]
+        if isinstance(features, EfficientNetFeatures):
+            return features.head
+        return features.stages[-1] if isinstance(features, ResNetFeatures) else features

@@ -41,12 +41,15 @@ class ObjectiveConfig:
         two, with "gaussian" unused, since both terms are in nats.
       uncertainty: "none" (fixed weights), "kendall" (one learned log-variance for each of the two
         tasks), "gaussian" (predicted log standard deviations of every example).
+      stats: mean and spread that the translation is normalised by: measured on the training split,
+        or the published ones of SPADES (`SPADES_STATS`), for the full view only.
     """
 
     rotation: Literal["6d", "quaternion"] = "6d"
     translation_beta: float = 1.0
     rot_weight: float = 3.0
     uncertainty: Literal["none", "kendall", "gaussian"] = "none"
+    stats: Literal["train", "spades"] = "train"
 
     def __post_init__(self):
         if self.translation_beta <= 0 or self.rot_weight <= 0:

@@ -27,17 +27,31 @@ def spades_tables(root: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def as_spark(events: Path, labels: Path, label_rate: float) -> Path:
+def as_spark(
+    events: Path,
+    labels: Path,
+    label_rate: float,
+    tick: float | None,
+    sensor_size: tuple[int, int],
+) -> Path:
     """The sequence as SPARK-2026 HDF5 in the user's cache, converted if it is not there yet.
 
     Text is read at a hundredth of the rate of binary windows, and whole. The name holds what tells
     an old conversion from a new file: path, size and time of change.
     """
     state = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (events, labels)]
-    key = hashlib.sha256(repr((state, label_rate)).encode()).hexdigest()[:12]
+    settings = (label_rate, tick, sensor_size)
+    key = hashlib.sha256(repr((state, settings)).encode()).hexdigest()[:12]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = base / "posejax" / "spades" / f"{events.stem}-{key}.h5"
     if not path.is_file():
         print(f"converting {events} to {path}", flush=True)
-        write_spark(path, read_spades_csv(events, labels=labels, label_rate=label_rate))
+        recording = read_spades_csv(
+            events,
+            labels=labels,
+            tick_seconds=tick,
+            sensor_size=sensor_size,
+            label_rate=label_rate,
+        )
+        write_spark(path, recording, tick_seconds=recording.tick_seconds)
     return path

@@ -1,7 +1,6 @@
 """The event pose system as the engine sees it: pure methods over one config."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from posejax.systems.eventpose.inputs import (
 )
 from posejax.systems.eventpose.model import PoseNet
 from posejax.systems.eventpose.objective import (
+    SPADES_STATS,
     TranslationStats,
     example_losses,
     predicted_pose,
@@ -80,20 +80,18 @@ class EventposeSystem:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(examples["index"])
         return jax.vmap(one)(examples, keys)
 
-    @cached_property
     def stats(self) -> TranslationStats:
         """Of the training targets: all labels, or windows spread over the split if views differ."""
+        if self.config.objective.stats == "spades":
+            return SPADES_STATS
         source = self.source("train")
         if self.config.input.view == "full":
             return translation_stats(source.translations())
         rows = np.linspace(0, len(source) - 1, _STATS_EXAMPLES).astype(int)
-        found = []
-        # Also inside a trace (`init` is traced for its shapes) these are numbers.
-        with jax.ensure_compile_time_eval():
-            target = jax.jit(lambda batch: self.prepare(batch, None).target)
-            for part in np.split(rows, _STATS_EXAMPLES // 32):
-                batch = [self.config.data.still(source, int(i)) for i in part]
-                found.append(target({k: np.stack([b[k] for b in batch]) for k in batch[0]}))
+        found, target = [], jax.jit(lambda batch: self.prepare(batch, None).target)
+        for part in np.split(rows, _STATS_EXAMPLES // 32):
+            batch = [self.config.data.still(source, int(i)) for i in part]
+            found.append(target({k: np.stack([b[k] for b in batch]) for k in batch[0]}))
         return translation_stats(np.concatenate([np.asarray(t)[:, :3, 3] for t in found]))
 
     # ---- the protocol
@@ -104,13 +102,19 @@ class EventposeSystem:
             channels = batch["image"].shape[-1]
         grid = jnp.zeros((1, *self.config.input.size, channels))
         variables = dict(self.net.init(key, grid, False))
-        if self.config.model.weights:
-            variables = load_backbone(Path(self.config.model.weights), self.net, variables)
-        stats = {k: jnp.asarray(v, jnp.float32) for k, v in self.stats._asdict().items()}
-        extra = {"translation": stats}
+        extra = {"translation": {"mean": jnp.zeros(3), "std": jnp.ones(3)}}
         if self.calibrates:
             extra["sigma_scale"] = {"position": jnp.float32(1), "rotation": jnp.float32(1)}
         return variables.pop("params"), {**variables, **extra}
+
+    def start(self, params: Any, state: Any) -> tuple[Any, Any]:
+        """Published weights of the backbone, and the statistics of the training targets."""
+        if self.config.model.weights:
+            path, variables = Path(self.config.model.weights), {**state, "params": params}
+            variables = load_backbone(path, self.net, variables)
+            params, state = variables.pop("params"), variables
+        stats = {k: jnp.asarray(v, jnp.float32) for k, v in self.stats()._asdict().items()}
+        return params, {**state, "translation": stats}
 
     def _heads(self, params: Any, state: Any, grid: jax.Array, train: bool, key: Any = None):
         collections = {k: v for k, v in state.items() if k not in ("translation", "sigma_scale")}
@@ -128,11 +132,10 @@ class EventposeSystem:
         stats = TranslationStats(**state["translation"])
         with jax.named_scope("prepare"):
             # Nothing of it has a parameter: cutting it here spares the search for gradients.
-            prepared = jax.lax.stop_gradient(self.prepare(batch, key if train else None))
+            augment, dropout = jax.random.split(key)
+            prepared = jax.lax.stop_gradient(self.prepare(batch, augment if train else None))
         with jax.named_scope("network"):
-            heads, updated = self._heads(
-                params, state, prepared.grid, train, jax.random.fold_in(key, 0)
-            )
+            heads, updated = self._heads(params, state, prepared.grid, train, dropout)
         with jax.named_scope("objective"):
             parts = example_losses(heads, prepared.target, self.config.objective, stats)
             pose = self._camera_pose(heads, prepared, stats)

@@ -14,7 +14,6 @@ from posejax.geometry import rotation_angle
 from posejax.systems.eventpose.config import EventposeConfig, ModelConfig
 from posejax.systems.eventpose.data import Recordings
 from posejax.systems.eventpose.inputs import InputConfig
-from posejax.systems.eventpose.objective import ObjectiveConfig
 from posejax.systems.eventpose.windows import WindowRule
 from posejax.train import train
 
@@ -123,7 +122,7 @@ def test_predictions_are_in_the_camera_frame(make):
     system = make().build()
     batch = batch_of(system, [0, 30, 50])
     prepared = system.prepare(batch, None)
-    stats = system.stats
+    stats = system.stats()
     heads = {
         "translation": (prepared.target[:, :3, 3] - jnp.array([stats.mean]))
         / jnp.array([stats.std]),
@@ -176,7 +175,7 @@ def test_a_window_without_events_has_a_finite_loss_and_gradient(make):
             "model.pool": "mean",
             "input.representation": "time_surface",
         },
-        {"input.representation": "lnes", "input.view": "full"},
+        {"input.representation": "lnes", "input.view": "full", "model.backbone": "voxel_cnn"},
         {
             "input.representation": "histogram",
             "model.backbone": "efficientnet_b0",
@@ -221,9 +220,29 @@ def test_it_learns_and_saves_its_statistics(make, tmp_path):
 
     state = load_model(tmp_path / "run", experiment, "latest").state
     np.testing.assert_allclose(
-        state["translation"]["mean"], experiment.system.build().stats.mean, rtol=1e-5
+        state["translation"]["mean"], experiment.system.build().stats().mean, rtol=1e-5
     )
 
 
-def test_one_rotation_head_per_objective():
-    assert ObjectiveConfig("quaternion").rotation_size == 4
+def test_published_weights_start_a_run_but_are_not_needed_afterwards(make, tmp_path):
+    """Weights under PyTorch's names, three colours: averaged and repeated over the channels."""
+    from posejax.nn import from_flax, resnet_table
+    from posejax.nn.resnet import resnet
+
+    rng = np.random.default_rng(0)
+    colour = jax.jit(resnet(18).init, static_argnums=2)(
+        jax.random.key(1), jnp.zeros((1, 32, 32, 3)), False
+    )
+    names = from_flax(colour, resnet_table(resnet(18)))
+    names["conv1.weight"] = rng.standard_normal((64, 3, 7, 7)).astype(np.float32)
+    path = tmp_path / "resnet18.npz"
+    np.savez(path, **names)
+    changes = {"model.backbone": "resnet18", "model.pool": "mean", "model.weights": str(path)}
+    system = make(**changes).build()
+    batch = batch_of(system, [0])
+    assert jax.eval_shape(system.init, jax.random.key(0), batch)  # shapes need no file
+    params, state = system.start(*jax.jit(system.init)(jax.random.key(0), batch))
+    kernel = np.asarray(params["backbone"]["stem_conv"]["kernel"])
+    expected = names["conv1.weight"].mean(1)[..., None].transpose(1, 2, 3, 0)
+    np.testing.assert_allclose(kernel, np.repeat(expected, 4, axis=2), rtol=1e-6)
+    np.testing.assert_allclose(state["translation"]["std"], system.stats().std, rtol=1e-6)

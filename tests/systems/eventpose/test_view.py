@@ -89,8 +89,10 @@ def test_pixels_behind_the_view_go_outside():
     view = canonical_view(
         jnp.array([[0.0, 0.0]]), jnp.ones(1), K * jnp.array([[0.1], [0.1], [1]]), SIZE
     )
-    far = apply_homography(homography(view, K), jnp.array([[1e9, 1e9]]))
-    assert bool(jnp.isfinite(far).all())
+    # The view looks far to the upper left; what lies behind it must not appear in it.
+    behind = jnp.array([[1e9, 1e9], [6e3, 4e3]])
+    far = apply_homography(homography(view, K), behind)
+    assert bool(jnp.isfinite(far).all()) and float(far.max()) < 0
 
 
 def test_views_of_a_batch_are_those_of_its_members(rng):

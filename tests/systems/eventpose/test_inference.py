@@ -1,0 +1,114 @@
+"""From a run folder and a recording without labels to a table of poses."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posejax.config import ConfigError, Experiment, Log, RunOptions, Schedule, TrainConfig
+from posejax.config import Optimizer as OptimizerConfig
+from posejax.data.event_files import EventRecording, PoseTrack, write_spark
+from posejax.data.event_files.windows import Window
+from posejax.systems.eventpose.config import EventposeConfig, ModelConfig, TrajectoryConfig
+from posejax.systems.eventpose.data import Recordings
+from posejax.systems.eventpose.inference import load_system, predict_recording, query_times
+from posejax.systems.eventpose.inputs import InputConfig
+from posejax.systems.eventpose.submission import read_submission
+from posejax.systems.eventpose.windows import WindowRule
+from posejax.train import train
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def recording(seed: int) -> EventRecording:
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 10_000, 3000))
+    x, y = rng.integers(500, 800, 3000), rng.integers(300, 450, 3000)
+    label_t = np.arange(11) / 10
+    track = PoseTrack(
+        label_t,
+        np.stack([0 * label_t, 0 * label_t, 5 + label_t], 1),
+        np.tile([0, 0, 0, 1.0], (11, 1)),
+    )
+    return EventRecording(x, y, t, rng.integers(0, 2, 3000), 1e-4, (720, 1280), track, f"RT{seed}")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    for split in ("train", "val"):
+        write_spark(folder / "data" / split / "RT000.h5", recording(0))
+    experiment = Experiment(
+        name="tiny",
+        system=EventposeConfig(
+            data=Recordings(root=str(folder / "data"), rule=WindowRule(capacity=512)),
+            input=InputConfig(size=(32, 32), bins=2),
+            model=ModelConfig(widths=(8, 8), hidden=16),
+            trajectory=TrajectoryConfig(method="spline"),
+        ),
+        train=TrainConfig(
+            steps=2, batch_size=8, optimizer=OptimizerConfig(schedule=Schedule(peak=1e-3))
+        ),
+    )
+    options = RunOptions(workdir=folder / "run", cache="off", log=Log(view="quiet"))
+    train(experiment, options)
+    return folder / "run"
+
+
+def test_poses_of_a_recording_without_labels(run):
+    system, weights = load_system(run)
+    bare = dataclasses.replace(recording(1), labels=None)
+    t = query_times(bare, system.config.data.rule.window, 0.1)
+    np.testing.assert_allclose(t, np.arange(10) / 10)
+    raw = predict_recording(system, weights, bare, t, smooth=False)
+    smooth = predict_recording(system, weights, bare, t)
+    assert raw.translation.shape == (10, 3) and raw.quat_xyzw.shape == (10, 4)
+    np.testing.assert_allclose(np.linalg.norm(raw.quat_xyzw, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(raw.events, [((bare.t // 1000) == k).sum() for k in range(10)])
+    assert (
+        np.abs(np.diff(smooth.translation, 2, axis=0)).sum()
+        < np.abs(np.diff(raw.translation, 2, axis=0)).sum()
+    )
+    # The same windows through the source that evaluation uses.
+    source = system.source("val")
+    batch = system.transform(source[3], np.random.default_rng(0), False)
+    one = system.predict(
+        weights.params, weights.state, {k: np.asarray(v)[None] for k, v in batch.items()}
+    )
+    again = predict_recording(system, weights, recording(0), np.array([0.3]), smooth=False)
+    np.testing.assert_allclose(again.translation[0], one["pose"][0, :3, 3], atol=1e-4)
+
+
+def test_another_sensor_is_refused(run):
+    system, weights = load_system(run)
+    small = dataclasses.replace(recording(1), x=recording(1).x // 4, sensor_size=(720, 640))
+    with pytest.raises(ConfigError, match="sensor of \\(720, 640\\)"):
+        predict_recording(system, weights, small, np.array([0.1]))
+
+
+def test_query_times_need_a_whole_window():
+    assert len(query_times(recording(0), Window("after", 2.0), 0.1)) == 0
+    before = query_times(recording(0), Window("before", 0.1), 0.1)
+    np.testing.assert_allclose(before, np.arange(1, 11) / 10)
+
+
+def test_the_example_writes_a_valid_table(run, tmp_path):
+    path = tmp_path / "recording_2026-05-01.h5"
+    write_spark(path, recording(2))
+    out, picture = tmp_path / "poses.csv", tmp_path / "seen.png"
+    command = [sys.executable, ROOT / "examples" / "pose_from_events.py", path, "--run", run]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(out), "--picture", str(picture)],
+        cwd=ROOT, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert read_submission(out).ids[0] == "recording_2026_05_01_001"
+    assert picture.stat().st_size > 100
+    wrong = subprocess.run(
+        [*map(str, command[:2]), str(tmp_path / "none.h5"), "--run", str(run)],
+        cwd=ROOT, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert wrong.returncode == 1 and wrong.stderr.startswith("error: ")
