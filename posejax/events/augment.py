@@ -30,15 +30,21 @@ from posejax.geometry import as_float, matmul
 class AugmentRule:
     """What may happen to a window. Every range of one value and every zero switches a part off.
 
-    roll, pan, tilt: largest angles, radians, uniform in +-.
-    time_scale: (low, high), log-uniform, about the query.
-    keep: (low, high), share of events kept, uniform.
-    polarity_flip, mirror: probabilities. A mirror needs the object's `symmetry` (rows of S).
-    hot_pixels: largest number of them; hot_rate: events per second of each.
-    leak_rate: largest background rate, events per second and pixel.
-    most_noise: static bound of the events that each kind of noise adds.
-    grid_noise: probability of uniform noise in [0, grid_amplitude) on the representation, which
-      `augment_grid` applies.
+    Attributes:
+      roll: largest turn about the optical axis, uniform in +- (rad).
+      pan: largest turn about the camera's y axis, uniform in +- (rad).
+      tilt: largest turn about the camera's x axis, uniform in +- (rad).
+      time_scale: (low, high), log-uniform, about the query.
+      keep: (low, high), share of events kept, uniform.
+      polarity_flip: probability that ON and OFF change places.
+      mirror: probability of a mirrored picture, which needs the object's symmetry.
+      symmetry: rows of S, the reflection that maps the object onto itself.
+      hot_pixels: largest number of them.
+      hot_rate: events per second of each.
+      leak_rate: largest background rate, events per second and pixel.
+      most_noise: static bound of the events that each kind of noise adds.
+      grid_noise: probability of uniform noise on the representation (`augment_grid`).
+      grid_amplitude: the noise is uniform in [0, grid_amplitude).
     """
 
     roll: float = math.pi

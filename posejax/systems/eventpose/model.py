@@ -78,20 +78,21 @@ class PoseNet(nn.Module):
             heads["log_variance"] = self.param("log_variance", lambda _: start)
         return heads
 
-    def trunk(self) -> EfficientNet | ResNet | VoxelCNN:
-        """The backbone as a module of its own."""
-        if self.backbone == "efficientnet_b0":
-            return EfficientNet(variant="b0", dtype=self.dtype)
-        if self.backbone == "voxel_cnn":
-            return VoxelCNN(self.widths, self.dtype)
-        if self.backbone == "event_resnet":
-            blocks, first = (1,) * len(self.widths), self.widths[0]
-            return ResNet(blocks, self.widths, stem_width=first, stem="conv3", dtype=self.dtype)
-        return resnet(int(self.backbone.removeprefix("resnet")), dtype=self.dtype)
-
     def _features(self, x: jax.Array, train: bool) -> jax.Array:
         """The last feature map of the backbone."""
-        features = self.trunk().clone(parent=self, name="backbone")(x, train)
+        features = make_backbone(self, name="backbone")(x, train)
         if isinstance(features, EfficientNetFeatures):
             return features.head
         return features.stages[-1] if isinstance(features, ResNetFeatures) else features
+
+
+def make_backbone(net: PoseNet, **module: Any) -> EfficientNet | ResNet | VoxelCNN:
+    """The backbone of a network as a module of its own; `module` are Flax's `name` and `parent`."""
+    if net.backbone == "efficientnet_b0":
+        return EfficientNet(variant="b0", dtype=net.dtype, **module)
+    if net.backbone == "voxel_cnn":
+        return VoxelCNN(net.widths, net.dtype, **module)
+    if net.backbone == "event_resnet":
+        blocks, first = (1,) * len(net.widths), net.widths[0]
+        return ResNet(blocks, net.widths, stem_width=first, stem="conv3", dtype=net.dtype, **module)
+    return resnet(int(net.backbone.removeprefix("resnet")), dtype=net.dtype, **module)

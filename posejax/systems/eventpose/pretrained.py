@@ -7,7 +7,7 @@ from posejax.config import ConfigError
 from posejax.nn import EfficientNet
 from posejax.nn.torch_tables import efficientnet_table, resnet_table
 from posejax.nn.torch_weights import load_state_dict, to_flax
-from posejax.systems.eventpose.model import PoseNet, VoxelCNN
+from posejax.systems.eventpose.model import PoseNet, VoxelCNN, make_backbone
 
 
 def load_backbone(path: Path, net: PoseNet, variables: dict[str, Any]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def load_backbone(path: Path, net: PoseNet, variables: dict[str, Any]) -> dict[s
     Raises:
       ConfigError: no such file, a pickled one, or weights of another architecture.
     """
-    model = net.trunk()
+    model = make_backbone(net)
     if isinstance(model, VoxelCNN):
         raise ConfigError("system.model.weights: 'voxel_cnn' has no published weights")
     table = efficientnet_table(model) if isinstance(model, EfficientNet) else resnet_table(model)

@@ -11,11 +11,12 @@ from posejax.config import Log as LogOptions
 from posejax.data.event_files import EventRecording, PoseTrack, write_spark
 from posejax.events import AugmentRule
 from posejax.geometry import rotation_angle
-from posejax.systems.eventpose.config import EventposeConfig, ModelConfig
+from posejax.systems.eventpose.config import EventposeConfig, ModelConfig, TrajectoryConfig
 from posejax.systems.eventpose.data import Recordings
 from posejax.systems.eventpose.inputs import InputConfig
 from posejax.systems.eventpose.windows import WindowRule
 from posejax.train import train
+from posejax.train.weights import load_model
 
 K = np.array([[1258.6057531097028, 0, 640], [0, 1258.6057531097028, 360], [0, 0, 1]])
 CORNERS = np.array([[a, b, c] for a in (-0.8, 0.8) for b in (-0.3, 0.3) for c in (-0.5, 0.5)])
@@ -65,6 +66,7 @@ def make(root):
             data=Recordings(root=str(root), rule=WindowRule(capacity=1024)),
             input=InputConfig(size=(32, 32), bins=2),
             model=ModelConfig(widths=(8, 16), hidden=32, pool="flatten"),
+            trajectory=TrajectoryConfig(method="none"),  # compiles for long; see test_summary
         )
         return config.replace(found, **changes)
 
@@ -170,17 +172,23 @@ def test_a_window_without_events_has_a_finite_loss_and_gradient(make):
     [
         {"objective.uncertainty": "kendall", "objective.rotation": "quaternion"},
         {"objective.uncertainty": "gaussian", "model.bfloat16": True, "model.dropout": 0.1},
-        {
-            "model.backbone": "resnet18",
-            "model.pool": "mean",
-            "input.representation": "time_surface",
-        },
         {"input.representation": "lnes", "input.view": "full", "model.backbone": "voxel_cnn"},
-        {
-            "input.representation": "histogram",
-            "model.backbone": "efficientnet_b0",
-            "model.pool": "mean",
-        },
+        pytest.param(
+            {
+                "model.backbone": "resnet18",
+                "model.pool": "mean",
+                "input.representation": "time_surface",
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {
+                "input.representation": "histogram",
+                "model.backbone": "efficientnet_b0",
+                "model.pool": "mean",
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_variant_has_a_loss_metrics_and_numbers(make, changes):
@@ -194,7 +202,7 @@ def test_every_variant_has_a_loss_metrics_and_numbers(make, changes):
     outputs = jax.jit(system.predict)(params, state, batch)
     records = {**system.metrics(outputs, batch), "index": np.arange(4)}
     numbers = system.summarize(jax.device_get(records))
-    assert np.isfinite(numbers["score"]) and np.isfinite(numbers["smoothed/score"])
+    assert np.isfinite(numbers["score"])
     if system.calibrates:  # spreads scaled to the errors of these records are honest on them
         again = system.predict(params, system.calibrate(state, jax.device_get(records)), batch)
         numbers = system.summarize(jax.device_get({**records, **system.metrics(again, batch)}))
@@ -202,26 +210,22 @@ def test_every_variant_has_a_loss_metrics_and_numbers(make, changes):
         assert numbers["sigma_ratio_rad"] == pytest.approx(1, rel=1e-3)
 
 
-def test_it_learns_and_saves_its_statistics(make, tmp_path):
+def test_a_run_saves_its_statistics(make, tmp_path):
+    """The state that a checkpoint holds has the measured statistics; an evaluation reads them."""
     experiment = Experiment(
         name="tiny",
         system=make(),
         train=TrainConfig(
-            steps=60,
-            batch_size=16,
-            optimizer=Optimizer(schedule=Schedule("cosine", peak=3e-3, warmup=0.1)),
+            steps=2, batch_size=16, optimizer=Optimizer(schedule=Schedule(peak=1e-3))
         ),
     )
     options = RunOptions(workdir=tmp_path / "run", cache="off", log=LogOptions(view="quiet"))
-    result = train(config.replace(experiment, **{"train.sharding.devices": 1}), options)
-    lines = [line["loss"] for line in result.lines("train")]
-    assert lines[-1] < 0.6 * lines[0]
-    from posejax.train.weights import load_model
-
+    train(config.replace(experiment, **{"train.sharding.devices": 1}), options)
     state = load_model(tmp_path / "run", experiment, "latest").state
-    np.testing.assert_allclose(
-        state["translation"]["mean"], experiment.system.build().stats().mean, rtol=1e-5
-    )
+    measured = experiment.system.build().stats()
+    np.testing.assert_allclose(state["translation"]["mean"], measured.mean, rtol=1e-5)
+    np.testing.assert_allclose(state["translation"]["std"], measured.std, rtol=1e-5)
+    assert measured.std != (1.0, 1.0, 1.0)
 
 
 def test_published_weights_start_a_run_but_are_not_needed_afterwards(make, tmp_path):
