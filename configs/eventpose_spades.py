@@ -9,8 +9,8 @@ memory, which reader threads share; --data.rule.resident puts them on the accele
 recipe is that of a pretrained backbone: --model.weights FILE names ImageNet weights (timm's
 efficientnet_b0 as .safetensors), frozen for the first 5 of 60 epochs and then trained at a tenth of
 the rate. Without them a random backbone gets the same treatment, which wastes it.
-Interrupted runs continue with the same command. Not run to its end here: no such files, no such
-accelerator at hand (see docs/results.md for what was).
+Interrupted runs continue with the same command. Not run to its end: neither the files nor such an
+accelerator were at hand; a few steps on simulated sequences of the same layout were.
 """
 
 from posejax.config import (
