@@ -33,6 +33,11 @@ from posejax.data.av2_map import (
     write_vector_map,
 )
 from posejax.data.errors import DataError
+from posejax.data.rigid import (
+    matrix_to_quat_xyzw,
+    quat_xyzw_to_matrix,
+    se3_from_rotation_translation,
+)
 
 __all__ = [
     "MARK_TYPES",
@@ -59,6 +64,7 @@ __all__ = [
 
 POSES_FILE = "city_SE3_egovehicle.feather"
 _POSE_COLUMNS = ("qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
+_XYZW = [1, 2, 3, 0]  # where they are in the columns
 
 
 @dataclass(frozen=True)
@@ -178,13 +184,15 @@ def read_poses(log_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if (np.diff(times) == 0).any():
         twice = times[:-1][np.diff(times) == 0][0]
         raise DataError(path, "column timestamp_ns", f"{twice} twice", "one pose per time")
-    return times, _matrix_from_wxyz(values[:, :4] / norm[order, None], values[:, 4:])
+    rotation = quat_xyzw_to_matrix(values[:, _XYZW])
+    return times, se3_from_rotation_translation(rotation, values[:, 4:])
 
 
 def write_poses(log_dir: str | Path, timestamps_ns: np.ndarray, city_from_ego: np.ndarray) -> None:
     """Write the pose table. `city_from_ego` is [M, 4, 4], `timestamps_ns` [M]."""
     pose = np.asarray(city_from_ego, np.float64)
-    values = np.concatenate([_wxyz_from_matrix(pose[:, :3, :3]), pose[:, :3, 3]], axis=1)
+    quat = np.roll(matrix_to_quat_xyzw(pose[:, :3, :3]), 1, axis=1)
+    values = np.concatenate([quat, pose[:, :3, 3]], axis=1)
     columns = {"timestamp_ns": np.asarray(timestamps_ns, np.int64)}
     columns |= {name: values[:, i].copy() for i, name in enumerate(_POSE_COLUMNS)}
     _write_table(Path(log_dir) / POSES_FILE, columns)
@@ -247,47 +255,3 @@ def _check_finite(path: str | Path, field: str, values: np.ndarray) -> None:
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise DataError(path, field, f"{len(bad)} non-finite, first in row {bad[0]}", "finite")
-
-
-def _matrix_from_wxyz(quat: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    w, x, y, z = quat.T
-    pose = np.zeros((len(quat), 4, 4))
-    pose[:, 0, 0], pose[:, 0, 1], pose[:, 0, 2] = (
-        1 - 2 * (y * y + z * z),
-        2 * (x * y - w * z),
-        2 * (x * z + w * y),
-    )
-    pose[:, 1, 0], pose[:, 1, 1], pose[:, 1, 2] = (
-        2 * (x * y + w * z),
-        1 - 2 * (x * x + z * z),
-        2 * (y * z - w * x),
-    )
-    pose[:, 2, 0], pose[:, 2, 1], pose[:, 2, 2] = (
-        2 * (x * z - w * y),
-        2 * (y * z + w * x),
-        1 - 2 * (x * x + y * y),
-    )
-    pose[:, :3, 3] = translation
-    pose[:, 3, 3] = 1.0
-    return pose
-
-
-def _wxyz_from_matrix(rotation: np.ndarray) -> np.ndarray:
-    """Quaternions of [M, 3, 3]: the eigenvector of Bar-Itzhack's symmetric 4x4 matrix.
-
-    Exact for any angle (180 degrees included), which the trace formula is not; sign: w >= 0.
-    """
-    r = rotation
-    k = np.empty((len(r), 4, 4))
-    k[:, 0, 0] = r[:, 0, 0] + r[:, 1, 1] + r[:, 2, 2]
-    k[:, 1, 1] = r[:, 0, 0] - r[:, 1, 1] - r[:, 2, 2]
-    k[:, 2, 2] = r[:, 1, 1] - r[:, 0, 0] - r[:, 2, 2]
-    k[:, 3, 3] = r[:, 2, 2] - r[:, 0, 0] - r[:, 1, 1]
-    k[:, 0, 1] = k[:, 1, 0] = r[:, 2, 1] - r[:, 1, 2]
-    k[:, 0, 2] = k[:, 2, 0] = r[:, 0, 2] - r[:, 2, 0]
-    k[:, 0, 3] = k[:, 3, 0] = r[:, 1, 0] - r[:, 0, 1]
-    k[:, 1, 2] = k[:, 2, 1] = r[:, 0, 1] + r[:, 1, 0]
-    k[:, 1, 3] = k[:, 3, 1] = r[:, 0, 2] + r[:, 2, 0]
-    k[:, 2, 3] = k[:, 3, 2] = r[:, 1, 2] + r[:, 2, 1]
-    quat = np.linalg.eigh(k)[1][:, :, -1]
-    return np.where(quat[:, :1] < 0, -quat, quat)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from posejax.data.errors import DataError
+from posejax.data.rigid import is_rotation, se3_inverse
 
 
 def read_velodyne(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +57,7 @@ def read_poses(path: str | Path) -> np.ndarray:
         if values.shape != (12,) or not np.isfinite(values).all():
             raise DataError(path, f"line {number}", f"{values.size} numbers", "12 finite numbers")
         pose = np.concatenate([values.reshape(3, 4), [[0, 0, 0, 1]]])
-        if np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() > 1e-3:
+        if not is_rotation(pose[:3, :3]):
             raise DataError(path, f"line {number}", "a 3x3 part that is no rotation", "a pose")
         poses.append(pose)
     if not poses:
@@ -70,6 +71,6 @@ def planar_motion(world_from_a: np.ndarray, world_from_b: np.ndarray) -> np.ndar
     The cameras' axes are right-down-forward, so forward is z and left is -x. The LiDAR sits
     0.27 m behind the camera: the same motion, up to that lever times the yaw.
     """
-    a_from_b = np.linalg.inv(world_from_a) @ world_from_b
+    a_from_b = se3_inverse(world_from_a) @ world_from_b
     yaw = np.arctan2(-a_from_b[0, 2], a_from_b[2, 2])
     return np.array([a_from_b[2, 3], -a_from_b[0, 3], yaw])

@@ -7,8 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from posejax.data import av2
@@ -70,26 +68,6 @@ def test_round_trips(tmp_path, rng):
     picture = av2.read_orthophoto(log)
     np.testing.assert_array_equal(picture.rgb, photo.rgb)
     assert (picture.cell_size, picture.x_min, picture.y_min) == (0.2, 99.5, -7.25)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))
-def test_quaternions_agree_with_scipy(quat):
-    w, x, y, z = np.array(quat) / np.linalg.norm(quat)
-    expected = Rotation.from_quat([x, y, z, w]).as_matrix()
-    matrix = av2._matrix_from_wxyz(np.array([[w, x, y, z]]), np.zeros((1, 3)))[0]
-    np.testing.assert_allclose(matrix[:3, :3], expected, atol=1e-12)
-    back = av2._wxyz_from_matrix(expected[None])[0]
-    assert back[0] >= 0
-    np.testing.assert_allclose(abs(back @ [w, x, y, z]), 1.0, atol=1e-9)
-
-
-def test_half_turns_have_a_quaternion():
-    for axis in np.eye(3):
-        matrix = Rotation.from_rotvec(np.pi * axis).as_matrix()
-        np.testing.assert_allclose(
-            np.abs(av2._wxyz_from_matrix(matrix[None])[0, 1:]), axis, atol=1e-9
-        )
 
 
 def test_ground_height_uses_the_cell_under_the_point():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from posejax.data.errors import DataError
+from posejax.data.rigid import conjugate_quat_xyzw, rotate_quat_xyzw
 
 MAX_SIDE = 1 << 14  # 14 bits of a packed event
 _NORM_TOLERANCE = 1e-3  # a quaternion is off by more: not a rounded unit quaternion
@@ -93,10 +94,8 @@ class PoseTrack:
 
     def inverse(self) -> "PoseTrack":
         """The track of body_from_camera: where the camera is in the body (or world) frame."""
-        xyz, w = -self.quat_xyzw[:, :3], self.quat_xyzw[:, 3:]
-        cross = np.cross(xyz, self.translation)
-        turned = self.translation + 2 * (w * cross + np.cross(xyz, cross))
-        return replace(self, translation=-turned, quat_xyzw=np.concatenate([xyz, w], 1))
+        quat = conjugate_quat_xyzw(self.quat_xyzw)
+        return replace(self, translation=-rotate_quat_xyzw(quat, self.translation), quat_xyzw=quat)
 
     def shifted(self, seconds: float) -> "PoseTrack":
         """The same poses `seconds` later."""

@@ -9,23 +9,15 @@ from their size.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from posejax.data.cameras import Camera
 from posejax.data.errors import DataError
 from posejax.data.event_files.spades_csv import read_spades_labels
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Pinhole camera of the pictures: [3, 3] intrinsics in pixels and (height, width)."""
-
-    intrinsics: np.ndarray
-    size: tuple[int, int]
 
 
 def read_camera(path: Path) -> Camera:
@@ -51,11 +43,9 @@ def crop_camera(camera: Camera, size: tuple[int, int]) -> Camera:
     factor = min(camera.size[0] // size[0], camera.size[1] // size[1])
     if factor < 1:
         raise ValueError(f"pictures of {size} are larger than the sensor, {camera.size}")
-    corner = [(camera.size[1] - size[1] * factor) / 2, (camera.size[0] - size[0] * factor) / 2]
-    k = camera.intrinsics.copy()
-    k[:2, 2] -= corner
-    k[:2] /= factor
-    return Camera(k, size)
+    (height, width), whole = camera.size, (size[0] * factor, size[1] * factor)
+    corner = (width - whole[1]) / 2, (height - whole[0]) / 2
+    return camera.cropped(corner, whole).resized(size)
 
 
 def read_picture(path: Path) -> np.ndarray:

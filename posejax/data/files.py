@@ -1,0 +1,136 @@
+"""Bytes, text, JSON and names out of files that others wrote: used, or refused with a `DataError`.
+
+What every reader of this package has in common. A file is read whole before it is decoded, so that
+the sizes that its headers claim can be compared with the bytes that are there.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from posejax.data.errors import DataError
+
+MAX_BYTES = 1 << 32  # 4 GiB: larger than any file that is read whole
+
+
+@contextlib.contextmanager
+def decoding(path: str | Path, field: str, expected: str) -> Iterator[None]:
+    """Whatever a decoder raises on damaged bytes becomes one `DataError`.
+
+    Decoders document little of that: Pillow alone raises a dozen classes, up to SyntaxError and
+    MemoryError. Wrap the call into the decoder and nothing else.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        found = f"unreadable ({type(error).__name__}: {str(error)[:200]})"
+        raise DataError(path, field, found, expected) from error
+
+
+def read_bytes(path: str | Path, expected: str, limit: int = MAX_BYTES) -> bytes:
+    """A whole file.
+
+    Raises:
+      DataError: no such file, no regular file (a pipe would block), or more than `limit` bytes.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise DataError(path, "file", "no file" if path.exists() else "not found", expected)
+        size = path.stat().st_size
+        if size > limit:
+            raise DataError(path, "size", f"{size} bytes", f"at most {limit}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        if isinstance(error, DataError):
+            raise
+        raise DataError(path, "file", f"cannot be read ({error})", expected) from error
+
+
+def read_text(path: str | Path, expected: str, limit: int = MAX_BYTES) -> str:
+    """A whole text file in UTF-8, without the mark that may start it.
+
+    Raises:
+      DataError: see `read_bytes`; other bytes than UTF-8, or a NUL.
+    """
+    raw = read_bytes(path, expected, limit)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(path, "file", f"no text ({error})", expected) from error
+    if "\0" in text:
+        raise DataError(path, f"character {text.index(chr(0))}", "NUL", expected)
+    return text
+
+
+def read_json(path: str | Path, expected: str = "a JSON object") -> dict[str, Any]:
+    """A JSON object; a key that is there twice, NaN and infinities are refused.
+
+    Raises:
+      DataError: see `read_text`; no JSON, or another value than an object.
+    """
+    text = read_text(path, expected)
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, "file", f"no JSON ({error})", expected) from error
+    if not isinstance(value, dict):
+        raise DataError(path, "top level", type(value).__name__, expected)
+    return value
+
+
+def json_number(path: str | Path, field: str, value: Any) -> float:
+    """`value` of a JSON file as a float.
+
+    Raises:
+      DataError: it is no number, or not finite in float64.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    raise DataError(path, field, repr(value)[:80], "a finite number")
+
+
+def text_number(word: str) -> float:
+    """A number as files write it; Python's own extras (1_000, other alphabets' digits) are none.
+
+    Raises:
+      ValueError: not a number.
+    """
+    if "_" in word or not word.isascii():
+        raise ValueError(f"no number: {word[:40]!r}")
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"no number: {word[:40]!r}") from None
+
+
+def path_inside(folder: Path, name: str) -> Path | None:
+    """FOLDER/NAME, or None for a name that leads out of the folder (absolute, or with "..").
+
+    A table that came with a data set must not make its reader open other files.
+    """
+    parts = PurePosixPath(name), PureWindowsPath(name)
+    absolute = any(path.is_absolute() or path.drive or path.root for path in parts)
+    if absolute or "\0" in name or any(".." in path.parts for path in parts):
+        return None
+    return folder / name
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ValueError(f"{twice!r} twice in one object")
+    return found
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
