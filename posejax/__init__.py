@@ -1,0 +1,50 @@
+"""Learned localisation in JAX: pure functions, complete systems, one training engine.
+
+Packages load on first use, so `import posejax` costs nothing and this works:
+
+    import posejax
+    volume = posejax.registration.pose_volume(online, geo, angles, 20)
+
+Pure functions on arrays: `geometry`, `image`, `registration`, `events`, `trajectory`. Building
+blocks with parameters: `nn`. Files: `data`. Synthetic worlds and sensors: `sim`. Whole systems:
+`systems`. The engine that trains and evaluates them: `train`, `evaluate`, `report`.
+"""
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what editors see; at run time the packages come through `__getattr__`
+    from posejax import (
+        data,
+        evaluate,
+        events,
+        geometry,
+        image,
+        nn,
+        registration,
+        report,
+        sim,
+        systems,
+        train,
+        trajectory,
+    )
+
+    __all__ = [
+        "data", "evaluate", "events", "geometry", "image", "nn", "registration", "report", "sim",
+        "systems", "train", "trajectory",
+    ]  # fmt: skip
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    import pkgutil
+
+    return sorted([*globals(), *(m.name for m in pkgutil.iter_modules(__path__))])

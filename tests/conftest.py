@@ -1,17 +1,28 @@
 """Fixtures shared by all tests: deterministic jax on the CPU and the optional real data."""
 
+import gc
 import os
+import resource
 from pathlib import Path
 
 # Before jax starts: the CPU alone, split in eight virtual devices so that sharding is testable.
+# Most of the suite's time is compiling, so programs are optimised little and kept for the next run.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+)
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import numpy as np
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
+_MOST_MEMORY = 2 * 2**30  # of a worker, before it forgets what it compiled
 # Rank promotion hides shape bugs ([N] against [N, 1]); jit-time only, so it costs nothing.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -49,3 +60,20 @@ def golden():
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Compiled programs of past modules go when a worker grows: they are most of its memory."""
+    yield
+    if _resident() > _MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
+
+
+def _resident() -> int:
+    """Bytes of memory in use now (the peak where the system does not tell)."""
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return int(status.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,1 @@
+"""The complete systems, one package each; they do not know one another."""

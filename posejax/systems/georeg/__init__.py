@@ -1,0 +1,1 @@
+"""Registration of an online raster in a geo-referenced map: (x, y, yaw) with covariance."""
