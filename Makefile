@@ -6,15 +6,18 @@ WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
+SYSTEM ?= georeg
 # The constraints pin the versions that the numbers in docs/results.md were measured with.
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
 
-.PHONY: train eval test test-all lint bench setup clean help
+.PHONY: train eval demo test test-all lint bench docs setup clean help
 
 help:
 	@echo "make train [CONFIG=configs/georeg_sim.py] [ARGS='--train.steps 100']   train a system"
 	@echo "make eval WORKDIR=runs/georeg_sim                                     evaluate it on val (ARGS='--split test')"
-	@echo "make test | test-all | lint | bench                                   checks and benchmarks"
+	@echo "make demo [SYSTEM=georeg]                                             shipped weights, simulated worlds, a report"
+	@echo "make test | test-all | lint | bench | docs                            checks, benchmarks, the site"
 
 setup: $(STAMP)
 
@@ -30,6 +33,9 @@ train: $(STAMP)
 eval: $(STAMP)
 	$(PY) eval_main.py --workdir $(WORKDIR) $(ARGS)
 
+demo: $(STAMP)
+	$(PY) -m posejax demo $(SYSTEM) $(ARGS)
+
 lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -39,11 +45,20 @@ test: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
-test-all: lint
+test-all: lint docs
 	$(PY) -m pytest -n $(WORKERS) $(ARGS)
 
 bench: $(STAMP)
 	$(PY) -m benchmarks.run $(ARGS)
 
+$(DOCS_STAMP): $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[docs]'
+	@touch $@
+
+# Strict: a broken link or a name without a target ends it.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "built build/site/index.html; with search: $(PY) -m http.server -d build/site"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis
