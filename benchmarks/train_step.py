@@ -23,44 +23,28 @@ from jax.experimental.compilation_cache import compilation_cache
 from posejax import cli
 from posejax.config import Experiment, NonFinite
 from posejax.data import pipeline
-from posejax.train import Checkpoints, compiled, make_step, runtime, setup, sharding
+from posejax.train import Checkpoints, compilation, runtime, setup
 from posejax.train.console import Quiet
-from posejax.train.feed import Feed
 from posejax.train.journal import Journal
-from posejax.train.step import pack
+from posejax.train.prefetch import Prefetcher
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = ROOT / "tests" / "train" / "toy" / "beacons_config.py"
 
 
-def compile_step(parts: setup.Parts) -> tuple[compiled.Program, list[str]]:
-    """The train step as the loop compiles it, and the names of its scalars."""
-    step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0)
-    names = sorted(jax.eval_shape(step, parts.target, parts.batch)[1])
-
-    def packed(state: Any, batch: Any) -> Any:
-        new, scalars = step(state, batch)
-        return new, pack(scalars)
-
-    everywhere = sharding.replicated(parts.mesh)
-    program = compiled.compile_step(
-        packed, parts.target, parts.batch, parts.shardings(), everywhere
-    )
-    return program, names
-
-
-def compile_times(parts: setup.Parts) -> tuple[compiled.Program, list[str], dict[str, float]]:
+def compile_times(parts: setup.Parts) -> tuple[compilation.Program, list[str], dict[str, float]]:
     """Seconds to compile without a cache, and with a cache that holds the program."""
     jax.config.update("jax_compilation_cache_dir", None)
-    program, names = compile_step(parts)
+    step, names = compilation.packed_step(parts, stage=0)
+    program = compilation.compile_step(step, parts)
     with tempfile.TemporaryDirectory() as folder:
         compilation_cache.reset_cache()
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.clear_caches()
-        compile_step(parts)
+        compilation.compile_step(step, parts)
         jax.clear_caches()
-        cached, _ = compile_step(parts)
+        cached = compilation.compile_step(step, parts)
         jax.config.update("jax_compilation_cache_dir", None)
         compilation_cache.reset_cache()
     return program, names, {"compile_cold_s": program.seconds, "compile_cached_s": cached.seconds}
@@ -88,21 +72,21 @@ def measure(experiment: Experiment, steps: int) -> dict[str, Any]:
             journal = Journal(10, NonFinite(), Path(folder), Quiet(), lambda line: None, dict)
             journal.names = names
             ahead = parts.train.data.device_prefetch
-            with Feed(batches, parts.placement, ahead, parts.resident) as feed:
+            with Prefetcher(batches, parts.placement, ahead, parts.resident) as stream:
                 for i in range(3):
-                    fed = next(feed)
-                    state, out = program.call(state, fed.device)
-                    journal.add(i, out, fed)
+                    loaded = next(stream)
+                    state, out = program.call(state, loaded.device)
+                    journal.add(i, out, loaded)
                 journal.drain()
-                feed.reset()
+                stream.reset()
                 begin = time.perf_counter()
                 for i in range(steps):
-                    fed = next(feed)
-                    state, out = program.call(state, fed.device)
-                    journal.add(i, out, fed)
+                    loaded = next(stream)
+                    state, out = program.call(state, loaded.device)
+                    journal.add(i, out, loaded)
                 journal.drain()
                 seconds = time.perf_counter() - begin
-                return state, seconds / steps, feed.wait / seconds
+                return state, seconds / steps, stream.wait / seconds
 
     bares, engines = [], []
     for _ in range(3):  # interleaved, so that a busy moment of the machine hits both

@@ -17,7 +17,7 @@ from posejax import cli, config_io
 from posejax.config import Debug, Distributed, Experiment, RunOptions, TrainConfig
 from posejax.data import pipeline
 from posejax.data.errors import DataError
-from posejax.train import beside, rundir, runtime, setup, sharding, weights
+from posejax.train import comparison, rundir, runtime, setup, sharding, weights
 from posejax.train.checkpoint import CheckpointError, find_checkpoint
 from posejax.train.evaluation import Evaluator, named, pick_examples, worst_examples
 
@@ -79,7 +79,7 @@ def evaluate(
     o = options or EvalOptions()
     folder = o.out or (workdir or Path("runs") / experiment.name) / "eval" / o.split
     rundir.make(folder)
-    others = [beside.read_evaluation(path) for path in o.beside]
+    others = [comparison.read_scores(path) for path in o.beside]
     runtime.start(RunOptions(None, o.cache, debug=Debug(), distributed=Distributed()))
     _say(f"{experiment.name}: opening {o.split}")
     system = experiment.system.build()
@@ -127,7 +127,7 @@ def evaluate(
         "seconds": seconds,
         "versions": runtime.versions(),
     }
-    config_io.write_json(folder / beside.METRICS, {"metrics": _finite(result.summary), **about})
+    config_io.write_json(folder / comparison.METRICS, {"metrics": _finite(result.summary), **about})
     config_io.save(experiment, folder / rundir.CONFIG)
     weights.write_npz(folder / "records.npz", records)
     names = list(result.summary) if o.all_numbers else headline(result.summary, train)
@@ -135,14 +135,14 @@ def evaluate(
     print(table({k: result.summary[k] for k in names}, title))
     if len(names) < len(result.summary):
         more = len(result.summary) - len(names)
-        print(f"  and {more} more in {beside.METRICS}; --all-numbers prints them")
+        print(f"  and {more} more in {comparison.METRICS}; --all-numbers prints them")
     if workdir is not None and o.checkpoint == "best" and o.split == train.evaluation.split:
         print(f"{o.split} chose this checkpoint; for examples that chose nothing: --split test")
     if others:
-        this = beside.Evaluation(
+        this = comparison.Scores(
             experiment.name, o.split, source, len(records["index"]), result.summary
         )
-        text = beside.side_by_side(this, others)
+        text = comparison.side_by_side(this, others)
         (folder / "beside.md").write_text(text + "\n", encoding="utf-8")
         print(f"\n{text}\n")
     if o.report:

@@ -15,7 +15,7 @@ from rich.table import Table
 HIDDEN = {"kind", "step", "epoch", "split", "finite", "in_a_row"}
 
 
-class View(Protocol):
+class Display(Protocol):
     """Receives what happens; must not block."""
 
     def message(self, text: str) -> None: ...
@@ -69,7 +69,7 @@ class Plain:
     def close(self) -> None: ...
 
 
-class LiveView:
+class LiveDisplay:
     """Progress bar and newest numbers, repainted in place; rows scroll above."""
 
     def __init__(
@@ -125,12 +125,12 @@ class _Above:
     def flush(self) -> None: ...
 
 
-def make_view(kind: str, total: int, start: int, columns: Sequence[str]) -> View:
+def make_display(kind: str, total: int, start: int, columns: Sequence[str]) -> Display:
     """View of a config's name; `auto` is live on a terminal."""
     if kind == "auto":
         kind = "live" if sys.stdout.isatty() else "plain"
     if kind == "live":
-        return LiveView(total, start, columns)
+        return LiveDisplay(total, start, columns)
     return Plain(total, columns) if kind == "plain" else Quiet()
 
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from posejax.config import Data
 from posejax.data import pipeline
 from posejax.train import sharding
-from posejax.train.feed import Feed
+from posejax.train.prefetch import Prefetcher
 from posejax.train.system import Batch, ExampleSource, Params, State, System
 
 Records = dict[str, np.ndarray]
@@ -74,14 +74,14 @@ class Evaluator:
         rows: list[Records] = []
         failures: list[str] = []
         forward: list[float] = []
-        with self._feed(examples, limit) as (feed, count):
+        with self._prefetch(examples, limit) as (batches, count):
             for _ in range(-(-count // self.batch_size)):
-                fed = next(feed)
-                failures += fed.failures
+                loaded = next(batches)
+                failures += loaded.failures
                 begin = time.perf_counter()
-                rows.append(jax.device_get(self._metrics(params, state, fed.device)))
+                rows.append(jax.device_get(self._metrics(params, state, loaded.device)))
                 forward.append(time.perf_counter() - begin)
-            fetch, put = feed.fetch, feed.put
+            fetch, put = batches.fetch, batches.put
         records = {k: np.concatenate([r[k] for r in rows])[:count] for k in rows[0]}
         # A record that stands in for an unreadable one would count twice.
         own = records["index"] == np.arange(count)
@@ -148,7 +148,7 @@ class Evaluator:
         return self._placed[1]
 
     @contextlib.contextmanager
-    def _feed(self, examples: pipeline.Examples, limit: int | None):
+    def _prefetch(self, examples: pipeline.Examples, limit: int | None):
         processes = (jax.process_index(), jax.process_count())
         batches, count = pipeline.eval_batches(
             examples, batch_size=self.batch_size, limit=limit, process=processes
@@ -160,14 +160,14 @@ class Evaluator:
             pipeline.iterate(
                 batches, workers=workers, threads=d.threads, prefetch=d.prefetch
             ) as iterator,
-            Feed(
+            Prefetcher(
                 iterator,
                 self.placement,
                 d.device_prefetch,
                 self._resident(examples.source),
-            ) as feed,
+            ) as batches,
         ):
-            yield feed, count
+            yield batches, count
 
 
 def named(records: Records, source: ExampleSource) -> Records:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from posejax.config import ConfigError, Group, Optimizer
 from posejax.train import schedules
@@ -112,3 +113,21 @@ def _check_patterns(groups: tuple[Group, ...]) -> None:
             raise ConfigError(
                 f"train.optimizer.groups: {g.pattern!r} is not a regular expression: {error}"
             ) from None
+
+
+def parameter_table(params: Any, trained: dict[str, str], most: int | None = None) -> str:
+    """Path, shape, size, spread and group of every parameter (the totals alone for `most` = 0)."""
+    flat = flatten(params)
+    total = sum(v.size for v in flat.values())
+    head = f"{total:,} parameters in {len(flat)} arrays"
+    if most == 0:
+        return head
+    width = max((len(p) for p in flat), default=0)
+    lines = []
+    for path, value in list(flat.items())[:most]:
+        x = np.asarray(value)
+        lines.append(
+            f"  {path:{width}}  {x.shape!s:20} {x.size:>10,}  "
+            f"mean {x.mean():9.2e}  std {x.std():9.2e}  {trained.get(path, '')}"
+        )
+    return "\n".join([head, *lines])

@@ -15,8 +15,8 @@ import numpy as np
 
 from posejax.config import NonFinite
 from posejax.train import logging, sharding
-from posejax.train.console import View
-from posejax.train.feed import Fed
+from posejax.train.console import Display
+from posejax.train.prefetch import LoadedBatch
 from posejax.train.weights import write_npz
 
 LAG = 2
@@ -30,7 +30,7 @@ class NonFiniteError(FloatingPointError):
 class Pending:
     step: int
     packed: jax.Array
-    fed: Fed
+    loaded: LoadedBatch
 
 
 class Journal:
@@ -50,7 +50,7 @@ class Journal:
         every: int,
         rule: NonFinite,
         folder: Path,
-        view: View,
+        view: Display,
         write: Callable[[Mapping[str, Any]], None],
         rates: Callable[[], Mapping[str, float]],
     ):
@@ -61,9 +61,9 @@ class Journal:
         self.failures = 0
         self._pending: deque[Pending] = deque()
 
-    def add(self, step: int, packed: jax.Array, fed: Fed) -> None:
+    def add(self, step: int, packed: jax.Array, loaded: LoadedBatch) -> None:
         """Take note of a dispatched step, read one that has finished."""
-        self._pending.append(Pending(step, packed, fed))
+        self._pending.append(Pending(step, packed, loaded))
         if len(self._pending) > LAG:
             self._read(self._pending.popleft())
 
@@ -87,7 +87,7 @@ class Journal:
 
     def _read(self, done: Pending) -> None:
         scalars = dict(zip(self.names, np.asarray(done.packed).tolist(), strict=True))
-        for text in done.fed.failures:
+        for text in done.loaded.failures:
             self.failures += 1
             self._write({"kind": "data_error", "step": done.step, "error": text})
             self.view.message(f"step {done.step}: skipped {text}")
@@ -107,7 +107,7 @@ class Journal:
     def _not_finite(
         self, done: Pending, scalars: Mapping[str, float], in_a_row: int, skipped: int
     ) -> None:
-        indices = np.asarray(sharding.to_host(done.fed.device["index"])).tolist()
+        indices = np.asarray(sharding.to_host(done.loaded.device["index"])).tolist()
         bad = [k for k in ("loss", "grad_norm") if not np.isfinite(scalars[k])]
         line = {"kind": "nonfinite", "step": done.step, "what": bad, "indices": indices}
         self._write({**line, "in_a_row": in_a_row, "skipped": skipped})
@@ -133,5 +133,5 @@ class Journal:
         if len(list(folder.glob("*.npz"))) >= self.rule.replay_files and not path.exists():
             return None
         folder.mkdir(exist_ok=True)
-        write_npz(path, done.fed.host)
+        write_npz(path, done.loaded.host)
         return path

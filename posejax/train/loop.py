@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -12,7 +12,7 @@ from posejax import config_io
 from posejax.config import ConfigError, Experiment, RunOptions, RunResult, no_such
 from posejax.data import pipeline
 from posejax.train import (
-    compiled,
+    compilation,
     console,
     groups,
     logging,
@@ -21,17 +21,16 @@ from posejax.train import (
     rundir,
     runtime,
     setup,
-    sharding,
     signals,
     weights,
 )
 from posejax.train.checkpoint import Checkpoints
 from posejax.train.evaluation import Evaluated, pick_examples
-from posejax.train.feed import Feed
 from posejax.train.journal import Journal
-from posejax.train.meter import Meter
+from posejax.train.prefetch import Prefetcher
 from posejax.train.setup import Parts
-from posejax.train.step import TrainState, make_step, pack
+from posejax.train.step import TrainState
+from posejax.train.timing import IntervalTimer
 
 _PATIENCE = 5.0  # seconds of silence that need no announcement
 
@@ -74,29 +73,35 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     return RunResult(experiment, workdir, run.step, interrupted, log)
 
 
-class Run(contextlib.ExitStack):
-    """One process's share of a training run."""
+class Run:
+    """One process's share of a training run; owns the logs, the display and the data readers."""
 
     def __init__(self, parts: Parts, options: RunOptions, workdir: Path, checkpoints: Checkpoints):
-        super().__init__()
+        self._resources = contextlib.ExitStack()
         self.parts, self.options, self.workdir = parts, options, workdir
         self.checkpoints = checkpoints
         self.step = checkpoints.latest() or 0
         self.first = jax.process_index() == 0
         log = options.log
         self.log = logging.RunLog(workdir, self.step, log.tensorboard, enabled=self.first)
-        self.callback(self.log.close)
-        self.view = console.make_view(
+        self._resources.callback(self.log.close)
+        self.view = console.make_display(
             log.view if self.first else "quiet", parts.steps, self.step, parts.train.columns
         )
-        self.callback(self.view.close)
+        self._resources.callback(self.view.close)
         self.journal = Journal(
             log.every, parts.train.nonfinite, workdir, self.view, self.log.write, self._rates
         )
         self.evaluator = parts.evaluator()
         self.val: pipeline.Examples | None = None
         self.val_seconds: float | None = None  # what the last evaluation took
-        self.meter: Meter | None = None
+        self.timer: IntervalTimer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._resources.__exit__(*error)
 
     def loop(self) -> bool:
         """Run to the end; True if a signal ended it before."""
@@ -109,26 +114,28 @@ class Run(contextlib.ExitStack):
             return False
         state = self._state()
         self._introduce(state)
-        interrupt = self.enter_context(signals.Interrupt())
+        interrupt = self._resources.enter_context(signals.Interrupt())
         stage = groups.stage_of(parts.optimizer.members, self.step)
         step = self._trace(stage)
         self._check_names()
         call = self._compile(step, stage)
         phases = self._phases(state) if self.options.log.phases else {}
-        feed = self._feed()
-        self.meter = Meter(parts, feed, phases)
+        batches = self._batches()
+        self.timer = IntervalTimer(parts, batches, phases)
         self.view.message(console.legend(bool(phases)))
-        profiler = self.enter_context(profiling.Window(self.options.profile, self.workdir))
+        profiler = self._resources.enter_context(
+            profiling.StepTrace(self.options.profile, self.workdir)
+        )
         began, epoch = self.step, parts.epochs_done(self.step)
         while self.step < parts.steps:
             if groups.stage_of(parts.optimizer.members, self.step) != stage:
                 stage = groups.stage_of(parts.optimizer.members, self.step)
                 call = self._compile(self._trace(stage), stage)
-            fed = next(feed)
+            loaded = next(batches)
             with profiler.step(self.step - began, self.step):
-                state, packed = call(state, fed.device)
+                state, packed = call(state, loaded.device)
             self.step += 1
-            self.journal.add(self.step, packed, fed)
+            self.journal.add(self.step, packed, loaded)
             stop = interrupt.reached(self.step) and self.step < parts.steps
             end_of_epoch = self.step == parts.epoch_end(epoch + 1)
             epoch += end_of_epoch
@@ -166,7 +173,7 @@ class Run(contextlib.ExitStack):
         parts = self.parts
         where = {p: m.label for m in parts.optimizer.members for p in m.paths}
         most = None if self.options.log.parameters else 0
-        text = compiled.parameter_table(state.params, where, most)
+        text = groups.parameter_table(state.params, where, most)
         kind = parts.mesh.devices.flat[0].device_kind
         self.view.message(
             f"{parts.experiment.name}: {text}\n{len(parts.examples.source):,} examples, "
@@ -187,12 +194,10 @@ class Run(contextlib.ExitStack):
     def _evaluation_command(self) -> str:
         return f"python eval_main.py --workdir {self.workdir} --split test"
 
-    def _trace(self, stage: int) -> Any:
+    def _trace(self, stage: int) -> compilation.Step:
         """The step of a stage of unfreezing, not compiled yet; the journal learns its scalars."""
-        parts = self.parts
-        step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), stage)
         self.journal.drain()
-        self.journal.names = sorted(jax.eval_shape(step, parts.target, parts.batch)[1])
+        step, self.journal.names = compilation.packed_step(self.parts, stage)
         return step
 
     def _check_names(self) -> None:
@@ -215,23 +220,15 @@ class Run(contextlib.ExitStack):
                 hint = no_such(name, known, "there are")
                 self.view.message(f"train.columns: {hint}; not shown")
 
-    def _compile(self, step: Any, stage: int) -> Any:
+    def _compile(self, step: compilation.Step, stage: int) -> compilation.Step:
         """The program of a traced step."""
         parts = self.parts
-
-        def packed(state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:
-            new, scalars = step(state, batch)
-            return new, pack(scalars)
-
         if self.options.debug.checks:
-            return compiled.compile_checked(packed)
+            return compilation.compile_checked(step)
         if self.options.debug.nans:
-            return jax.jit(packed)  # keeps its inputs, to run them again one operation at a time
+            return jax.jit(step)  # keeps its inputs, to run them again one operation at a time
         self.view.message("compiling the train step (once; kept in the cache for the next start)")
-        everywhere = sharding.replicated(parts.mesh)
-        program = compiled.compile_step(
-            packed, parts.target, parts.batch, parts.shardings(), everywhere
-        )
+        program = compilation.compile_step(step, parts)
         trained = ", ".join(m.label for m in parts.optimizer.trained(stage))
         name = "train step" + (f" from step {stage} on (trains {trained})" if stage else "")
         self.view.message(program.describe(name))
@@ -251,9 +248,9 @@ class Run(contextlib.ExitStack):
         parts = self.parts
         self.view.message("measuring predict, loss and backward (compiles three programs)")
         batch = parts.place(parts.first_batch())
-        return compiled.measure_phases(parts.system, state, batch, parts.step_key())
+        return profiling.measure_phases(parts.system, state, batch, parts.step_key())
 
-    def _feed(self) -> Feed:
+    def _batches(self) -> Prefetcher:
         parts, data = self.parts, self.parts.train.data
         processes = (jax.process_index(), jax.process_count())
         local = parts.train.batch_size // processes[1]
@@ -264,13 +261,13 @@ class Run(contextlib.ExitStack):
             start=self.step,
             process=processes,
         )
-        iterator = self.enter_context(
+        iterator = self._resources.enter_context(
             pipeline.iterate(
                 batches, workers=data.workers, threads=data.threads, prefetch=data.prefetch
             )
         )
-        return self.enter_context(
-            Feed(iterator, parts.placement, data.device_prefetch, parts.resident)
+        return self._resources.enter_context(
+            Prefetcher(iterator, parts.placement, data.device_prefetch, parts.resident)
         )
 
     # ---- between two steps
@@ -296,12 +293,12 @@ class Run(contextlib.ExitStack):
             self.log.write(
                 {"kind": "epoch", "step": step, "epoch": self.parts.epoch(step), **means}
             )
-        assert self.meter is not None
-        result = self.meter.timed("eval", self._evaluate, state) if evaluate else None
+        assert self.timer is not None
+        result = self.timer.timed("eval", self._evaluate, state) if evaluate else None
         if save:
-            self.meter.timed("ckpt", self._save, state, result)
+            self.timer.timed("ckpt", self._save, state, result)
         if end_of_epoch or evaluate:
-            row, line = self.meter.row(step, means, result)
+            row, line = self.timer.row(step, means, result)
             self.log.note(line)
             self.view.row(row)
 
@@ -346,4 +343,4 @@ class Run(contextlib.ExitStack):
         self.checkpoints.save(state, self.step, meta, best)
 
     def _rates(self) -> Mapping[str, float]:
-        return {} if self.meter is None else self.meter.rates()
+        return {} if self.timer is None else self.timer.rates()

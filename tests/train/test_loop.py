@@ -291,7 +291,7 @@ def test_plain_view_prints_rows_with_all_columns(run, capsys):
 
 def test_live_view_paints_progress_and_keeps_rows():
     screen = Console(file=io.StringIO(), force_terminal=True, width=120)
-    view = console.LiveView(100, 0, console=screen)
+    view = console.LiveDisplay(100, 0, console=screen)
     view.message("hello")
     view.step(40, {"loss": 0.5, "lr/default": 0.1}, {"examples/s": 123.0})
     view.row({"epoch": "1/3", "train loss": "0.5"})
@@ -315,7 +315,7 @@ def test_console_words():
 def test_sweep_runs_all_and_prints_one_table(beacons, tmp_path, capsys):
     from posejax import cli
     from posejax.config import RunOptions, replace
-    from posejax.train.door import run as run_request
+    from posejax.training import run as run_request
 
     def table(results):
         return "\n".join(f"{r.experiment.name} {r.best()['rms']:.2f}" for r in results)
@@ -359,7 +359,7 @@ def test_means_survive_json_bit_by_bit(rng):
 def test_door_tells_settings_that_do_not_fit_in_one_line(beacons, tmp_path, capsys):
     from posejax import cli
     from posejax.config import RunOptions
-    from posejax.train.door import run as run_request
+    from posejax.training import run as run_request
 
     options = RunOptions(workdir=tmp_path, cache="off", log=Log(view="quiet"))
     with pytest.raises(SystemExit) as end:
@@ -371,7 +371,7 @@ def test_door_tells_settings_that_do_not_fit_in_one_line(beacons, tmp_path, caps
 def test_door_tells_that_the_log_has_no_room(beacons, tmp_path, capsys, monkeypatch):
     from posejax import cli
     from posejax.config import RunOptions
-    from posejax.train.door import run as run_request
+    from posejax.training import run as run_request
 
     def full(self, line):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -7,7 +7,7 @@ import pytest
 
 from posejax.config import Group, Optimizer, Schedule
 from posejax.train import groups, setup, sharding
-from posejax.train.compiled import compile_step
+from posejax.train.compilation import compile_step
 from posejax.train.step import make_step
 
 STEPS = 20
@@ -128,8 +128,7 @@ def test_frozen_groups_cost_no_gradient(beacons):
             beacons(**{"train.optimizer": rule, "system.hidden": 256, "train.sharding.devices": 1})
         )
         step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0)
-        everywhere = sharding.replicated(parts.mesh)
-        program = compile_step(step, parts.target, parts.batch, parts.shardings(), everywhere)
+        program = compile_step(step, parts)
         flops[frozen] = program.flops
     # forward 2 * 16 * 256 * (4 + 2); backward of the encoder alone adds its 2 * 16 * 4 * 256.
     assert flops[True] < flops[False] - 2 * 16 * 4 * 256

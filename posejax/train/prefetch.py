@@ -16,7 +16,7 @@ from posejax.train import sharding
 
 
 @dataclass(frozen=True)
-class Fed:
+class LoadedBatch:
     """One batch: on the devices, as it was on the host, and the failures it stands in for."""
 
     device: dict[str, jax.Array]
@@ -24,10 +24,10 @@ class Fed:
     failures: list[str]
 
 
-class Feed:
-    """Iterator over `Fed`; its clocks say where the time goes (seconds, since `reset`).
+class Prefetcher:
+    """Iterator over `LoadedBatch`; its clocks say where the time goes (seconds, since `reset`).
 
-    fetch: reading and decoding as the feeding thread sees it. put: handing over to the devices.
+    fetch: reading and decoding as the thread sees it. put: handing over to the devices.
     wait: the time the loop stood still for data, an upper bound of what the devices lost.
 
     resident: entries that lie on the devices already and are part of every batch.
@@ -45,7 +45,7 @@ class Feed:
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=max(1, ahead))
         self._stop = threading.Event()
         self.reset()
-        self._thread = threading.Thread(target=self._run, name="posejax-feed", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="posejax-prefetch", daemon=True)
         self._thread.start()
 
     def reset(self) -> None:
@@ -55,16 +55,16 @@ class Feed:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Fed:
+    def __next__(self) -> LoadedBatch:
         begin = time.perf_counter()
         item = self._queue.get()
         self.wait += time.perf_counter() - begin
         if isinstance(item, BaseException):
             self._queue.put(item)  # asked again, it says the same
             raise item
-        fed, fetch, put = item
+        loaded, fetch, put = item
         self.fetch, self.put, self.count = self.fetch + fetch, self.put + put, self.count + 1
-        return fed
+        return loaded
 
     def close(self) -> None:
         """Stop the thread; batches it holds are dropped."""
@@ -90,6 +90,7 @@ class Feed:
                 fetched = time.perf_counter()
                 device = {**sharding.put_batch(host, self._placement), **self._resident}
                 done = time.perf_counter()
-                self._queue.put((Fed(device, host, failures), fetched - begin, done - fetched))
+                loaded = LoadedBatch(device, host, failures)
+                self._queue.put((loaded, fetched - begin, done - fetched))
         except BaseException as error:
             self._queue.put(error)

@@ -16,7 +16,7 @@ METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Scores:
     """What a metrics.json says: where the numbers are from, and the numbers (NaN for null)."""
 
     experiment: str
@@ -26,7 +26,7 @@ class Evaluation:
     metrics: dict[str, float]
 
 
-def read_evaluation(path: Path) -> Evaluation:
+def read_scores(path: Path) -> Scores:
     """An evaluation from its metrics.json, or from the folder that holds it.
 
     Raises:
@@ -48,10 +48,10 @@ def read_evaluation(path: Path) -> Evaluation:
         if value is not None and not isinstance(value, int | float):
             raise DataError(path, f"metrics: {name}", repr(value), "a number or null", hint)
         metrics[name] = float("nan") if value is None else float(value)
-    return Evaluation(**{**{name: found[name] for name in fields}, "metrics": metrics})
+    return Scores(**{**{name: found[name] for name in fields}, "metrics": metrics})
 
 
-def side_by_side(this: Evaluation, others: Sequence[Evaluation]) -> str:
+def side_by_side(this: Scores, others: Sequence[Scores]) -> str:
     """Markdown table: a row per metric of `this` that some other has too, a column per evaluation.
 
     Evaluations of other splits, or of another number of examples, are compared all the same, and

@@ -6,17 +6,17 @@ from typing import Any, TypeVar
 
 from posejax.train import console, runtime
 from posejax.train.evaluation import Evaluated
-from posejax.train.feed import Feed
+from posejax.train.prefetch import Prefetcher
 from posejax.train.setup import Parts
 
 T = TypeVar("T")
 
 
-class Meter:
+class IntervalTimer:
     """Clocks since the last row; begins when the loop begins, after compilation."""
 
-    def __init__(self, parts: Parts, feed: Feed, phases: Mapping[str, float]):
-        self._parts, self._feed, self._phases = parts, feed, phases
+    def __init__(self, parts: Parts, batches: Prefetcher, phases: Mapping[str, float]):
+        self._parts, self._prefetch, self._phases = parts, batches, phases
         self._spent: dict[str, float] = {}
         self.reset()
 
@@ -24,7 +24,7 @@ class Meter:
         """Begin the next interval."""
         self._begin = time.perf_counter()
         self._spent = {"eval": 0.0, "ckpt": 0.0}
-        self._feed.reset()
+        self._prefetch.reset()
 
     def timed(self, name: str, call: Callable[..., T], *arguments: Any) -> T:
         """Result of the call; its duration counts as `name` ("eval" or "ckpt"), not as stepping."""
@@ -38,14 +38,14 @@ class Meter:
 
     def rates(self) -> dict[str, float]:
         """Speed since the last row."""
-        count = self._feed.count
+        count = self._prefetch.count
         if not count:
             return {}
         seconds = self._stepping()
         rates = {
             "examples/s": count * self._parts.train.batch_size / seconds,
             "ms/step": 1e3 * seconds / count,
-            "wait %": 100 * self._feed.wait / seconds,
+            "wait %": 100 * self._prefetch.wait / seconds,
         }
         memory = runtime.memory()
         if memory:
@@ -56,12 +56,12 @@ class Meter:
         self, step: int, train: Mapping[str, float], result: Evaluated | None
     ) -> tuple[dict[str, str], dict[str, Any]]:
         """Table row and timing line of the interval that ends at `step`; begins the next one."""
-        parts, feed = self._parts, self._feed
-        wall, stepping, count = time.perf_counter() - self._begin, self._stepping(), feed.count
+        parts, batches = self._parts, self._prefetch
+        wall, stepping, count = time.perf_counter() - self._begin, self._stepping(), batches.count
         per_step = 1e3 / max(1, count)
         train_ms = {
-            "fetch": feed.fetch * per_step,
-            "to_dev": feed.put * per_step,
+            "fetch": batches.fetch * per_step,
+            "to_dev": batches.put * per_step,
             **self._phases,
             "step": stepping * per_step,
             "batches": float(count),
@@ -75,7 +75,7 @@ class Meter:
                 "batches": float(result.batches),
             }
         seconds = {"epoch": wall, **self._spent}
-        wait = min(1.0, feed.wait / stepping)
+        wait = min(1.0, batches.wait / stepping)
         row = console.epoch_row(
             epoch=f"{parts.epoch(step):.3g}/{parts.epoch(parts.steps):.3g}",
             train=train,
