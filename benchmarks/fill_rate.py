@@ -9,6 +9,7 @@ not on the machine.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -21,8 +22,8 @@ import numpy as np
 from posejax.data import av2
 from posejax.data.rasters import fill_rate
 from posejax.report.text import markdown_table, percent
-from posejax.systems.georeg.data import Av2Logs, RadishLog, Streets
-from posejax.systems.georeg.sources.base import Draw, SourceConfig
+from posejax.systems.georeg import Av2Logs, RadishLog, Streets
+from posejax.systems.georeg.data import Draw, RegistrationData
 
 OUT = Path(__file__).parent / "results" / "fill_rate.json"
 EDGE_CASES = 5
@@ -43,7 +44,7 @@ class DataSet(NamedTuple):
     """One line of the table per resolution."""
 
     name: str
-    config: SourceConfig
+    config: RegistrationData
     split: str
 
 
@@ -70,17 +71,18 @@ def measure(
     """
     # The online raster does not depend on the resolution of the map: read each record once.
     coarse = max(resolutions)
-    shape = (coarse.cells, coarse.cells)
-    source = data.config.build(data.split, cell_size=coarse.cell_size, shape=shape)
+    rasters = [
+        dataclasses.replace(data.config, cell_size=cell_size, online_shape=(cells, cells))
+        for cell_size, cells in resolutions
+    ]
+    source = rasters[resolutions.index(coarse)].source(data.split)
     total = len(source)
     indices = np.unique(np.linspace(0, total - 1, min(total, limit or total)).astype(int))
     rates = np.empty((len(resolutions), len(indices)))
     for column, index in enumerate(indices.tolist()):
         record = source[index]
-        for row, (cell_size, cells) in enumerate(resolutions):
-            _, mask = data.config.online(
-                record, Draw(0.0, None), cell_size=cell_size, shape=(cells, cells)
-            )
+        for row, raster in enumerate(rasters):
+            _, mask = raster.online(record, Draw(0.0, None))
             rates[row, column] = fill_rate(mask)
     rows = []
     for (cell_size, cells), values in zip(resolutions, rates, strict=True):

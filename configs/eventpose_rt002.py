@@ -11,15 +11,13 @@ sequence, so no independent samples): score 0.11, E_t 0.016, 5.4 deg; 0.105 afte
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
-from posejax.systems.eventpose.config import EventposeConfig, ModelConfig
-from posejax.systems.eventpose.data import Frames
-from posejax.systems.eventpose.inputs import InputConfig
+from posejax.systems.eventpose import Eventpose, Frames, InputConfig, ModelConfig
 
 
 def get_config() -> Experiment:
     return Experiment(
         name="eventpose_rt002",
-        system=EventposeConfig(
+        system=Eventpose(
             data=Frames(),
             input=InputConfig(size=(96, 96)),
             model=ModelConfig(widths=(32, 64, 96, 128), pool="flatten"),

@@ -11,17 +11,21 @@ deg: more trajectories (--data.sequences.train 1000) should help, and were not t
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
 from posejax.events import AugmentRule
-from posejax.systems.eventpose.config import EventposeConfig, ModelConfig, TrajectoryConfig
-from posejax.systems.eventpose.data import Simulated
-from posejax.systems.eventpose.inputs import InputConfig
-from posejax.systems.eventpose.simulated import SimulatedSequences
-from posejax.systems.eventpose.windows import WindowRule
+from posejax.systems.eventpose import (
+    Eventpose,
+    InputConfig,
+    ModelConfig,
+    Simulated,
+    SimulatedSequences,
+    TrajectoryConfig,
+    WindowRule,
+)
 
 
 def get_config() -> Experiment:
     return Experiment(
         name="eventpose_sim",
-        system=EventposeConfig(
+        system=Eventpose(
             data=Simulated(sequences=SimulatedSequences(), rule=WindowRule(capacity=16384)),
             input=InputConfig(
                 size=(96, 96),

@@ -23,10 +23,13 @@ from posejax.config import (
     Schedule,
     TrainConfig,
 )
-from posejax.systems.eventpose.config import EventposeConfig, ModelConfig
-from posejax.systems.eventpose.data import Recordings
-from posejax.systems.eventpose.inputs import InputConfig
-from posejax.systems.eventpose.objective import ObjectiveConfig
+from posejax.systems.eventpose import (
+    Eventpose,
+    InputConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    Recordings,
+)
 
 
 def get_config() -> Experiment:
@@ -35,7 +38,7 @@ def get_config() -> Experiment:
     )
     return Experiment(
         name="eventpose_spades",
-        system=EventposeConfig(
+        system=Eventpose(
             data=Recordings(),
             input=InputConfig(size=(256, 256)),
             model=ModelConfig(backbone="efficientnet_b0", dropout=0.2, bfloat16=True),

@@ -11,7 +11,7 @@ from typing import Any
 from georeg_sim import get_config as base_config
 
 from posejax.config import Experiment, RunResult, Sweep, replace
-from posejax.systems.georeg.config import ObjectiveConfig
+from posejax.systems.georeg import ObjectiveConfig
 from posejax.systems.georeg.tables import norm_tables
 
 NORMS = {"BN": "batch", "IN": "instance", "GN": "group"}
@@ -35,8 +35,8 @@ def experiment(label: str, norm: str) -> Experiment:
         base,
         **{
             "system.data.online_shape": (96, 96),
-            "system.data.source.every": 2,
-            "system.data.source.repeats": 1,
+            "system.data.every": 2,
+            "system.data.repeats": 1,
             "system.model.norm": norm,
             "system.model.widths": (8, 16, 32),
             "system.model.head": "decoupled",

@@ -1,6 +1,6 @@
 """Register real 2-D laser scans of one building (Radish ACES), validated on places never seen.
 
-    python train_main.py --config configs/georeg_radish.py --system.data.source.root ACES
+    python train_main.py --config configs/georeg_radish.py --data.root ACES
 
 ACES holds the log (.npz or .clf) and its .relations table. 457 steps took 46 minutes on two CPU
 cores shared with other trainings, and 3.2 GiB. Expected on 223 validation relations:
@@ -8,22 +8,22 @@ softmax 94.6 % within 0.2 m and 2 deg, 90.6 % within 0.2 m and 1 deg, median 0.0
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
-from posejax.systems.georeg.config import GeoregConfig, ModelConfig, ObjectiveConfig, SearchConfig
-from posejax.systems.georeg.data import GeoregDataConfig, RadishLog
+from posejax.systems.georeg import Georeg, ModelConfig, ObjectiveConfig, RadishLog, SearchConfig
 
 
 def get_config() -> Experiment:
     return Experiment(
         name="georeg_radish",
-        system=GeoregConfig(
-            data=GeoregDataConfig(
-                source=RadishLog(history=0.0, style="planes"),
+        system=Georeg(
+            data=RadishLog(
+                history=0.0,
+                style="planes",
                 cell_size=0.1,
                 online_shape=(300, 300),
+                # 0.1 m cells carry the detail, 0.2 m features the volume: the read-out is sub-cell.
+                search=SearchConfig(max_offset=2.0, max_yaw_deg=10.0, stride=2),
             ),
-            search=SearchConfig(max_offset=2.0, max_yaw_deg=10.0),
-            # 0.1 m cells carry the detail, 0.2 m features the volume: the read-out is sub-cell.
-            model=ModelConfig(widths=(8, 16, 32), features=4, stride=2),
+            model=ModelConfig(widths=(8, 16, 32), features=4),
             objective=ObjectiveConfig(nll_weight=1.0, xy_weight=1.0, yaw_weight=5.0),
         ),
         train=TrainConfig(

@@ -9,8 +9,7 @@ and in y, 0.17 deg; Gaussian 0.054 m, 0.037 m, 0.21 deg; all within 0.2 m and 1 
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
-from posejax.systems.georeg.config import GeoregConfig, ModelConfig, ObjectiveConfig
-from posejax.systems.georeg.data import GeoregDataConfig, Streets
+from posejax.systems.georeg import Georeg, ModelConfig, ObjectiveConfig, SearchConfig, Streets
 
 
 def get_config() -> Experiment:
@@ -20,13 +19,15 @@ def get_config() -> Experiment:
         val_worlds=12,
         test_worlds=12,
         repeats=2,
+        # 32 m a side: on a straight street a smaller view may hold nothing but equal dashes.
+        online_shape=(160, 160),
+        search=SearchConfig(stride=2),
     )
     return Experiment(
         name="georeg_sim",
-        system=GeoregConfig(
-            # 32 m a side: on a straight street a smaller view may hold nothing but equal dashes.
-            data=GeoregDataConfig(source=streets, online_shape=(160, 160)),
-            model=ModelConfig(widths=(8, 24, 64), features=8, stride=2),
+        system=Georeg(
+            data=streets,
+            model=ModelConfig(widths=(8, 24, 64), features=8),
             # The NLL finds the mode; the expectation losses pull in the tails that the mean feels.
             objective=ObjectiveConfig(nll_weight=1.0, xy_weight=1.0, yaw_weight=5.0),
         ),

@@ -1,7 +1,7 @@
 """Real 2-D laser scans of Radish ACES, scan to scan, without learning: read the Gaussian.
 
     python eval_main.py --config configs/georeg_zncc_radish.py --split all \\
-        --system.data.source.root ACES
+        --data.root ACES
 
 ACES holds the log (.npz or .clf) and its .relations table. `--split val` evaluates the relations
 that `configs/georeg_radish.py` never trains on. Expected there: Gaussian 86.5 % within 0.2 m and

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+import posejax
 from posejax.config import ConfigError
 from posejax.data.errors import DataError
 from posejax.data.event_files import audit, read_recording
-from posejax.systems.eventpose.inference import load_system, predict_recording, query_times
+from posejax.systems.eventpose import Eventpose
+from posejax.systems.eventpose.inference import predict_recording, query_times
 from posejax.systems.eventpose.submission import pose_ids, write_submission
 
 
@@ -29,7 +31,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recording", type=Path, help="file of events")
-    parser.add_argument("--run", type=Path, required=True, help="run folder, or exported weights")
+    parser.add_argument("--run", default="eventpose_sim", help="run folder, or weights")
     parser.add_argument("--period", type=float, default=0.1, help="seconds between poses")
     parser.add_argument("--tick", type=float, help="seconds per tick of the file's times")
     parser.add_argument("--sensor-size", type=int, nargs=2, metavar=("H", "W"), help="in pixels")
@@ -47,17 +49,19 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    system, weights = load_system(options.run)
+    system, predict = posejax.load(options.run)
+    if not isinstance(system, Eventpose):
+        raise ConfigError(f"{options.run}: not a trained eventpose system")
     size = tuple(options.sensor_size) if options.sensor_size else None
     recording = read_recording(options.recording, sensor_size=size, tick_seconds=options.tick)
     if recording.t_microseconds().max(initial=0) >= 2**31:  # a camera that ran long before
         recording = recording.rebased()
     print(audit(recording, refuse=False).text())
-    t = query_times(recording, system.config.data.rule.window, options.period)
+    t = query_times(recording, system.data.rule.window, options.period)
     if not len(t):
         raise DataError(options.recording, "duration", f"{recording.duration:g} s", "one window")
     ids = pose_ids(re.sub(r"\W", "_", recording.name or options.recording.stem), len(t))
-    table = predict_recording(system, weights, recording, t, smooth=not options.raw)
+    table = predict_recording(system, predict, recording, t, smooth=not options.raw)
     write_submission(
         options.out, ids, table.translation, table.quat_xyzw, template=options.template
     )

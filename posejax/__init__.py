@@ -8,6 +8,8 @@ Packages load on first use, so `import posejax` costs nothing and this works:
 Pure functions on arrays: `geometry`, `image`, `registration`, `events`, `trajectory`. Building
 blocks with parameters: `nn`. Files: `data`. Synthetic worlds and sensors: `sim`. Whole systems:
 `systems`. The engine that trains and evaluates them: `train`, `evaluate`, `report`.
+
+    system, predict = posejax.load("georeg_sim")      # shipped weights, a weights file or a run
 """
 
 import importlib
@@ -29,6 +31,7 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
         train,
         trajectory,
     )
+    from posejax.loading import load as load
 
     __all__ = [
         "data", "evaluate", "events", "geometry", "image", "nn", "registration", "report", "sim",
@@ -38,7 +41,12 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
 __version__ = "0.1.0"
 
 
+_FUNCTIONS = {"load": "loading"}  # public functions of the top level, and their modules
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
     if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

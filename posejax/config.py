@@ -200,7 +200,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Experiment(Generic[S]):
-    """Everything that decides a result; `system.build()` makes the System to train."""
+    """Everything that decides a result; `system` is the System to train."""
 
     name: str
     """Name of the run folder."""

@@ -1,6 +1,5 @@
 """Evaluation of a run, of a weights file, or of a system that has nothing to learn."""
 
-import dataclasses
 import sys
 import time
 import warnings
@@ -18,8 +17,8 @@ from posejax.config import Debug, Distributed, Experiment, RunOptions, TrainConf
 from posejax.data import pipeline
 from posejax.data.errors import DataError
 from posejax.train import comparison, rundir, runtime, setup, sharding, weights
-from posejax.train.checkpoint import CheckpointError, find_checkpoint
-from posejax.train.evaluation import Evaluator, named, pick_examples, worst_examples
+from posejax.train.checkpoint import CheckpointError
+from posejax.train.evaluation import named, pick_examples, worst_examples
 
 _FEW = 12  # numbers that a person reads without being asked to
 
@@ -82,21 +81,16 @@ def evaluate(
     others = [comparison.read_scores(path) for path in o.beside]
     runtime.start(RunOptions(None, o.cache, debug=Debug(), distributed=Distributed()))
     _say(f"{experiment.name}: opening {o.split}")
-    system = experiment.system.build()
-    train = experiment.train
-    wanted = o.batch_size or train.evaluation.batch_size or train.batch_size
-    count = sharding.usable_devices(len(jax.devices()), wanted)
-    rule = dataclasses.replace(train.sharding, devices=count, fsdp=1)
-    mesh = sharding.make_mesh(rule, wanted)
-    evaluator = Evaluator(system, mesh, wanted, train.data)
-    examples = setup.make_examples(system, o.split, train, train=False)
-    params, state, source = _model(system, experiment, examples, o.checkpoint, workdir)
-    everywhere = sharding.replicated(mesh)
+    parts = setup.open_split(experiment, o.split, o.batch_size)
+    system, train, examples = parts.system, experiment.train, parts.examples
+    evaluator = parts.evaluator(o.batch_size)
+    params, state, source = _model(parts, o.checkpoint, workdir)
+    everywhere = sharding.replicated(parts.mesh)
     params, state = jax.device_put((params, state), everywhere)
 
     calibrated = 0
-    if o.calibrate > 0 and getattr(system, "calibrates", True):
-        fitted = setup.make_examples(system, "train", train, train=False)
+    if o.calibrate > 0 and system.calibrates:
+        fitted = parts.eval_examples("train")
         _say(f"calibrating on {min(o.calibrate, len(fitted.source)):,} examples of train")
         # Twice: what is fitted second (a covariance) may depend on what is fitted first (a
         # temperature), and only a second pass sees it.
@@ -107,7 +101,7 @@ def evaluate(
                 break
             state, calibrated = jax.device_put(found, everywhere), len(fit["index"])
     total = min(o.examples or len(examples.source), len(examples.source))
-    _say(f"evaluating {total:,} examples of {o.split}, {wanted:,} at a time")
+    _say(f"evaluating {total:,} examples of {o.split}, {evaluator.batch_size:,} at a time")
     begin = time.perf_counter()
     result = evaluator.run(params, state, examples, o.examples)
     seconds = time.perf_counter() - begin
@@ -122,7 +116,7 @@ def evaluate(
         "examples": len(records["index"]),
         "worst": worst_examples(records, o.worst),
         "skipped": result.failures,
-        "left_out": [list(pair) for pair in getattr(examples.source, "skipped", ())],
+        "left_out": [list(pair) for pair in examples.source.skipped],
         "calibrated_on": calibrated,
         "seconds": seconds,
         "versions": runtime.versions(),
@@ -224,29 +218,21 @@ _USAGE = (
 )
 
 
-def _model(
-    system: Any, experiment: Experiment, examples: Any, which: str, workdir: Path | None
-) -> tuple[Any, Any, str]:
+def _model(parts: setup.Assembly, which: str, workdir: Path | None) -> tuple[Any, Any, str]:
     """Parameters, state and where they come from."""
-    first = {k: np.asarray(v)[None] for k, v in examples(0, np.random.default_rng(0)).items()}
-    key = jax.random.fold_in(jax.random.key(experiment.seed), 0)
-    shapes, _ = jax.eval_shape(system.init, key, first)
+    shapes, _ = parts.model_shapes
     if not jax.tree.leaves(shapes):
-        return *system.init(key, first), "no parameters"
-    path = Path(which)
-    if path.is_file():
-        model, source = weights.load_weights(path), str(path)
-    elif path.is_dir():
-        run, step = find_checkpoint(path)
-        which = "best" if step is None else str(step)
-        model, source = weights.load_model(run, experiment, which), f"{run}, {which}"
-    elif workdir is not None:
-        model, source = weights.load_model(workdir, experiment, which), which
+        return *parts.system.init(parts.init_key(), parts.batch_of_one), "no parameters"
+    name = parts.experiment.name
+    if which in ("best", "latest") or which.isdigit():
+        if workdir is None:
+            raise CheckpointError(
+                f"{name}: the system has parameters; give --workdir RUN, or --checkpoint with a "
+                f"weights file, a run folder or RUN/checkpoints/STEP (found {which!r})"
+            )
+        model, source = weights.load(workdir, which, parts.experiment), which
     else:
-        raise CheckpointError(
-            f"{experiment.name}: the system has parameters; give --workdir RUN, or --checkpoint "
-            f"with a weights file, a run folder or RUN/checkpoints/STEP (found {which!r})"
-        )
+        model, source = weights.load(which, experiment=parts.experiment), which
     weights.check_fit(shapes, model.params, source)
     return model.params, model.state, source
 

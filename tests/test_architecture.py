@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 450
 
 FUNCTIONS = {"nn", "registration", "matching", "events", "trajectory", "bev", "sparse"}
-ENGINE = {"train", "config", "config_io", "evaluate", "cli", "program", "training"}
+ENGINE = {"train", "config", "config_io", "evaluate", "cli", "program", "training", "loading"}
 # Room -> rooms of posejax it may import from (besides itself). A room not listed is an error:
 # whoever adds one decides on which floor it lies.
 BELOW: dict[str, set[str]] = {
@@ -25,10 +25,11 @@ BELOW: dict[str, set[str]] = {
     **{room: {"geometry", "image"} for room in FUNCTIONS},
     "events": {"geometry", "image", "data"},  # of data, packing and the audit
     "data": set(),
+    "lazy": set(),
     "report": set(),
     "sim": {"geometry", "image", "data"},  # of data, the writers
     **{room: ENGINE | {"data", "report"} for room in ENGINE},
-    "systems": FUNCTIONS | ENGINE | {"geometry", "image", "data", "report", "sim"},
+    "systems": FUNCTIONS | ENGINE | {"geometry", "image", "data", "report", "sim", "lazy"},
 }
 NO_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 ONLY_FUNCTIONS = {"flax", "optax", "orbax", "grain", "h5py", "pyarrow", "matplotlib", "PIL", "rich"}

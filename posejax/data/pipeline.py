@@ -7,12 +7,12 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import grain
 import numpy as np
 from absl import flags
 
+from posejax.data.dataset import Dataset, Source
 from posejax.data.errors import DataError
 
 SKIPPED = "_skipped"  # batch entry: text of the failure an example stands in for, as bytes
@@ -23,32 +23,12 @@ _LISTED = 20
 UNREADABLE = (OSError, ValueError, KeyError, EOFError)
 
 
-class Source(Protocol):
-    """Random access to raw records."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-
-class Transform(Protocol):
-    """Raw record to example; see `posejax.train.system.System.transform`."""
-
-    def __call__(
-        self, record: dict[str, Any], rng: np.random.Generator, train: bool
-    ) -> dict[str, np.ndarray]: ...
-
-
 @dataclass
 class Examples:
-    """The function of (record index, generator) that workers run: reads, transforms, checks.
+    """The function of (record index, generator) that workers run: reads, transforms, checks."""
 
-    The source may have a method `describe(index) -> str` that names a record for people (file and
-    key); messages use it.
-    """
-
+    data: Dataset
     source: Source
-    transform: Transform
     split: str
     train: bool
     skip: bool = False
@@ -74,17 +54,18 @@ class Examples:
     def read(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One example; errors of reading say which record they met."""
         try:
-            example = self.transform(self.source[index], rng, self.train)
+            example = self.data.transform(self.source[index], rng, self.train)
             example = {k: np.asarray(v) for k, v in example.items()}
             self.check(example)
             return example
         except UNREADABLE as error:
-            describe = getattr(self.source, "describe", None)
-            name = f" ({describe(index)})" if describe else ""
+            record, name = f"record {index}", self.source.describe(index)
+            if name != record:
+                record += f" ({name})"
             what = (
                 str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
             )
-            raise DataError(f"split {self.split!r}", f"record {index}{name}", what) from error
+            raise DataError(f"split {self.split!r}", record, what) from error
 
     def check(self, example: Mapping[str, np.ndarray]) -> None:
         """Every example has the shapes and dtypes of the first: batches are rectangular."""
@@ -102,7 +83,7 @@ class Examples:
 
 def left_out(source: Source) -> list[str]:
     """Lines about the records that a source left out on its own, the first few by name."""
-    skipped = getattr(source, "skipped", ())
+    skipped = source.skipped
     lines = [f"{name}: {reason}" for name, reason in skipped[:_LISTED]]
     more = len(skipped) - len(lines)
     head = [f"{len(skipped)} records left out, {len(source)} kept"] if skipped else []
@@ -114,17 +95,16 @@ def spec_of(example: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[int, ...
     return {k: (v.shape, v.dtype) for k, v in example.items()}
 
 
-def make_examples(
-    source: Source, transform: Transform, split: str, *, train: bool, skip: bool = False
-) -> Examples:
-    """`Examples` that know their spec, read from the first readable record.
+def make_examples(data: Dataset, split: str, *, train: bool, skip: bool = False) -> Examples:
+    """`Examples` of a split that know their spec, read from the first readable record.
 
     Raises:
       DataError: the split is empty, or an example lacks `index`.
     """
+    source = data.source(split)
     if len(source) == 0:
         raise DataError(f"split {split!r}", "records", "none", "at least one")
-    examples = Examples(source, transform, split, train, skip)
+    examples = Examples(data, source, split, train, skip)
     first = examples(0, np.random.default_rng(0))
     first.pop(SKIPPED, None)
     if "index" not in first:

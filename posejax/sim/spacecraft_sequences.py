@@ -57,9 +57,9 @@ class SpacecraftSettings:
     seed: int = 0
     duration_s: float = 60.0
     label_rate: float = 10.0
-    motion: MotionSettings = MotionSettings()  # noqa: RUF009 - frozen
-    camera: SpaceCamera = SpaceCamera()  # noqa: RUF009
-    sensor: EventSensor = EventSensor()  # noqa: RUF009
+    motion: MotionSettings = MotionSettings()
+    camera: SpaceCamera = SpaceCamera()
+    sensor: EventSensor = EventSensor()
     sun_phase_deg: tuple[float, ...] = (10.0, 40.0, 65.0, 90.0, 115.0)
     ambient: float = 0.05
     blur_sigma: float = 0.6

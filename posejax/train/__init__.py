@@ -6,8 +6,8 @@ from posejax.train.journal import NonFiniteError
 from posejax.train.loop import train
 from posejax.train.rundir import ResumeError
 from posejax.train.step import TrainState, init_state, make_step
-from posejax.train.system import Batch, ExampleSource, LossOutput, Params, State, System
-from posejax.train.weights import Weights, export, load_weights, save_weights
+from posejax.train.system import Batch, LossOutput, Params, State, System
+from posejax.train.weights import Weights, export, load, load_weights, save_weights
 
 __all__ = [
     "Batch",
@@ -15,7 +15,6 @@ __all__ = [
     "Checkpoints",
     "Evaluated",
     "Evaluator",
-    "ExampleSource",
     "LossOutput",
     "NonFiniteError",
     "Params",
@@ -26,6 +25,7 @@ __all__ = [
     "Weights",
     "export",
     "init_state",
+    "load",
     "load_weights",
     "make_step",
     "save_weights",

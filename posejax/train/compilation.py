@@ -36,7 +36,8 @@ class Program:
 
 def packed_step(parts: Parts, stage: int) -> tuple[Step, list[str]]:
     """The step of a stage of unfreezing, its scalars in one array; and their names, in order."""
-    step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), stage)
+    key, train = parts.step_key(), parts.train
+    step = make_step(parts.system, parts.optimizer, train, key, stage, parts.steps)
     names = sorted(jax.eval_shape(step, parts.target, parts.batch)[1])
 
     def packed(state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:

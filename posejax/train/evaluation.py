@@ -14,9 +14,10 @@ from jax.sharding import Mesh
 
 from posejax.config import Data
 from posejax.data import pipeline
+from posejax.data.dataset import Source
 from posejax.train import sharding
 from posejax.train.prefetch import Prefetcher
-from posejax.train.system import Batch, ExampleSource, Params, State, System
+from posejax.train.system import Batch, Params, State, System
 
 Records = dict[str, np.ndarray]
 
@@ -44,7 +45,7 @@ class Evaluator:
     def __init__(self, system: System, mesh: Mesh, batch_size: int, data: Data):
         self.system, self.batch_size, self.data = system, batch_size, data
         self.mesh, self.placement = mesh, sharding.batch_sharding(mesh)
-        self._placed: tuple[ExampleSource, dict[str, Any]] | None = None
+        self._placed: tuple[Source, dict[str, Any]] | None = None
         everywhere = sharding.replicated(mesh)
         self._metrics = jax.jit(self._measure, out_shardings=everywhere)
         self._predict = jax.jit(system.predict, out_shardings=everywhere)
@@ -53,14 +54,13 @@ class Evaluator:
         metrics = dict(self.system.metrics(self.system.predict(params, state, batch), batch))
         if "loss" not in metrics:
             # One example at a time, so that the copies that fill the last batch do not count.
-            rows, resident = sharding.split_resident(batch)
+            def loss(example: Mapping[str, jax.Array]) -> jax.Array:
+                one = Batch(jax.tree.map(lambda x: x[None], dict(example)), batch.resident)
+                key, done = jax.random.key(0), jnp.float32(1)
+                return self.system.loss(params, state, one, key, done, False)[0]
 
-            def loss(example: Batch) -> jax.Array:
-                one = {**jax.tree.map(lambda x: x[None], dict(example)), **resident}
-                return self.system.loss(params, state, one, jax.random.key(0), False)[0]
-
-            metrics["loss"] = jax.vmap(loss)(rows)
-        metrics["index"] = jnp.asarray(batch["index"])
+            metrics["loss"] = jax.vmap(loss)(batch.examples)
+        metrics["index"] = jnp.asarray(batch.examples["index"])
         return metrics
 
     def run(
@@ -97,7 +97,7 @@ class Evaluator:
         loss = float(np.mean(records["loss"], dtype=np.float64))
         return {"loss": loss, **{k: float(v) for k, v in self.system.summarize(records).items()}}
 
-    def names(self, params: Any, state: Any, batch: Mapping[str, Any]) -> list[str] | None:
+    def names(self, params: Any, state: Any, batch: Batch) -> list[str] | None:
         """What `summarize` will call its numbers, found without computing any.
 
         Args:
@@ -106,12 +106,11 @@ class Evaluator:
         Returns:
           The names in a summary of zeros; None where the system has none for zeros.
         """
-        rows, resident = sharding.split_resident(batch)
-        rows = {
+        examples = {
             k: jax.ShapeDtypeStruct((self.batch_size, *v.shape[1:]), v.dtype)
-            for k, v in rows.items()
+            for k, v in batch.examples.items()
         }
-        shapes = jax.eval_shape(self._metrics, params, state, {**rows, **resident})
+        shapes = jax.eval_shape(self._metrics, params, state, Batch(examples, batch.resident))
         records: Records = {k: np.zeros(v.shape, v.dtype) for k, v in shapes.items()}
         records["index"] = np.arange(self.batch_size)
         try:
@@ -134,13 +133,13 @@ class Evaluator:
             mine = np.array_split(np.array(padded), count)[process]
             rows = [examples(int(i), rng) for i in mine]
             host, _ = pipeline.pop_skipped({k: np.stack([r[k] for r in rows]) for k in rows[0]})
-            batch = sharding.put_batch(host, self.placement)
-            outputs = self._predict(params, state, {**batch, **resident})
-            merged = {**sharding.to_host(batch), **jax.device_get(outputs)}
+            batch = Batch(sharding.put_batch(host, self.placement), resident)
+            outputs = self._predict(params, state, batch)
+            merged = {**sharding.to_host(batch.examples), **jax.device_get(outputs)}
             shown += [{k: v[i] for k, v in merged.items()} for i in range(len(chosen))]
         return shown
 
-    def _resident(self, source: ExampleSource) -> dict[str, Any]:
+    def _resident(self, source: Source) -> dict[str, Any]:
         """What the batches of a source carry on the devices, placed once for the last source."""
         if self._placed is None or self._placed[0] is not source:
             self._placed = None  # the old arrays go before the new ones come
@@ -170,12 +169,9 @@ class Evaluator:
             yield batches, count
 
 
-def named(records: Records, source: ExampleSource) -> Records:
-    """`records` with `name` [N] str, how the source describes each; as they are if it cannot."""
-    describe = getattr(source, "describe", None)
-    if describe is None:
-        return records
-    return {**records, "name": np.array([str(describe(int(i))) for i in records["index"]])}
+def named(records: Records, source: Source) -> Records:
+    """`records` with `name` [N] str, how the source describes each."""
+    return {**records, "name": np.array([source.describe(int(i)) for i in records["index"]])}
 
 
 def worst_examples(records: Mapping[str, np.ndarray], count: int) -> list[dict[str, Any]]:

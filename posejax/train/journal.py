@@ -107,7 +107,7 @@ class Journal:
     def _not_finite(
         self, done: Pending, scalars: Mapping[str, float], in_a_row: int, skipped: int
     ) -> None:
-        indices = np.asarray(sharding.to_host(done.loaded.device["index"])).tolist()
+        indices = np.asarray(sharding.to_host(done.loaded.device.examples["index"])).tolist()
         bad = [k for k in ("loss", "grad_norm") if not np.isfinite(scalars[k])]
         line = {"kind": "nonfinite", "step": done.step, "what": bad, "indices": indices}
         self._write({**line, "in_a_row": in_a_row, "skipped": skipped})

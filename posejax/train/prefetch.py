@@ -7,19 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
 from posejax.data import pipeline
 from posejax.train import sharding
+from posejax.train.system import Batch
 
 
 @dataclass(frozen=True)
 class LoadedBatch:
     """One batch: on the devices, as it was on the host, and the failures it stands in for."""
 
-    device: dict[str, jax.Array]
+    device: Batch
     host: dict[str, np.ndarray]
     failures: list[str]
 
@@ -30,7 +30,7 @@ class Prefetcher:
     fetch: reading and decoding as the thread sees it. put: handing over to the devices.
     wait: the time the loop stood still for data, an upper bound of what the devices lost.
 
-    resident: entries that lie on the devices already and are part of every batch.
+    resident: arrays that lie on the devices already and are part of every batch.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Prefetcher:
                 begin = time.perf_counter()
                 host, failures = pipeline.pop_skipped(next(self._batches))
                 fetched = time.perf_counter()
-                device = {**sharding.put_batch(host, self._placement), **self._resident}
+                device = Batch(sharding.put_batch(host, self._placement), self._resident)
                 done = time.perf_counter()
                 loaded = LoadedBatch(device, host, failures)
                 self._queue.put((loaded, fetched - begin, done - fetched))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 
 from posejax.config import Profile
 from posejax.train.step import TrainState
@@ -61,7 +62,7 @@ def measure_phases(
     """
 
     def loss(params: Any, model_state: Any, batch: Any) -> jax.Array:
-        return system.loss(params, model_state, batch, key, True)[0]
+        return system.loss(params, model_state, batch, key, jnp.float32(0), True)[0]
 
     times = []
     for f in (system.predict, loss, jax.value_and_grad(loss)):

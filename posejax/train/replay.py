@@ -8,7 +8,8 @@ from jax.experimental import checkify
 
 from posejax.config import ConfigError
 from posejax.train.setup import Parts
-from posejax.train.step import TrainState
+from posejax.train.step import TrainState, progress_of
+from posejax.train.system import Batch
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
@@ -29,20 +30,23 @@ def explain(parts: Parts, state: TrainState, path: Path) -> str:
             records = batch["index"][rows].tolist()
             lines.append(f"entry {name!r} is not finite in records {records}")
 
-    def loss(params, batch):
-        key = jax.random.fold_in(parts.step_key(), state.step)
-        return parts.system.loss(params, state.model_state, batch, key, True)[0]
+    key = jax.random.fold_in(parts.step_key(), state.step)
+    progress = progress_of(state.step, parts.steps)
+
+    def loss(params, examples):
+        batch = Batch(examples, parts.resident)
+        return parts.system.loss(params, state.model_state, batch, key, progress, True)[0]
 
     gradient = jax.jit(jax.value_and_grad(loss))
     for i, index in enumerate(batch["index"]):
         one = {k: v[i : i + 1] for k, v in batch.items()}
-        value, grads = gradient(state.params, {**one, **parts.resident})
+        value, grads = gradient(state.params, one)
         bad = [n for n, x in (("loss", value), ("gradient", grads)) if not _finite(x)]
         if bad:
             lines.append(f"record {int(index)} alone: {' and '.join(bad)} not finite")
     checks = checkify.float_checks | checkify.index_checks
     error, _ = jax.jit(checkify.checkify(jax.value_and_grad(loss), errors=checks))(
-        state.params, {**batch, **parts.resident}
+        state.params, batch
     )
     lines.append(f"first operation at fault: {error.get() or 'none, with these parameters'}")
     return "\n".join(lines)

@@ -16,44 +16,92 @@ from posejax.train import checkpoint, sharding, step
 from posejax.train import optimizer as optimizers
 from posejax.train.evaluation import Evaluator, batch_size_for
 from posejax.train.step import TrainState
-from posejax.train.system import System
+from posejax.train.system import Batch, System
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A training run, set up but not begun. Shapes only: no parameter exists yet."""
+class Assembly:
+    """An experiment, one split of its data and the devices: what training and evaluation share."""
 
     experiment: Experiment
-    system: System
     mesh: Mesh
     examples: pipeline.Examples
-    steps: int
-    optimizer: optimizers.Optimizer
-    target: TrainState  # shapes and shardings of the state
-    examples_batch: dict[str, Any]  # shapes and shardings of a batch, without resident arrays
-    placement: NamedSharding  # of a batch
-    key: jax.Array
+
+    @property
+    def system(self) -> System:
+        return self.experiment.system
 
     @property
     def train(self) -> TrainConfig:
         return self.experiment.train
 
+    @property
+    def key(self) -> jax.Array:
+        return jax.random.key(self.experiment.seed)
+
+    @property
+    def placement(self) -> NamedSharding:
+        """Of the examples of a batch."""
+        return sharding.batch_sharding(self.mesh)
+
     @cached_property
-    def resident(self) -> dict[str, Any]:
-        """What every batch of the train split carries besides its examples, on the devices."""
+    def resident(self) -> dict[str, jax.Array]:
+        """What every batch of the split carries besides its examples, on the devices."""
         return sharding.place_resident(self.examples.source, self.mesh)
 
     @cached_property
-    def batch(self) -> dict[str, Any]:
+    def batch_of_one(self) -> Batch:
+        """The first example, the same on every process: shapes for `System.init`."""
+        first, _ = pipeline.pop_skipped(self.examples(0, np.random.default_rng(0)))
+        return Batch({k: v[None] for k, v in first.items()}, self.resident)
+
+    @cached_property
+    def model_shapes(self) -> tuple[Any, Any]:
+        """Shapes of parameters and non-trained variables."""
+        return jax.eval_shape(self.system.init, self.key, self.batch_of_one)
+
+    def init_key(self) -> jax.Array:
+        """Key of the initial parameters."""
+        return jax.random.fold_in(self.key, 0)
+
+    def step_key(self) -> jax.Array:
+        """Key of the steps; each folds its number in."""
+        return jax.random.fold_in(self.key, 1)
+
+    def evaluator(self, batch_size: int | None = None) -> Evaluator:
+        """For batches of `batch_size`, or of what the config says."""
+        wanted = batch_size or self.train.evaluation.batch_size or self.train.batch_size
+        size = batch_size_for(self.mesh.size, wanted)
+        return Evaluator(self.system, self.mesh, size, self.train.data)
+
+    def eval_examples(self, split: str) -> pipeline.Examples:
+        return make_examples(self.experiment, split, train=False)
+
+
+@dataclass(frozen=True)
+class Parts(Assembly):
+    """A training run, set up but not begun. Shapes only: no parameter exists yet."""
+
+    steps: int
+    optimizer: optimizers.Optimizer
+    target: TrainState  # shapes and shardings of the state
+
+    @cached_property
+    def batch(self) -> Batch:
         """Shapes and shardings of a batch."""
+        local = self.train.batch_size // jax.process_count()
+        rows = {
+            k: np.broadcast_to(v, (local, *v.shape[1:]))
+            for k, v in self.batch_of_one.examples.items()
+        }
         resident = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.resident
         )
-        return {**self.examples_batch, **resident}
+        return Batch(sharding.abstract_batch(rows, self.placement), resident)
 
-    def place(self, host: dict[str, np.ndarray]) -> dict[str, Any]:
+    def place(self, host: dict[str, np.ndarray]) -> Batch:
         """A batch on the devices."""
-        return {**sharding.put_batch(host, self.placement), **self.resident}
+        return Batch(sharding.put_batch(host, self.placement), self.resident)
 
     def shardings(self) -> TrainState:
         return jax.tree.map(lambda x: x.sharding, self.target)
@@ -72,18 +120,16 @@ class Parts:
 
     def init(self) -> TrainState:
         """The state before the first step, laid out over the mesh."""
-        example = _example_batch(self.examples)
 
-        def make(key: jax.Array) -> TrainState:
+        def make(key: jax.Array, batch: Batch) -> TrainState:
             ema = self.train.ema is not None
-            return step.init_state(self.system, self.optimizer, key, example, ema)
+            return step.init_state(self.system, self.optimizer, key, batch, ema)
 
         shardings = self.shardings()
-        state = jax.jit(make, out_shardings=shardings)(jax.random.fold_in(self.key, 0))
-        start = getattr(self.system, "start", None)
-        if start is None:
+        state = jax.jit(make, out_shardings=shardings)(self.init_key(), self.batch_of_one)
+        params, model_state = self.system.start(state.params, state.model_state)
+        if params is state.params and model_state is state.model_state:
             return state
-        params, model_state = start(state.params, state.model_state)
         params = jax.device_put(params, shardings.params)
         return state._replace(
             params=params,
@@ -99,27 +145,11 @@ class Parts:
         host = {k: np.stack([r[k] for r in rows]) for k in rows[0]}
         return pipeline.pop_skipped(host)[0]
 
-    def step_key(self) -> jax.Array:
-        """Key of the steps; each folds its number in."""
-        return jax.random.fold_in(self.key, 1)
 
-    def evaluator(self) -> Evaluator:
-        rule = self.train.evaluation
-        size = batch_size_for(self.mesh.size, rule.batch_size or self.train.batch_size)
-        return Evaluator(self.system, self.mesh, size, self.train.data)
-
-    def eval_examples(self, split: str) -> pipeline.Examples:
-        return make_examples(self.system, split, self.train, train=False)
-
-
-def make_examples(
-    system: System, split: str, train_config: TrainConfig, *, train: bool
-) -> pipeline.Examples:
+def make_examples(experiment: Experiment, split: str, *, train: bool) -> pipeline.Examples:
     """Examples of a split, read as the config says."""
-    return pipeline.make_examples(
-        system.source(split), system.transform, split, train=train,
-        skip=train_config.data.on_error == "skip",
-    )  # fmt: skip
+    skip = experiment.train.data.on_error == "skip"
+    return pipeline.make_examples(experiment.system.data, split, train=train, skip=skip)
 
 
 def check(experiment: Experiment) -> None:
@@ -128,13 +158,26 @@ def check(experiment: Experiment) -> None:
     Raises:
       ConfigError: a setting is out of range or does not fit another one.
     """
-    _check_sizes(experiment.train)
-    experiment.system.build()
-
-
-def _check_sizes(train: TrainConfig) -> None:
+    train = experiment.train
     if train.batch_size < 1 or train.accumulate < 1:
         raise ConfigError("train.batch_size and train.accumulate must be at least 1")
+    experiment.system.check()
+
+
+def open_split(experiment: Experiment, split: str, batch_size: int | None = None) -> Assembly:
+    """Open a split for evaluation, on as many devices as its batches divide over.
+
+    Raises:
+      ConfigError: a setting does not fit another one.
+      DataError: the split cannot be read.
+    """
+    check(experiment)
+    train = experiment.train
+    size = batch_size or train.evaluation.batch_size or train.batch_size
+    devices = sharding.usable_devices(len(jax.devices()), size)
+    rule = dataclasses.replace(train.sharding, devices=devices, fsdp=1)
+    mesh = sharding.make_mesh(rule, size)
+    return Assembly(experiment, mesh, make_examples(experiment, split, train=False))
 
 
 def assemble(experiment: Experiment) -> Parts:
@@ -142,22 +185,19 @@ def assemble(experiment: Experiment) -> Parts:
 
     Raises:
       ConfigError: a setting does not fit the data, the devices or the parameters.
+      DataError: the train split cannot be read.
     """
-    train = experiment.train
-    _check_sizes(train)
-    rule = train.sharding
+    check(experiment)
+    train, rule = experiment.train, experiment.train.sharding
     if rule.devices is None and jax.process_count() == 1:
         # A laptop's odd batch should run, on fewer devices if need be.
         micro = max(1, train.batch_size // train.accumulate)
         usable = sharding.usable_devices(len(jax.devices()), micro)
         rule = dataclasses.replace(rule, devices=usable)
     mesh = sharding.make_mesh(rule, train.batch_size, train.accumulate)
-    system = experiment.system.build()
-    examples = make_examples(system, "train", train, train=True)
-    steps = number_of_steps(train, len(examples.source))
-    key = jax.random.key(experiment.seed)
-    example = _example_batch(examples)
-    params, _ = jax.eval_shape(system.init, key, example)
+    opened = Assembly(experiment, mesh, make_examples(experiment, "train", train=True))
+    steps = number_of_steps(train, len(opened.examples.source))
+    params, _ = opened.model_shapes
     if not jax.tree.leaves(params):
         raise ConfigError(
             f"{experiment.name}: the system has no parameters, so there is nothing to train; "
@@ -165,16 +205,14 @@ def assemble(experiment: Experiment) -> Parts:
         )
     optimizer = optimizers.make(train.optimizer, params, steps)
     state = jax.eval_shape(
-        lambda k: step.init_state(system, optimizer, k, example, train.ema is not None), key
+        lambda key, batch: step.init_state(
+            experiment.system, optimizer, key, batch, train.ema is not None
+        ),
+        opened.key,
+        opened.batch_of_one,
     )
     target = checkpoint.abstract(state, sharding.state_sharding(state, mesh, rule))
-    placement = sharding.batch_sharding(mesh)
-    local = train.batch_size // jax.process_count()
-    batch = {k: np.broadcast_to(v, (local, *v.shape[1:])) for k, v in example.items()}
-    return Parts(
-        experiment, system, mesh, examples, steps, optimizer, target,
-        sharding.abstract_batch(batch, placement), placement, key,
-    )  # fmt: skip
+    return Parts(experiment, mesh, opened.examples, steps, optimizer, target)
 
 
 def number_of_steps(train: TrainConfig, examples: int) -> int:
@@ -187,10 +225,3 @@ def number_of_steps(train: TrainConfig, examples: int) -> int:
     if steps < 1:
         raise ConfigError(f"the run has {steps} steps; expected at least one")
     return steps
-
-
-def _example_batch(examples: pipeline.Examples) -> dict[str, np.ndarray]:
-    """A batch of one, the same on every process: shapes for `System.init`."""
-    first = examples(0, np.random.default_rng(0))
-    first.pop(pipeline.SKIPPED, None)
-    return {k: np.asarray(v)[None] for k, v in first.items()}

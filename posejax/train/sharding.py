@@ -11,9 +11,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from posejax import config
 from posejax.config import ConfigError
+from posejax.data.dataset import Source
 
 DATA, FSDP = "data", "fsdp"
-RESIDENT = "resident"  # entry of a batch: arrays without batch axis that every step reads
 
 
 def make_mesh(rule: config.Sharding, batch_size: int, accumulate: int = 1) -> Mesh:
@@ -97,23 +97,13 @@ def put_batch(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
-def place_resident(source: Any, mesh: Mesh) -> dict[str, Any]:
-    """`{"resident": arrays}` of a source that has them, whole on every device; else `{}`."""
-    find = getattr(source, RESIDENT, None)
-    arrays = find() if find else None
-    if not arrays:
-        return {}
-    everywhere = replicated(mesh)
+def place_resident(source: Source, mesh: Mesh) -> dict[str, jax.Array]:
+    """The arrays of a source that every step reads, whole on every device."""
+    arrays, everywhere = dict(source.resident()), replicated(mesh)
     if jax.process_count() == 1:
-        return {RESIDENT: jax.device_put(dict(arrays), everywhere)}
+        return jax.device_put(arrays, everywhere)
     put = jax.make_array_from_process_local_data
-    return {RESIDENT: {k: put(everywhere, v, v.shape) for k, v in arrays.items()}}
-
-
-def split_resident(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The entries with a leading batch axis, and `{"resident": ...}` or `{}`."""
-    examples = {k: v for k, v in batch.items() if k != RESIDENT}
-    return examples, {RESIDENT: batch[RESIDENT]} if RESIDENT in batch else {}
+    return {k: put(everywhere, v, v.shape) for k, v in arrays.items()}
 
 
 def abstract_batch(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, Any]:

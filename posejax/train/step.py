@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from posejax.config import TrainConfig
-from posejax.train import groups, sharding
+from posejax.train import groups
 from posejax.train.optimizer import Optimizer
 from posejax.train.system import Batch, Params, State, System
 
@@ -49,9 +49,14 @@ def init_state(
 
 
 def make_step(
-    system: System, optimizer: Optimizer, train: TrainConfig, key: jax.Array, stage: int
+    system: System,
+    optimizer: Optimizer,
+    train: TrainConfig,
+    key: jax.Array,
+    stage: int,
+    steps: int,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Scalars]]:
-    """Train step of the stage that begins at step `stage`.
+    """Train step of the stage that begins at step `stage`, of a run of `steps` steps.
 
     Parameters that are frozen in this stage are constants of the differentiated function, so no
     gradient of theirs is ever formed. If the loss or the gradient norm is not finite, every part
@@ -64,13 +69,13 @@ def make_step(
     """
     trained = frozenset(p for m in optimizer.trained(stage) for p in m.paths)
 
-    def gradients(params: Params, state: State, batch: Batch, rng: jax.Array):
+    def gradients(params: Params, state: State, batch: Batch, rng: jax.Array, progress: jax.Array):
         flat = groups.flatten(params)
         frozen = {p: v for p, v in flat.items() if p not in trained}
 
         def objective(part: groups.Flat):
             whole = groups.unflatten({**frozen, **part}, params)
-            value, out = system.loss(whole, state, batch, rng, True)
+            value, out = system.loss(whole, state, batch, rng, progress, True)
             return value.astype(jnp.float32), out
 
         active = {p: v for p, v in flat.items() if p in trained}
@@ -78,13 +83,13 @@ def make_step(
             return jax.value_and_grad(_remat(objective, train.remat), has_aux=True)(active)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        rng = jax.random.fold_in(key, state.step)
+        rng, progress = jax.random.fold_in(key, state.step), progress_of(state.step, steps)
         if train.accumulate == 1:
-            (loss, out), grads = gradients(state.params, state.model_state, batch, rng)
+            (loss, out), grads = gradients(state.params, state.model_state, batch, rng, progress)
             model_state, scalars = out.state, out.scalars
         else:
             loss, model_state, scalars, grads = _accumulate(
-                gradients, state, batch, rng, train.accumulate
+                gradients, state, batch, rng, progress, train.accumulate
             )
         flat = groups.flatten(state.params)
         with jax.named_scope("update"):
@@ -126,6 +131,11 @@ def make_step(
     return step
 
 
+def progress_of(step: jax.Array | int, steps: int) -> jax.Array:
+    """Share of a run's steps that are done at `step`, in [0, 1], float32."""
+    return jnp.minimum(jnp.float32(step) / steps, 1.0)
+
+
 def pack(scalars: Scalars) -> jax.Array:
     """All scalars in one array, by sorted name: one transfer instead of a dozen."""
     return jnp.stack([jnp.asarray(scalars[k], jnp.float32) for k in sorted(scalars)])
@@ -138,19 +148,27 @@ def _remat(f: Callable, kind: str) -> Callable:
     return jax.checkpoint(f, policy=policy)
 
 
-def _accumulate(gradients: Callable, state: TrainState, batch: Batch, rng: jax.Array, n: int):
+def _accumulate(
+    gradients: Callable,
+    state: TrainState,
+    batch: Batch,
+    rng: jax.Array,
+    progress: jax.Array,
+    n: int,
+):
     """Means over n micro-batches, one after the other; the non-trained state runs through them.
 
     Micro-batch a takes the examples a, a + n, ...: each is spread over the devices as the whole
     batch is, so the split moves no data between them.
     """
-    rows, resident = sharding.split_resident(batch)
-    micro = jax.tree.map(lambda x: x.reshape(x.shape[0] // n, n, *x.shape[1:]).swapaxes(0, 1), rows)
+    micro = jax.tree.map(
+        lambda x: x.reshape(x.shape[0] // n, n, *x.shape[1:]).swapaxes(0, 1), batch.examples
+    )
 
-    def one(model_state: State, part: tuple[jax.Array, Batch]):
+    def one(model_state: State, part: tuple[jax.Array, Any]):
         index, examples = part
-        key = jax.random.fold_in(rng, index)
-        (loss, out), grads = gradients(state.params, model_state, {**examples, **resident}, key)
+        key, micro_batch = jax.random.fold_in(rng, index), Batch(examples, batch.resident)
+        (loss, out), grads = gradients(state.params, model_state, micro_batch, key, progress)
         return out.state, (loss, out.scalars, grads)
 
     first = jax.tree.map(lambda x: x[0], micro)

@@ -22,6 +22,7 @@ from posejax.train.checkpoint import CheckpointError, Checkpoints, find_checkpoi
 
 _CONFIG = "__config__"
 _PARAMS, _STATE = "params/", "state/"
+_SHIPPED = Path(__file__).parents[1] / "shipped"
 
 
 class Weights(NamedTuple):
@@ -86,42 +87,79 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any]:
         raise DataError(path, "weights", f"cannot be read ({error})", expected) from error
 
 
-def load_weights(path: Path | str) -> Weights:
-    """One call from a file to `system.predict(weights.params, weights.state, batch)`.
+def load(source: Path | str, which: str = "best", experiment: Experiment | None = None) -> Weights:
+    """Weights and experiment from wherever they lie: the one way in.
 
-    Dictionaries are rebuilt from the names; the system is `weights.experiment.system.build()`.
+    Args:
+      source: a weights file, a run folder, RUN/checkpoints/STEP, or the name of shipped weights
+        ("georeg_sim"; `shipped()` lists them).
+      which: "best", "latest" or a step of a run folder.
+      experiment: taken instead of the saved one, whose classes then need not be known.
+
+    Raises:
+      CheckpointError: nothing there to load.
+      ConfigError, DataError: see `load_weights`.
+    """
+    path = Path(source)
+    if str(source) in shipped() and not path.exists():
+        path = shipped()[str(source)]
+    if path.is_file():
+        return load_weights(path, experiment)
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{source}: no such weights file or run folder; shipped weights: {', '.join(shipped())}"
+        )
+    workdir, step = find_checkpoint(path)
+    experiment = experiment or config_io.load(workdir / "config.json")
+    return load_model(workdir, experiment, which if step is None else str(step))
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of the weights that come with the package."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("*.npz"))}
+
+
+def load_weights(path: Path | str, experiment: Experiment | None = None) -> Weights:
+    """One call from a file to `experiment.system.predict(params, state, batch)`.
+
+    Dictionaries are rebuilt from the names. Parameters kept in half precision become float32.
 
     Raises:
       ConfigError: the config names classes of a module that is not imported; see the module.
       DataError: see `load_arrays`.
     """
     arrays, config = load_arrays(Path(path))
-    modules = sorted(config_io.class_modules(config))
-    strange = [m for m in modules if not m.startswith("posejax.") and m not in sys.modules]
-    if strange:
-        raise ConfigError(
-            f"{path}: its config needs {', '.join(strange)}; import it first, if you trust it "
-            "(a weights file never makes Python import anything but posejax)"
-        )
+    if experiment is None:
+        modules = sorted(config_io.class_modules(config))
+        strange = [m for m in modules if not m.startswith("posejax.") and m not in sys.modules]
+        if strange:
+            raise ConfigError(
+                f"{path}: its config needs {', '.join(strange)}; import it first, if you trust it "
+                "(a weights file never makes Python import anything but posejax)"
+            )
+        experiment = config_io.from_json(config)
+    arrays = {k: v.astype("f4") if v.dtype == np.float16 else v for k, v in arrays.items()}
     return Weights(
         _nest({k.removeprefix(_PARAMS): v for k, v in arrays.items() if k.startswith(_PARAMS)}),
         _nest({k.removeprefix(_STATE): v for k, v in arrays.items() if k.startswith(_STATE)}),
-        config_io.from_json(config),
+        experiment,
     )
 
 
-def export(run: Path | str, path: Path | str, which: str = "best") -> Path:
+def export(run: Path | str, path: Path | str, which: str = "best", *, half: bool = False) -> Path:
     """Write the weights of a checkpoint of a run (moving average if it has one) to one file.
 
     Args:
       run: run folder or RUN/checkpoints/STEP.
       path: .npz or .safetensors file.
       which: "best", "latest" or a step; ignored when `run` names one.
+      half: parameters in float16: half the size, a relative error of 5e-4 in each.
     """
-    workdir, step = find_checkpoint(Path(run))
-    experiment = config_io.load(workdir / "config.json")
-    model = load_model(workdir, experiment, which if step is None else str(step))
-    return save_weights(path, model.params, model.state, experiment)
+    model = load(run, which)
+    params = model.params
+    if half:
+        params = jax.tree.map(lambda x: np.asarray(x).astype(np.float16), params)
+    return save_weights(path, params, model.state, model.experiment)
 
 
 def load_model(workdir: Path, experiment: Experiment, which: str) -> Weights:
@@ -151,12 +189,7 @@ def initialize(state: Any, path: Path) -> tuple[Any, str]:
     Parameters are taken where name and shape agree; a line for people says which were not.
     Raises ConfigError if none was.
     """
-    if path.is_file():
-        found = load_weights(path)
-    else:
-        workdir, step = find_checkpoint(path)
-        experiment = config_io.load(workdir / "config.json")
-        found = load_model(workdir, experiment, "best" if step is None else str(step))
+    found = load(path)
     params, used, left = _merge(state.params, found.params)
     if not used:
         raise ConfigError(f"train.init_from {path}: no parameter of it fits this model: {left[:5]}")

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from beacons.config import Beacons
-from beacons.data import Positions
-from beacons.system import BeaconSystem
+from beacons.data import Positions, Room
+from beacons.system import Beacons
 from conftest_train import TOY, params_of
 
 from posejax import evaluate as door
 from posejax.config import ConfigError, Log, replace
 from posejax.data.errors import DataError
 from posejax.evaluate import EvalOptions, evaluate
-from posejax.train import CheckpointError, export, load_weights, save_weights
+from posejax.train import Batch, CheckpointError, export, load_weights, save_weights
 from posejax.train.evaluation import pick_examples
 from posejax.train.rundir import ResumeError
 
@@ -26,20 +25,15 @@ from posejax.train.rundir import ResumeError
 class Centroid(Beacons):
     """Guesses the middle of the room: nothing to learn."""
 
-    def build(self):
-        return CentroidSystem(self)
-
-
-class CentroidSystem(BeaconSystem):
     def init(self, key, batch):
         return {}, {"sigma": jnp.float32(1)}
 
     def predict(self, params, state, batch):
-        n = batch["ranges"].shape[0]
+        n = batch.examples["ranges"].shape[0]
         return {"xy": jnp.full((n, 2), 2.0), "sigma": jnp.broadcast_to(state["sigma"], [n])}
 
-    def loss(self, params, state, batch, key, train):
-        return jnp.mean(jnp.sum((batch["xy"] - 2.0) ** 2, -1)), None
+    def loss(self, params, state, batch, key, progress, train):
+        return jnp.mean(jnp.sum((batch.examples["xy"] - 2.0) ** 2, -1)), None
 
 
 @pytest.fixture
@@ -71,9 +65,9 @@ def test_run_is_evaluated_from_its_folder_alone(trained, capsys):
 
 def test_many_numbers_are_printed_on_request_only(trained, monkeypatch, capsys):
     many = {f"share_{k}": float("nan") for k in range(30)}
-    original = BeaconSystem.summarize
+    original = Beacons.summarize
     monkeypatch.setattr(
-        BeaconSystem, "summarize", lambda self, records: {**many, **original(self, records)}
+        Beacons, "summarize", lambda self, records: {**many, **original(self, records)}
     )
     options = EvalOptions(calibrate=0, report=False, cache="off")
     columns = {"train.columns": ("inside_95", "grad_norm"), "train.checkpoint.best_metric": "rms"}
@@ -97,7 +91,7 @@ def test_warnings_of_the_calibration_are_lines(trained, monkeypatch, capsys):
         warnings.warn("stays as it is", stacklevel=2)
         return state
 
-    monkeypatch.setattr(BeaconSystem, "calibrate", calibrate)
+    monkeypatch.setattr(Beacons, "calibrate", calibrate)
     evaluate(trained.experiment, EvalOptions(report=False, cache="off"), trained.workdir)
     assert "note: stays as it is\n" in capsys.readouterr().err
 
@@ -132,7 +126,7 @@ def test_system_without_parameters_needs_no_checkpoint(beacons, tmp_path):
     experiment = beacons(system=Centroid())
     options = EvalOptions(out=tmp_path, report=False, cache="off", examples=10)
     summary = evaluate(experiment, options)
-    source = experiment.system.build().source("val")
+    source = experiment.system.data.source("val")
     truth = np.linalg.norm(source.xy[:10] - 2.0, axis=-1)
     np.testing.assert_allclose(summary["rms"], np.sqrt(np.mean(truth**2)), rtol=1e-5)
     np.testing.assert_allclose(summary["loss"], np.mean(truth**2), rtol=1e-5)
@@ -154,8 +148,8 @@ def test_exported_weights_predict_the_same(trained, tmp_path, suffix):
     np.testing.assert_array_equal(
         weights.params["encoder"]["kernel"], saved["ema/encoder/kernel"]
     )  # the moving average
-    system = weights.experiment.system.build()
-    batch = {"ranges": np.float32([[2.8, 2.8, 2.8, 2.8]])}
+    system = weights.experiment.system
+    batch = Batch({"ranges": np.float32([[2.8, 2.8, 2.8, 2.8]])})
     xy = system.predict(weights.params, weights.state, batch)["xy"]
     assert np.linalg.norm(xy - 2.0) < 1.0
     options = EvalOptions(
@@ -256,7 +250,7 @@ def test_unreadable_records_are_left_out_not_replaced(beacons, tmp_path):
         xy = Positions(split, 12).xy
         xy[[3, 11]] = np.nan
         np.save(tmp_path / f"{split}.npy", xy)
-    changes = {"system": Centroid(root=str(tmp_path)), "train.data.on_error": "skip"}
+    changes = {"system": Centroid(Room(root=str(tmp_path))), "train.data.on_error": "skip"}
     options = EvalOptions(out=tmp_path, calibrate=0, cache="off", batch_size=8)
     evaluate(beacons(**changes), options)
     written = json.loads((tmp_path / "metrics.json").read_text())
@@ -266,12 +260,13 @@ def test_unreadable_records_are_left_out_not_replaced(beacons, tmp_path):
         assert records["index"].tolist() == [i for i in range(12) if i not in (3, 11)]
 
 
-def test_worst_examples_are_named_where_the_source_can(beacons, tmp_path, monkeypatch):
+def test_worst_examples_are_named_as_the_source_does(beacons, tmp_path, monkeypatch):
     options = EvalOptions(out=tmp_path, report=False, calibrate=0, cache="off", examples=10)
     options = replace(options, worst=3)
     evaluate(beacons(system=Centroid()), options)
-    assert "name" not in json.loads((tmp_path / "metrics.json").read_text())["worst"][0]
-    monkeypatch.setattr(Positions, "describe", lambda self, i: f"spot-{i}", raising=False)
+    worst = json.loads((tmp_path / "metrics.json").read_text())["worst"]
+    assert worst[0]["name"] == f"record {worst[0]['index']}"
+    monkeypatch.setattr(Positions, "describe", lambda self, i: f"spot-{i}")
     evaluate(beacons(system=Centroid()), options)
     worst = json.loads((tmp_path / "metrics.json").read_text())["worst"]
     with np.load(tmp_path / "records.npz") as records:  # text needs no pickle

@@ -2,16 +2,18 @@
 
 import pickle
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from posejax.data import pipeline
+from posejax.data.dataset import Dataset, Source
 from posejax.data.errors import DataError
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(Source):
     count: int = 37
     broken: tuple[int, ...] = ()
     kind: type = DataError
@@ -30,14 +32,23 @@ class Numbers:
         return f"scan.bin, key {index:04d}"
 
 
-def transform(record, rng, train):
-    noise = rng.normal() if train else 0.0
-    return {"index": np.int32(record["index"]), "x": np.float32([record["index"], noise])}
+@dataclass(frozen=True)
+class Noisy(Dataset):
+    """The numbers, and noise beside them."""
+
+    numbers: Numbers = Numbers()
+
+    def source(self, split):
+        return self.numbers
+
+    def transform(self, record, rng, train):
+        noise = rng.normal() if train else 0.0
+        return {"index": np.int32(record["index"]), "x": np.float32([record["index"], noise])}
 
 
 def examples(source=None, **kwargs):
     source = Numbers() if source is None else source
-    return pipeline.make_examples(source, transform, "train", train=True, **kwargs)
+    return pipeline.make_examples(Noisy(source), "train", train=True, **kwargs)
 
 
 def take(batches, count, **options):
@@ -141,26 +152,29 @@ def test_nothing_readable_is_an_error_even_when_skipping():
 
 
 def test_first_example_decides_the_shapes():
-    def ragged(record, rng, train):
-        n = 3 if record["index"] == 2 else 4
-        return {"index": np.int32(record["index"]), "x": np.zeros(n, np.float32)}
+    class Ragged(Noisy):
+        def transform(self, record, rng, train):
+            n = 3 if record["index"] == 2 else 4
+            return {"index": np.int32(record["index"]), "x": np.zeros(n, np.float32)}
 
-    make = pipeline.make_examples(Numbers(), ragged, "train", train=True)
+    make = pipeline.make_examples(Ragged(), "train", train=True)
     with pytest.raises(DataError, match=r"entry 'x' is float32\[3\]; the first .* float32\[4\]"):
         make(2, np.random.default_rng(0))
 
 
 def test_examples_must_be_numbers_with_an_index():
-    def bad(entry):
-        return lambda record, rng, train: entry
+    class Fixed(Noisy):
+        entry: ClassVar[dict]
 
-    with pytest.raises(DataError, match="index"):
-        pipeline.make_examples(Numbers(), bad({"x": 1.0}), "train", train=True)
-    with pytest.raises(DataError, match="name"):
-        entry = {"index": 1, "name": "a"}
-        pipeline.make_examples(Numbers(), bad(entry), "train", train=True)
+        def transform(self, record, rng, train):
+            return self.entry
+
+    for entry, words in (({"x": 1.0}, "index"), ({"index": 1, "name": "a"}, "name")):
+        Fixed.entry = entry
+        with pytest.raises(DataError, match=words):
+            pipeline.make_examples(Fixed(), "train", train=True)
     with pytest.raises(DataError, match="none"):
-        pipeline.make_examples(Numbers(0), bad({}), "val", train=True)
+        examples(Numbers(0))
 
 
 def test_examples_travel_to_workers():
@@ -182,10 +196,10 @@ def test_workers_see_no_accelerator(monkeypatch):
 
 
 def test_what_a_source_leaves_out_is_counted_and_named():
-    class Choosy(list):
+    class Choosy(Numbers):
         skipped = tuple((f"r{i}", "too near") for i in range(23))
 
-    lines = pipeline.left_out(Choosy([{}, {}]))
+    lines = pipeline.left_out(Choosy(2))
     assert lines[:2] == ["23 records left out, 2 kept", "r0: too near"]
     assert lines[-1] == "... and 3 more" and len(lines) == 22
-    assert pipeline.left_out([{}]) == []
+    assert pipeline.left_out(Numbers(1)) == []

@@ -1,12 +1,15 @@
 """The step: the same on one device, on eight, and in micro-batches; what it skips and costs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from beacons.system import Beacons
 
 from posejax.config import Group, Optimizer, Schedule
-from posejax.train import groups, setup, sharding
+from posejax.train import Batch, groups, setup
 from posejax.train.compilation import compile_step
 from posejax.train.step import make_step
 
@@ -19,7 +22,9 @@ def take_steps(beacons):
 
     def go(steps=STEPS, alter=None, **changes):
         parts = setup.assemble(beacons(**{"train.steps": STEPS, "train.batch_size": 64, **changes}))
-        step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0)
+        step = make_step(
+            parts.system, parts.optimizer, parts.train, parts.step_key(), 0, parts.steps
+        )
         step = jax.jit(step, out_shardings=(parts.shardings(), None))
         state, log = parts.init(), []
         for i in range(steps):
@@ -27,7 +32,7 @@ def take_steps(beacons):
             rows = [parts.examples(int(k), rng) for k in rng.integers(0, 256, 64)]
             host = {k: np.stack([r[k] for r in rows]) for k in rows[0]}
             host = host if alter is None else alter(i, host)
-            state, scalars = step(state, sharding.put_batch(host, parts.placement))
+            state, scalars = step(state, parts.place(host))
             log.append(jax.device_get(scalars))
         return parts, state, log
 
@@ -127,7 +132,9 @@ def test_frozen_groups_cost_no_gradient(beacons):
         parts = setup.assemble(
             beacons(**{"train.optimizer": rule, "system.hidden": 256, "train.sharding.devices": 1})
         )
-        step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0)
+        step = make_step(
+            parts.system, parts.optimizer, parts.train, parts.step_key(), 0, parts.steps
+        )
         program = compile_step(step, parts)
         flops[frozen] = program.flops
     # forward 2 * 16 * 256 * (4 + 2); backward of the encoder alone adds its 2 * 16 * 4 * 256.
@@ -136,7 +143,7 @@ def test_frozen_groups_cost_no_gradient(beacons):
 
 def test_step_is_traced_once(beacons):
     parts = setup.assemble(beacons(**{"train.steps": 5}))
-    inner = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0)
+    inner = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0, parts.steps)
     count = 0
 
     def counted(state, batch):
@@ -147,7 +154,7 @@ def test_step_is_traced_once(beacons):
     step = jax.jit(counted, out_shardings=(parts.shardings(), None))
     state = parts.init()
     for _ in range(5):
-        state, _ = step(state, sharding.put_batch(parts.first_batch(), parts.placement))
+        state, _ = step(state, parts.place(parts.first_batch()))
     assert count == 1
 
 
@@ -158,16 +165,34 @@ def test_accumulation_equals_the_mean_gradient_of_micro_batches(beacons):
         beacons(**{"train.optimizer": rule, "train.accumulate": 4, "train.sharding.devices": 1})
     )
     state, host = parts.init(), parts.first_batch()
-    step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0)
-    new, _ = jax.jit(step)(state, host)
+    step = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0, parts.steps)
+    new, _ = jax.jit(step)(state, Batch(host))
 
     def loss(params, part):
-        return parts.system.loss(params, state.model_state, part, jax.random.key(0), True)[0]
+        key, model_state = jax.random.key(0), state.model_state
+        return parts.system.loss(params, model_state, part, key, jnp.float32(0), True)[0]
 
-    grads = [jax.grad(loss)(state.params, {k: v[a::4] for k, v in host.items()}) for a in range(4)]
+    parted = [Batch({k: v[a::4] for k, v in host.items()}) for a in range(4)]
+    grads = [jax.grad(loss)(state.params, part) for part in parted]
     mean = jax.tree.map(lambda *g: sum(g) / 4, *grads)
     moved = jax.tree.map(jnp.subtract, state.params, new.params)
     close(moved, mean, rtol=1e-4, atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ramped(Beacons):
+    """Tells the progress that it was given."""
+
+    def loss(self, params, state, batch, key, progress, train):
+        loss, output = super().loss(params, state, batch, key, progress, train)
+        return loss, output._replace(scalars={"progress": progress})
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_progress_is_the_share_of_the_steps_that_are_done(take_steps, accumulate):
+    changes = {"system": Ramped(), "train.accumulate": accumulate}
+    log = take_steps(6, **changes)[2]
+    np.testing.assert_allclose([s["progress"] for s in log], np.arange(6) / STEPS, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,12 @@ if __name__ == "__main__":
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     experiment = replace(
         cli.load_config(config),
-        **{"train.steps": 12, "train.checkpoint.every_steps": 6, "train.evaluation.examples": 20},
+        **{
+            "train.steps": 12,
+            "train.checkpoint.every_steps": 6,
+            "train.evaluation.examples": 20,
+            "train.optimizer.eps": 1e-4,  # the usual 1e-8 makes steps of gradients' rounding
+        },
     )
     options = RunOptions(
         workdir=workdir, cache="off", log=Log(view="plain", every=1),

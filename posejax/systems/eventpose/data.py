@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from posejax.data.dataset import Dataset
 from posejax.data.errors import DataError
 from posejax.data.event_files import SparkFile
 from posejax.systems.eventpose.frames import (
@@ -30,7 +31,7 @@ SPADES_INTRINSICS = (1258.6057531097028, 1258.6057531097028, 640.0, 360.0)
 
 
 @dataclass(frozen=True)
-class Recordings:
+class Recordings(Dataset):
     """SPARK-2026 or SPADES recordings of a folder.
 
     Attributes:
@@ -87,7 +88,7 @@ class Recordings:
     def camera(self) -> Camera:
         return camera_of(self.intrinsics, self.sensor_size)
 
-    def example(
+    def transform(
         self, record: dict[str, Any], rng: np.random.Generator, train: bool
     ) -> dict[str, np.ndarray]:
         return window_example(record, self.rule, rng if train else None)
@@ -102,7 +103,7 @@ class Recordings:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class Simulated(Dataset):
     """Simulated recordings, made on first use.
 
     Attributes:
@@ -123,7 +124,7 @@ class Simulated:
     def camera(self) -> Camera:
         return camera_of(SPADES_INTRINSICS, (720, 1280))
 
-    def example(
+    def transform(
         self, record: dict[str, Any], rng: np.random.Generator, train: bool
     ) -> dict[str, np.ndarray]:
         return window_example(record, self.rule, rng if train else None)
@@ -138,7 +139,7 @@ class Simulated:
 
 
 @dataclass(frozen=True)
-class Frames:
+class Frames(Dataset):
     """Pictures made from events, one folder in time order (see `frames.py`).
 
     Attributes:
@@ -168,7 +169,7 @@ class Frames:
         root = recordings_folder(self.root)
         return crop_camera(read_camera(root / "camera.json"), picture_size(root))
 
-    def example(
+    def transform(
         self, record: dict[str, Any], rng: np.random.Generator, train: bool
     ) -> dict[str, np.ndarray]:
         return frame_example(record)
@@ -231,15 +232,3 @@ def camera_of(
 ) -> Camera:
     fx, fy, cx, cy = intrinsics
     return Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), sensor_size)
-
-
-@dataclass(frozen=True)
-class EventposeTransform:
-    """`transform(record, rng, train)` -> example; picklable, without jax."""
-
-    data: EventposeData
-
-    def __call__(
-        self, record: dict[str, Any], rng: np.random.Generator, train: bool
-    ) -> dict[str, np.ndarray]:
-        return self.data.example(record, rng, train)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from posejax.data.cameras import Camera
+from posejax.data.dataset import Source
 from posejax.data.errors import DataError
 from posejax.data.event_files.spades_csv import read_spades_labels
 
@@ -69,7 +70,7 @@ def picture_size(root: Path) -> tuple[int, int]:
     raise DataError(root / "frames", "pictures", "none", "one for each row of labels.csv")
 
 
-class FrameSource:
+class FrameSource(Source):
     """Labelled pictures of one folder; all of them stay in memory.
 
     Args:

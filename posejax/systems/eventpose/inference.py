@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from posejax import config_io
 from posejax.config import ConfigError
 from posejax.data.event_files import EventRecording, pack_recording
 from posejax.data.event_files.windows import Window
 from posejax.geometry import matrix_to_quat_xyzw
+from posejax.loading import Predictor
+from posejax.systems.eventpose.data import Frames
 from posejax.systems.eventpose.smoothing import smoothed
-from posejax.systems.eventpose.system import EventposeSystem
+from posejax.systems.eventpose.system import Eventpose
 from posejax.systems.eventpose.windows import WindowRule, cut_window
-from posejax.train.weights import Weights, load_model, load_weights
 
 _BATCH = 16
 
@@ -35,27 +34,9 @@ class PoseTable(NamedTuple):
     outputs: dict[str, np.ndarray]
 
 
-def load_system(path: Path | str, which: str = "best") -> tuple[EventposeSystem, Weights]:
-    """System and weights of a run folder, or of an exported weights file.
-
-    Raises:
-      ConfigError: the run is of another system.
-    """
-    path = Path(path)
-    if path.is_file():
-        found = load_weights(path)
-    else:
-        found = load_model(path, config_io.load(path / "config.json"), which)
-    experiment = found.experiment
-    system = experiment.system.build() if experiment is not None else None
-    if not isinstance(system, EventposeSystem):
-        raise ConfigError(f"{path}: not a trained eventpose system")
-    return system, found
-
-
 def predict_recording(
-    system: EventposeSystem,
-    weights: Weights,
+    system: Eventpose,
+    predict: Predictor,
     recording: EventRecording,
     t: np.ndarray,
     *,
@@ -64,7 +45,7 @@ def predict_recording(
     """Poses of a recording at the instants `t` (s, on the recording's clock).
 
     Args:
-      system, weights: see `load_system`.
+      system, predict: see `posejax.load`.
       recording: from the camera that the system was trained for; another size of sensor is refused.
       t: [M] s; a window that holds no event gets a pose like any other: look at `events`.
       smooth: apply the trajectory layer of the system's config.
@@ -72,8 +53,8 @@ def predict_recording(
     Raises:
       ConfigError: the sensor is not that of the training data, or the system sees frames.
     """
-    data = system.config.data
-    if data.kind != "events":
+    data = system.data
+    if isinstance(data, Frames):
         raise ConfigError("this system was trained on frames; it cannot read events")
     if tuple(recording.sensor_size) != tuple(system.sensor_size):
         raise ConfigError(
@@ -81,13 +62,12 @@ def predict_recording(
             f"trained for {system.sensor_size}"
         )
     rule, packed = replace(data.rule, resident=False), pack_recording(recording)
-    predict = jax.jit(system.predict)
     rows: list[Mapping[str, Any]] = []
     for begin in range(0, len(t), _BATCH):
         part = [_example(packed, float(s), rule) for s in t[begin : begin + _BATCH]]
         filled = part + part[-1:] * (_BATCH - len(part))  # one compiled shape
         batch = {k: np.stack([p[k] for p in filled]) for k in filled[0]}
-        out = jax.device_get(predict(weights.params, weights.state, batch))
+        out = jax.device_get(predict(batch))
         rows.append({k: v[: len(part)] for k, v in {**out, "found": batch["found"]}.items()})
     outputs = {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
     records = {
@@ -96,8 +76,8 @@ def predict_recording(
         "translation_hat": outputs["pose"][:, :3, 3],
         "quat_xyzw_hat": np.asarray(matrix_to_quat_xyzw(outputs["pose"][:, :3, :3])),
     }
-    if smooth and system.config.trajectory.method != "none":
-        records |= smoothed(records, system.config.trajectory)
+    if smooth and system.trajectory.method != "none":
+        records |= smoothed(records, system.trajectory)
     return PoseTable(
         records["time"], records["translation_hat"], records["quat_xyzw_hat"],
         outputs.pop("found"), outputs,

@@ -72,7 +72,7 @@ class InputConfig:
     time: Literal["nearest", "linear"] = "linear"
     tau: float = 0.3
     fill: float = 0.2
-    augment: AugmentRule = AugmentRule(roll=0.0)  # noqa: RUF009 - frozen
+    augment: AugmentRule = AugmentRule(roll=0.0)
     upright: bool = False
     roll: float = math.pi
     aim: float = 0.15

@@ -5,9 +5,8 @@ metres are 3 to 8 away from an untrained network, which then takes steps of cons
 The rotation loss is the geodesic angle between rotation matrices, for either head.
 """
 
-import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,46 +21,11 @@ from posejax.geometry import (
     safe_norm,
     se3_from_rotation_translation,
 )
+from posejax.systems.eventpose.config import ObjectiveConfig
 
 # exp(+-12) spans a tenth of a millimetre to kilometres; beyond it a standard deviation is a
 # numerical accident that would overflow the loss.
 _LOG_LIMIT = 12.0
-
-
-@dataclasses.dataclass(frozen=True)
-class ObjectiveConfig:
-    """The loss.
-
-    Attributes:
-      rotation: form of the rotation head: "6d" (first two columns of the matrix, continuous) or
-        "quaternion" (xyzw, which no continuous function of the attitude can equal).
-      translation_beta: error, in standard deviations of the training split, at which the smooth-L1
-        loss turns from square to linear.
-      rot_weight: radians against normalised translation; with "kendall" the starting ratio of the
-        two, with "gaussian" unused, since both terms are in nats.
-      uncertainty: "none" (fixed weights), "kendall" (one learned log-variance for each of the two
-        tasks), "gaussian" (predicted log standard deviations of every example).
-      stats: mean and spread that the translation is normalised by: measured on the training split,
-        or the published ones of SPADES (`SPADES_STATS`), for the full view only.
-    """
-
-    rotation: Literal["6d", "quaternion"] = "6d"
-    translation_beta: float = 1.0
-    rot_weight: float = 3.0
-    uncertainty: Literal["none", "kendall", "gaussian"] = "none"
-    stats: Literal["train", "spades"] = "train"
-
-    def __post_init__(self):
-        if self.translation_beta <= 0 or self.rot_weight <= 0:
-            raise ValueError(
-                "translation_beta and rot_weight must be positive, got "
-                f"{self.translation_beta} and {self.rot_weight}"
-            )
-
-    @property
-    def rotation_size(self) -> int:
-        """Width of the rotation head."""
-        return 6 if self.rotation == "6d" else 4
 
 
 class TranslationStats(NamedTuple):

@@ -1,6 +1,8 @@
 """The event pose system as the engine sees it: pure methods over one config."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,11 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posejax.config import ConfigError
+from posejax.data.cameras import Camera
 from posejax.geometry import matrix_to_quat_xyzw
 from posejax.systems.eventpose import scores, summary
-from posejax.systems.eventpose.config import EventposeConfig
-from posejax.systems.eventpose.data import EventposeTransform
+from posejax.systems.eventpose.config import (
+    FROM_SCRATCH,
+    ModelConfig,
+    ObjectiveConfig,
+    TrajectoryConfig,
+)
+from posejax.systems.eventpose.data import Frames, Recordings, Simulated
 from posejax.systems.eventpose.inputs import (
+    InputConfig,
     Prepared,
     example_events,
     prepare_events,
@@ -30,24 +40,64 @@ from posejax.systems.eventpose.objective import (
 from posejax.systems.eventpose.pretrained import load_backbone
 from posejax.systems.eventpose.report import write_report
 from posejax.systems.eventpose.view import uncanonical
-from posejax.train.system import Batch, LossOutput
+from posejax.train.system import Batch, LossOutput, System
 
 _STATS_EXAMPLES = 128
 
 
-class EventposeSystem:
-    """Spacecraft pose from events; see docs/eventpose.md and `posejax.train.system.System`."""
+@dataclass(frozen=True)
+class Eventpose(System):
+    """6-DoF pose of a spacecraft from the events of a short window; see docs/eventpose.md.
 
-    def __init__(self, config: EventposeConfig):
-        self.config = config
-        camera = config.data.camera()
-        self.intrinsics, self.sensor_size = jnp.asarray(camera.intrinsics, jnp.float32), camera.size
-        # An attribute, not a method: workers receive it without the network, thus without jax.
-        self.transform = EventposeTransform(config.data)
-        model = config.model
-        self.net = PoseNet(
+    Attributes:
+      data: recordings, real or simulated, or frames.
+      input: what the network sees of them.
+      model: network.
+      objective: loss.
+      trajectory: smoothing of a sequence's estimates at evaluation time.
+    """
+
+    data: Recordings | Simulated | Frames = Simulated()
+    input: InputConfig = InputConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    trajectory: TrajectoryConfig = TrajectoryConfig()
+
+    def check(self) -> None:
+        if self.model.weights and self.model.backbone in FROM_SCRATCH:
+            raise ConfigError(
+                f"system.model.weights: {self.model.backbone!r} has no published weights; choose "
+                "another --system.model.backbone or leave the weights out"
+            )
+        if self.objective.stats == "spades" and self.input.view != "full":
+            raise ConfigError(
+                "system.objective.stats: 'spades' are metres in the camera; the canonical view has "
+                "its own scale: use --system.input.view full, or stats 'train'"
+            )
+        if self.model.pool == "flatten" and min(self.input.size) % 32:
+            raise ConfigError(
+                f"system.input.size: {self.input.size}; expected multiples of 32 with "
+                "system.model.pool 'flatten'"
+            )
+
+    @cached_property
+    def camera(self) -> Camera:
+        return self.data.camera()
+
+    @property
+    def intrinsics(self) -> jax.Array:
+        return jnp.asarray(self.camera.intrinsics, jnp.float32)
+
+    @property
+    def sensor_size(self) -> tuple[int, int]:
+        return self.camera.size
+
+    @cached_property
+    def net(self) -> PoseNet:
+        model = self.model
+        return PoseNet(
             backbone=model.backbone,
-            objective=config.objective,
+            objective=self.objective,
             widths=model.widths,
             pool=model.pool,
             hidden=model.hidden,
@@ -55,24 +105,18 @@ class EventposeSystem:
             dtype=jnp.bfloat16 if model.bfloat16 else jnp.float32,
         )
 
-    def source(self, split: str):
-        return self.config.data.source(split)
-
     # ---- from a batch to what the network sees
 
     def prepare(self, batch: Batch, key: jax.Array | None) -> Prepared:
         """Grids, targets, poses and views of a batch; augmented if there is a key."""
-        config = self.config
-        resident = batch.get("resident", {}).get("events")
-        examples = {k: v for k, v in batch.items() if k != "resident"}
+        data, examples = self.data, dict(batch.examples)
+        intrinsics, resident = self.intrinsics, batch.resident.get("events")
 
         def one(example: Mapping[str, jax.Array], key: jax.Array | None) -> Prepared:
-            if config.data.kind == "frames":
-                return prepare_frame(example, config.input, self.intrinsics, key)
-            events = example_events(example, resident, config.data.rule.capacity)
-            return prepare_events(
-                example, events, config.input, self.intrinsics, self.sensor_size, key
-            )
+            if isinstance(data, Frames):
+                return prepare_frame(example, self.input, intrinsics, key)
+            events = example_events(example, resident, data.rule.capacity)
+            return prepare_events(example, events, self.input, intrinsics, self.sensor_size, key)
 
         if key is None:
             return jax.vmap(lambda e: one(e, None))(examples)
@@ -82,25 +126,25 @@ class EventposeSystem:
 
     def stats(self) -> TranslationStats:
         """Of the training targets: all labels, or windows spread over the split if views differ."""
-        if self.config.objective.stats == "spades":
+        if self.objective.stats == "spades":
             return SPADES_STATS
-        source = self.source("train")
-        if self.config.input.view == "full":
+        source: Any = self.data.source("train")
+        if self.input.view == "full":
             return translation_stats(source.translations())
         rows = np.linspace(0, len(source) - 1, _STATS_EXAMPLES).astype(int)
         found, target = [], jax.jit(lambda batch: self.prepare(batch, None).target)
         for part in np.split(rows, _STATS_EXAMPLES // 32):
-            batch = [self.config.data.still(source, int(i)) for i in part]
-            found.append(target({k: np.stack([b[k] for b in batch]) for k in batch[0]}))
+            batch = [self.data.still(source, int(i)) for i in part]
+            found.append(target(Batch({k: np.stack([b[k] for b in batch]) for k in batch[0]})))
         return translation_stats(np.concatenate([np.asarray(t)[:, :3, 3] for t in found]))
 
     # ---- the protocol
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Any, Any]:
-        channels = self.config.input.channels
-        if self.config.data.kind == "frames":
-            channels = batch["image"].shape[-1]
-        grid = jnp.zeros((1, *self.config.input.size, channels))
+        channels = self.input.channels
+        if isinstance(self.data, Frames):
+            channels = batch.examples["image"].shape[-1]
+        grid = jnp.zeros((1, *self.input.size, channels))
         variables = dict(self.net.init(key, grid, False))
         extra = {"translation": {"mean": jnp.zeros(3), "std": jnp.ones(3)}}
         if self.calibrates:
@@ -109,8 +153,8 @@ class EventposeSystem:
 
     def start(self, params: Any, state: Any) -> tuple[Any, Any]:
         """Published weights of the backbone, and the statistics of the training targets."""
-        if self.config.model.weights:
-            path, variables = Path(self.config.model.weights), {**state, "params": params}
+        if self.model.weights:
+            path, variables = Path(self.model.weights), {**state, "params": params}
             variables = load_backbone(path, self.net, variables)
             params, state = variables.pop("params"), variables
         stats = {k: jnp.asarray(v, jnp.float32) for k, v in self.stats()._asdict().items()}
@@ -127,8 +171,15 @@ class EventposeSystem:
         )
 
     def loss(
-        self, params: Any, state: Any, batch: Batch, key: jax.Array, train: bool
+        self,
+        params: Any,
+        state: Any,
+        batch: Batch,
+        key: jax.Array,
+        progress: jax.Array,
+        train: bool,
     ) -> tuple[jax.Array, LossOutput]:
+        del progress  # nothing is ramped
         stats = TranslationStats(**state["translation"])
         with jax.named_scope("prepare"):
             # Nothing of it has a parameter: cutting it here spares the search for gradients.
@@ -137,7 +188,7 @@ class EventposeSystem:
         with jax.named_scope("network"):
             heads, updated = self._heads(params, state, prepared.grid, train, dropout)
         with jax.named_scope("objective"):
-            parts = example_losses(heads, prepared.target, self.config.objective, stats)
+            parts = example_losses(heads, prepared.target, self.objective, stats)
             pose = self._camera_pose(heads, prepared, stats)
             distance = jnp.linalg.norm(pose[:, :3, 3] - prepared.pose[:, :3, 3], axis=-1)
         scalars = {k: v.mean() for k, v in parts.items()}
@@ -146,7 +197,7 @@ class EventposeSystem:
 
     def _camera_pose(self, heads: Any, prepared: Prepared, stats: TranslationStats) -> jax.Array:
         """camera_from_body [B, 4, 4] of raw heads."""
-        inner = predicted_pose(heads, self.config.objective, stats)
+        inner = predicted_pose(heads, self.objective, stats)
         return jax.vmap(uncanonical)(prepared.view, inner)
 
     def predict(self, params: Any, state: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -156,14 +207,14 @@ class EventposeSystem:
         pose = self._camera_pose(heads, prepared, stats)
         outputs = {
             "pose": pose,
-            "loss": example_losses(heads, prepared.target, self.config.objective, stats)["loss"],
+            "loss": example_losses(heads, prepared.target, self.objective, stats)["loss"],
             "grid": prepared.grid,
             "view_rotation": prepared.view.rotation,
             "view_intrinsics": prepared.view.intrinsics,
             "zoom": prepared.view.zoom,
             "truth": prepared.pose,
         }
-        if self.config.objective.uncertainty == "gaussian":
+        if self.objective.uncertainty == "gaussian":
             position, rotation = predicted_sigma(heads, stats)
             scale = state["sigma_scale"]
             outputs["sigma_m"] = position.mean(-1) * prepared.view.zoom * scale["position"]
@@ -183,17 +234,17 @@ class EventposeSystem:
             "translation_hat": t_hat,
             "quat_xyzw_hat": q_hat,
             "zoom": outputs["zoom"],
-            "sequence": batch["sequence"],
-            "time": batch["time"],
-            "light": batch["light"],
-            "events": batch["found"],
+            "sequence": batch.examples["sequence"],
+            "time": batch.examples["time"],
+            "light": batch.examples["light"],
+            "events": batch.examples["found"],
             **optional,
         }
 
     @property
-    def calibrates(self) -> bool:
+    def calibrates(self) -> bool:  # type: ignore[override]
         """Whether there are predicted spreads to scale."""
-        return self.config.objective.uncertainty == "gaussian"
+        return self.objective.uncertainty == "gaussian"
 
     def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:
         if not self.calibrates:
@@ -204,7 +255,7 @@ class EventposeSystem:
         return {**state, "sigma_scale": scale}
 
     def summarize(self, records: Mapping[str, np.ndarray]) -> dict[str, float]:
-        return summary.summarize(records, self.config.trajectory)
+        return summary.summarize(records, self.trajectory)
 
     def report(
         self,
@@ -212,7 +263,7 @@ class EventposeSystem:
         examples: Sequence[Mapping[str, np.ndarray]],
         folder: Path,
     ) -> Path:
-        data, wireframe = self.config.data, None
+        data, wireframe = self.data, None
         if data.simulated:  # nobody knows the mesh of the real one
             from posejax.sim.spacecraft import spacecraft_wireframe
 
@@ -223,6 +274,6 @@ class EventposeSystem:
             folder,
             title=f"eventpose on {data.title}",
             simulated=data.simulated,
-            trajectory=self.config.trajectory,
+            trajectory=self.trajectory,
             wireframe=wireframe,
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from posejax.data.dataset import Source
 from posejax.data.errors import DataError
 from posejax.data.event_files import PoseTrack, SparkFile, pack_recording
 from posejax.data.event_files.windows import Window
@@ -29,7 +30,7 @@ class WindowRule:
       resident: the packed events of a whole split lie on the device.
     """
 
-    window: Window = Window()  # noqa: RUF009 - frozen
+    window: Window = Window()
     capacity: int = 32768
     any_time: bool = True
     resident: bool = False
@@ -39,7 +40,7 @@ class WindowRule:
             raise ValueError(f"capacity is {self.capacity}; expected at least 1")
 
 
-class WindowSource:
+class WindowSource(Source):
     """Windows around the labels of several recordings.
 
     Records are the labels whose window lies inside the labelled time: 598 of the 599 labels of a
@@ -116,10 +117,10 @@ class WindowSource:
                 file.close()
             return self._packed[sequence]
 
-    def resident(self) -> dict[str, np.ndarray] | None:
+    def resident(self) -> dict[str, np.ndarray]:
         """All events of the split in one array, in device-resident mode."""
         if not self.rule.resident:
-            return None
+            return {}
         tail = np.zeros((self.rule.capacity, 2), np.uint32)
         return {"events": np.concatenate([*map(self.packed, range(len(self.files))), tail])}
 

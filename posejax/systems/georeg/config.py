@@ -1,17 +1,74 @@
-"""Every choice of the registration system: data, search window, network, objective."""
+"""Options of the registration system but its data: search window, network, objective."""
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from posejax.config import ConfigError, check_range
-from posejax.nn import NormKind
-from posejax.systems.georeg.data import GeoregDataConfig
 
-if TYPE_CHECKING:
-    from posejax.systems.georeg.system import GeoregSystem
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Training-time augmentation (each source adds its own to the points it rasters).
+
+    Attributes:
+      turn: the online frame is turned by a yaw from the full circle, so that streets run in all
+        directions of both rasters.
+      flip: half of the examples are mirrored in x, half in y, both rasters and the pose.
+      gain: values of aerial channels are multiplied by exp(u gain) per channel, u from +-1.
+      gamma: before, they are raised to exp(u gamma), u from +-1.
+      noise: standard deviation of the Gaussian noise they get in the end.
+    """
+
+    turn: bool = True
+    flip: bool = True
+    gain: float = 0.15
+    gamma: float = 0.2
+    noise: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """The lattice of poses. The true pose is drawn inside the window; the lattice reaches a
+    margin further, because a distribution cut off at the border has a biased mean.
+
+    Attributes:
+      max_offset: the window is +-max_offset in x and y, metres.
+      max_yaw_deg: and +-max_yaw_deg in yaw, degrees.
+      yaw_step_deg: spacing of the lattice's yaws, degrees.
+      stride: spacing of its shifts, in cells of the rasters; a power of 2. The network's features
+        have cells of this size.
+      margin: lattice beyond the window, metres.
+      margin_yaw_deg: lattice beyond the window, degrees.
+      abstain_sigma: an estimate whose standard deviation in its weakest direction exceeds this
+        (metres) is flagged `abstain`; so is one with a rival mode (see `assess`).
+    """
+
+    max_offset: float = 4.0
+    max_yaw_deg: float = 10.0
+    yaw_step_deg: float = 1.0
+    stride: int = 1
+    margin: float = 0.4
+    margin_yaw_deg: float = 2.0
+    abstain_sigma: float = 0.5
+
+    def check(self) -> None:
+        """Raise ConfigError for a setting out of range."""
+        for name in ("max_offset", "max_yaw_deg", "margin", "margin_yaw_deg"):
+            check_range(f"system.data.search.{name}", getattr(self, name), 0)
+        check_range("system.data.search.yaw_step_deg", self.yaw_step_deg, 0, above=True)
+        check_range("system.data.search.stride", self.stride, 1)
+
+    def angles(self) -> np.ndarray:
+        """[K] yaws in radians, symmetric about zero, K odd."""
+        half = math.ceil((self.max_yaw_deg + self.margin_yaw_deg) / self.yaw_step_deg - 1e-9)
+        return np.deg2rad(np.arange(-half, half + 1) * self.yaw_step_deg).astype(np.float32)
+
+    def radius(self, raster_cell: float) -> int:
+        """Half side of the lattice of shifts in its own steps, on rasters of `raster_cell` m."""
+        return math.ceil((self.max_offset + self.margin) / (raster_cell * self.stride) - 1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +81,6 @@ class ModelConfig:
       features: channels that are correlated.
       widths: channels of the encoder's levels, finest first.
       blocks: residual blocks per level (0: two plain convolutions).
-      stride: raster cells per feature cell, along each axis; a power of 2.
       norm: normalisation layer of the encoders.
       shared: both rasters pass one encoder, each behind its own first convolution.
       head: "joint" scores every (yaw, y, x); "decoupled" scores shifts at yaw 0 and yaws at shift
@@ -44,8 +100,7 @@ class ModelConfig:
     features: int = 8
     widths: tuple[int, ...] = (16, 32, 64)
     blocks: int = 1
-    stride: int = 1
-    norm: NormKind = "group"
+    norm: Literal["batch", "instance", "group", "layer", "none"] = "group"
     shared: bool = False
     head: Literal["joint", "decoupled"] = "joint"
     score: Literal["dot", "zncc"] = "dot"
@@ -56,44 +111,18 @@ class ModelConfig:
     yaw_chunk: int = 8
     bfloat16: bool = False
 
-    def __post_init__(self):
+    def check(self) -> None:
+        """Raise ConfigError for settings out of range, or that do not fit one another."""
         if self.head == "decoupled" and self.score == "zncc":
             raise ConfigError(
                 "system.model.head: 'decoupled' scores with plain dot products; use 'joint' for "
                 "system.model.score 'zncc'"
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """The lattice of poses. The true pose is drawn inside the window; the lattice reaches a
-    margin further, because a distribution cut off at the border has a biased mean.
-
-    Attributes:
-      max_offset: the window is +-max_offset in x and y, metres.
-      max_yaw_deg: and +-max_yaw_deg in yaw, degrees.
-      yaw_step_deg: spacing of the lattice's yaws, degrees.
-      margin: lattice beyond the window, metres.
-      margin_yaw_deg: lattice beyond the window, degrees.
-      abstain_sigma: an estimate whose standard deviation in its weakest direction exceeds this
-        (metres) is flagged `abstain`; so is one with a rival mode (see `assess`).
-    """
-
-    max_offset: float = 4.0
-    max_yaw_deg: float = 10.0
-    yaw_step_deg: float = 1.0
-    margin: float = 0.4
-    margin_yaw_deg: float = 2.0
-    abstain_sigma: float = 0.5
-
-    def angles(self) -> np.ndarray:
-        """[K] yaws in radians, symmetric about zero, K odd."""
-        half = math.ceil((self.max_yaw_deg + self.margin_yaw_deg) / self.yaw_step_deg - 1e-9)
-        return np.deg2rad(np.arange(-half, half + 1) * self.yaw_step_deg).astype(np.float32)
-
-    def radius(self, cell_size: float) -> int:
-        """Half side of the lattice of shifts in cells of `cell_size` metres."""
-        return math.ceil((self.max_offset + self.margin) / cell_size - 1e-6)
+        check_range("system.model.features", self.features, 1)
+        for name in ("blocks", "yaw_chunk"):
+            check_range(f"system.model.{name}", getattr(self, name), 0)
+        check_range("system.model.temperature", self.temperature, 0, above=True)
+        check_range("system.model.widths", min(self.widths, default=0), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,50 +138,3 @@ class ObjectiveConfig:
     nll_weight: float = 1.0
     xy_weight: float = 0.0
     yaw_weight: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class GeoregConfig:
-    """Registration of an online raster in a geo-referenced raster."""
-
-    data: GeoregDataConfig = dataclasses.field(default_factory=GeoregDataConfig)
-    search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
-
-    def build(self) -> "GeoregSystem":
-        """The system; imported here, so that reading a config stays quick.
-
-        Raises:
-          ConfigError: settings that do not fit together.
-        """
-        self._check_ranges()
-        stride, widths = self.model.stride, self.model.widths
-        strides = [2**level for level in range(len(widths))]
-        if stride not in strides:
-            raise ConfigError(
-                f"system.model.stride: {stride}; expected one of {strides} for widths {widths}"
-            )
-        if any(side % stride for side in self.data.online_shape):
-            raise ConfigError(
-                f"system.data.online_shape: {self.data.online_shape}; expected multiples of "
-                f"system.model.stride ({stride})"
-            )
-        from posejax.systems.georeg.system import GeoregSystem
-
-        return GeoregSystem(self)
-
-    def _check_ranges(self) -> None:
-        data, search, model = self.data, self.search, self.model
-        check_range("system.data.cell_size", data.cell_size, 0, above=True)
-        check_range("system.data.online_shape", min(data.online_shape), 1)
-        check_range("system.data.seed", data.seed, 0)
-        for name in ("max_offset", "max_yaw_deg", "margin", "margin_yaw_deg"):
-            check_range(f"system.search.{name}", getattr(search, name), 0)
-        check_range("system.search.yaw_step_deg", search.yaw_step_deg, 0, above=True)
-        for name in ("features", "stride"):
-            check_range(f"system.model.{name}", getattr(model, name), 1)
-        for name in ("blocks", "yaw_chunk"):
-            check_range(f"system.model.{name}", getattr(model, name), 0)
-        check_range("system.model.temperature", model.temperature, 0, above=True)
-        check_range("system.model.widths", min(model.widths, default=0), 1)

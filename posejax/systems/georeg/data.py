@@ -8,111 +8,123 @@ The transform never uses a pose it is given as the answer's neighbourhood: it dr
 so the label is exact, whatever the resolution, and every training epoch sees new offsets.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from posejax.config import check_range
 from posejax.data import se2
+from posejax.data.dataset import Dataset
 from posejax.data.rasters import crop_raster, fill_rate, overlap_rate
-from posejax.systems.georeg.sources.base import Draw, Source
-from posejax.systems.georeg.sources.folder import RasterFolder
-from posejax.systems.georeg.sources.logs import Av2Logs, Streets
-from posejax.systems.georeg.sources.radish import RadishLog
-
-__all__ = [
-    "Augment",
-    "Av2Logs",
-    "GeoregDataConfig",
-    "GeoregTransform",
-    "RadishLog",
-    "RasterFolder",
-    "Streets",
-    "make_source",
-    "make_transform",
-]
-
-SourceConfigs = Streets | Av2Logs | RadishLog | RasterFolder
+from posejax.systems.georeg.config import Augment, SearchConfig
 
 
-@dataclass(frozen=True)
-class Augment:
-    """Training-time augmentation (each source adds its own to the points it rasters).
+class Draw(NamedTuple):
+    """What the transform asks of the online raster; all of it random in training only.
 
-    Attributes:
-      turn: the online frame is turned by a yaw from the full circle, so that streets run in all
-        directions of both rasters.
-      flip: half of the examples are mirrored in x, half in y, both rasters and the pose.
-      gain: values of aerial channels are multiplied by exp(u gain) per channel, u from +-1.
-      gamma: before, they are raised to exp(u gamma), u from +-1.
-      noise: standard deviation of the Gaussian noise they get in the end.
+    turn: the online frame is the sensor's frame turned by this yaw (rad): online_from_sensor.
+    rng: generator for point-level augmentation, or None for none.
     """
 
-    turn: bool = True
-    flip: bool = True
-    gain: float = 0.15
-    gamma: float = 0.2
-    noise: float = 0.01
+    turn: float
+    rng: np.random.Generator | None
 
 
-@dataclass(frozen=True)
-class GeoregDataConfig:
-    """Rasters of the examples.
+@dataclass(frozen=True, kw_only=True)
+class RegistrationData(Dataset):
+    """Rasters of the examples, whatever they are made of.
+
+    A record of a source is a dict with at least
+      index: position in the source;
+      map: `MapRaster`, the geo-referenced raster to cut from;
+      map_from_sensor: [3] float64, planar pose of the sensor in the map frame;
+    and whatever `online` needs to make the online raster. Optional:
+      pose: [3] geo_from_online, where map and online raster are to be used as they are;
+      photometric: channels of the map that are pictures, for photometric augmentation.
 
     Attributes:
-      source: where records come from.
       cell_size: of both rasters (m).
       online_shape: (H, W) of the online raster.
+      search: the window in which poses are drawn, and the lattice that is searched for them.
       augment: training-time augmentation.
-      seed: with a sample's index, decides the offset it is evaluated at.
+      pose_seed: with a sample's index, decides the offset it is evaluated at.
     """
 
-    source: SourceConfigs = field(default_factory=Streets)
     cell_size: float = 0.2
     online_shape: tuple[int, int] = (128, 128)
-    augment: Augment = field(default_factory=Augment)
-    seed: int = 0
+    search: SearchConfig = SearchConfig()
+    augment: Augment = Augment()
+    pose_seed: int = 0
 
-    def describe(self) -> str:
-        """One line for reports."""
+    simulated: ClassVar[bool] = False
+    can_turn: ClassVar[bool] = True  # points can be rastered in a turned frame, rasters cannot
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What the data is, in a few words; says so when it is simulated."""
+
+    @property
+    def channel_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of the online and the geo raster, for pictures; empty where only the files know.
+
+        "aerial" stands for three channels.
+        """
+        return (), ()
+
+    @abstractmethod
+    def online(self, record: dict[str, Any], draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        """Online raster [H, W, C] float32 and its validity [H, W] (bool or float32)."""
+
+    @property
+    def title(self) -> str:
         rows, columns = self.online_shape
-        return f"{self.source.title}; {rows} x {columns} cells of {self.cell_size:g} m"
+        return f"{self.kind}; {rows} x {columns} cells of {self.cell_size:g} m"
 
+    @property
+    def geo_margin(self) -> int:
+        """Cells by which the geo raster is larger than the online raster on every side."""
+        return self.search.radius(self.cell_size) * self.search.stride
 
-@dataclass(frozen=True)
-class GeoregTransform:
-    """`transform(record, rng, train)` -> example; see `make_transform`."""
+    def check(self) -> None:
+        """Raise ConfigError for a setting out of range."""
+        check_range("system.data.cell_size", self.cell_size, 0, above=True)
+        check_range("system.data.online_shape", min(self.online_shape), 1)
+        check_range("system.data.pose_seed", self.pose_seed, 0)
+        self.search.check()
 
-    config: GeoregDataConfig
-    max_offset: float
-    max_yaw: float  # rad
-    geo_margin: int
-
-    def __call__(
+    def transform(
         self, record: dict[str, Any], rng: np.random.Generator, train: bool
     ) -> dict[str, np.ndarray]:
-        config, index = self.config, int(record["index"])
-        augment = config.augment
+        """An example; without `train` a function of (pose_seed, index) alone.
+
+        Returns:
+          online [H, W, Co], online_mask [H, W], geo [Hg, Wg, Cg], geo_mask [Hg, Wg], pose [3] =
+          geo_from_online (m, m, rad), fill_rate and overlap (shares of the online raster's
+          cells), all float32, and index (int32).
+        """
+        index, augment = int(record["index"]), self.augment
         if not train:  # one offset per sample, the same in every epoch and every run
-            rng = np.random.default_rng((config.seed, index))
-        x, y = rng.uniform(-self.max_offset, self.max_offset, 2)
-        pose = np.array([x, y, rng.uniform(-self.max_yaw, self.max_yaw)])
+            rng = np.random.default_rng((self.pose_seed, index))
+        limit = self.search.max_offset, float(np.deg2rad(self.search.max_yaw_deg))
+        x, y = rng.uniform(-limit[0], limit[0], 2)
+        pose = np.array([x, y, rng.uniform(-limit[1], limit[1])])
         if "pose" in record:  # the pair is used as it was stored
             pose = self._inside(record["pose"], index)
 
         turn = 0.0
-        if train and augment.turn and config.source.can_turn:
+        if train and augment.turn and self.can_turn:
             turn = float(rng.uniform(-np.pi, np.pi))
-        draw = Draw(turn, rng if train else None)
-        cells = {"cell_size": config.cell_size, "shape": config.online_shape}
-        online, online_mask = config.source.online(record, draw, **cells)
+        online, online_mask = self.online(record, Draw(turn, rng if train else None))
 
         sensor_from_online = np.array([0.0, 0.0, -turn])
         map_from_online = se2.compose(record["map_from_sensor"], sensor_from_online)
         map_from_geo = se2.compose(map_from_online, se2.inverse(pose))
-        height, width = (n + 2 * self.geo_margin for n in config.online_shape)
+        height, width = (n + 2 * self.geo_margin for n in self.online_shape)
         geo, geo_mask = crop_raster(
-            record["map"], map_from_geo, shape=(height, width), cell_size=config.cell_size
+            record["map"], map_from_geo, shape=(height, width), cell_size=self.cell_size
         )
         if train:
             colour = record.get("photometric", ())
@@ -124,6 +136,7 @@ class GeoregTransform:
                 for axis in np.flatnonzero(rng.random(2) < 0.5):
                     rasters, pose = flip(rasters, pose, int(axis))
                 online, online_mask, geo, geo_mask = rasters
+        overlap = overlap_rate(online_mask, geo_mask, pose, self.cell_size)
         return {
             "online": np.ascontiguousarray(online, np.float32),
             "online_mask": np.ascontiguousarray(online_mask, np.float32),
@@ -132,45 +145,19 @@ class GeoregTransform:
             "pose": pose.astype(np.float32),
             "index": np.array(index, np.int32),
             "fill_rate": np.array(fill_rate(online_mask), np.float32),
-            "overlap": np.array(
-                overlap_rate(online_mask, geo_mask, pose, config.cell_size), np.float32
-            ),
+            "overlap": np.array(overlap, np.float32),
         }
 
     def _inside(self, pose: np.ndarray, index: int) -> np.ndarray:
-        limit = np.array([self.max_offset, self.max_offset, self.max_yaw])
+        search = self.search
+        limit = np.array([search.max_offset] * 2 + [float(np.deg2rad(search.max_yaw_deg))])
         if (np.abs(pose) > limit).any():
             raise ValueError(
                 f"record {index}: stored pose {pose.tolist()} lies outside the search window "
-                f"+-{limit.tolist()} (m, m, rad); widen search.max_offset and search.max_yaw_deg"
+                f"+-{limit.tolist()} (m, m, rad); widen data.search.max_offset and "
+                "data.search.max_yaw_deg"
             )
         return pose.copy()
-
-
-def make_source(config: GeoregDataConfig, split: str) -> Source:
-    """Records of a split; raises DataError naming the file and field that cannot be used."""
-    return config.source.build(split, cell_size=config.cell_size, shape=config.online_shape)
-
-
-def make_transform(
-    config: GeoregDataConfig, *, max_offset: float, max_yaw_deg: float, geo_margin: int
-) -> GeoregTransform:
-    """The function from a record to an example; picklable.
-
-    Args:
-      max_offset: true x and y are uniform within +-this (m).
-      max_yaw_deg: true yaw likewise (degrees).
-      geo_margin: cells by which the geo raster is larger than the online raster on every side.
-
-    Returns:
-      transform(record, rng, train) -> dict of online [H, W, Co], online_mask [H, W],
-      geo [Hg, Wg, Cg], geo_mask [Hg, Wg], pose [3] = geo_from_online (m, m, rad), fill_rate and
-      overlap (shares of the online raster's cells), all float32, and index (int32). Without
-      `train` the result is a function of (config.seed, index) alone.
-    """
-    if max_offset < 0 or max_yaw_deg < 0 or geo_margin < 0:
-        raise ValueError(f"negative window: {max_offset=}, {max_yaw_deg=}, {geo_margin=}")
-    return GeoregTransform(config, max_offset, float(np.deg2rad(max_yaw_deg)), geo_margin)
 
 
 def photometric(geo: np.ndarray, rng: np.random.Generator, augment: Augment) -> np.ndarray:

@@ -32,9 +32,13 @@ class Features(NamedTuple):
 
 
 class RegistrationNet(nn.Module):
-    """Encodes both rasters; masks enter as an extra channel and as weights of the result."""
+    """Encodes both rasters; masks enter as an extra channel and as weights of the result.
+
+    stride: raster cells per feature cell, along each axis.
+    """
 
     config: ModelConfig
+    stride: int = 1
 
     @nn.compact
     def __call__(
@@ -72,8 +76,8 @@ class RegistrationNet(nn.Module):
             geo_encoder = self._encoder("geo_encoder")
         online_map, online_logit = self._split(online_encoder(online_map, train))
         geo_map, geo_logit = self._split(geo_encoder(geo_map, train))
-        online_weight = _pool(online_mask, config.stride)
-        geo_weight = _pool(geo_mask, config.stride)
+        online_weight = _pool(online_mask, self.stride)
+        geo_weight = _pool(geo_mask, self.stride)
         if config.confidence:
             # The encoder sees beyond the measured cells, so what it fills in may count; the geo
             # raster ends where the map ends, which no context can mend.
@@ -89,7 +93,7 @@ class RegistrationNet(nn.Module):
             features=config.features + 1,
             widths=config.widths,
             blocks=config.blocks,
-            out_stride=config.stride,
+            out_stride=self.stride,
             norm=config.norm,
             dtype=jnp.bfloat16 if config.bfloat16 else jnp.float32,
             name=name,

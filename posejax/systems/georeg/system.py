@@ -2,17 +2,18 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posejax.config import ConfigError
 from posejax.systems.georeg import calibration, summary
-from posejax.systems.georeg.config import GeoregConfig
-from posejax.systems.georeg.data import make_source, make_transform
+from posejax.systems.georeg.config import ModelConfig, ObjectiveConfig
 from posejax.systems.georeg.model import Features, RegistrationNet, score_volume
 from posejax.systems.georeg.objective import (
     judge,
@@ -21,41 +22,58 @@ from posejax.systems.georeg.objective import (
     registration_metrics,
 )
 from posejax.systems.georeg.report import write_report
-from posejax.train.system import Batch, LossOutput
+from posejax.systems.georeg.sources import Av2Logs, RadishLog, RasterFolder, Streets
+from posejax.train.system import Batch, LossOutput, System
 
 
-class GeoregSystem:
-    """Registers an online raster in a geo-referenced raster (see `GeoregConfig`)."""
+@dataclass(frozen=True)
+class Georeg(System):
+    """Registers an online raster in a geo-referenced raster.
 
-    def __init__(self, config: GeoregConfig):
-        self.config = config
-        # A picklable object that knows the data only: workers need not import jax for it.
-        self.transform = make_transform(
-            config.data,
-            max_offset=config.search.max_offset,
-            max_yaw_deg=config.search.max_yaw_deg,
-            geo_margin=self.radius * config.model.stride,
-        )
+    Attributes:
+      data: rasters, and the window of poses that is searched.
+      model: network.
+      objective: loss.
+    """
+
+    data: Streets | Av2Logs | RadishLog | RasterFolder = Streets()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+
+    calibrates: ClassVar[bool] = True
+
+    def check(self) -> None:
+        self.data.check()
+        self.model.check()
+        stride, widths = self.data.search.stride, self.model.widths
+        strides = [2**level for level in range(len(widths))]
+        if stride not in strides:
+            raise ConfigError(
+                f"system.data.search.stride: {stride}; expected one of {strides} for widths "
+                f"{widths}"
+            )
+        if any(side % stride for side in self.data.online_shape):
+            raise ConfigError(
+                f"system.data.online_shape: {self.data.online_shape}; expected multiples of "
+                f"system.data.search.stride ({stride})"
+            )
 
     @cached_property
     def net(self) -> RegistrationNet:
-        return RegistrationNet(self.config.model)
+        return RegistrationNet(self.model, self.data.search.stride)
 
     @property
     def cell_size(self) -> float:
         """Cell of the volume in metres."""
-        return self.config.data.cell_size * self.config.model.stride
+        return self.data.cell_size * self.data.search.stride
 
     @property
     def radius(self) -> int:
-        return self.config.search.radius(self.cell_size)
+        return self.data.search.radius(self.data.cell_size)
 
     @property
     def angles(self) -> jax.Array:
-        return jnp.asarray(self.config.search.angles())
-
-    def source(self, split: str):
-        return make_source(self.config.data, split)
+        return jnp.asarray(self.data.search.angles())
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Any, Any]:
         variables = self.net.init(key, *_rasters(batch), False)
@@ -63,9 +81,15 @@ class GeoregSystem:
         return variables.get("params", {}), {**state, "calibration": calibration.identity()}
 
     def loss(
-        self, params: Any, state: Any, batch: Batch, key: jax.Array, train: bool
+        self,
+        params: Any,
+        state: Any,
+        batch: Batch,
+        key: jax.Array,
+        progress: jax.Array,
+        train: bool,
     ) -> tuple[jax.Array, LossOutput]:
-        del key  # nothing in the network is random
+        del key, progress  # nothing in the network is random, nothing is ramped
         collections = {k: v for k, v in state.items() if k != "calibration"}
         with jax.named_scope("encode"):
             features, updated = self.net.apply(
@@ -75,10 +99,10 @@ class GeoregSystem:
                 mutable=list(collections) if train else [],
             )
         with jax.named_scope("volume"):
-            volume = score_volume(features, self.config.model, self.angles, self.radius)
+            volume = score_volume(features, self.model, self.angles, self.radius)
         with jax.named_scope("objective"):
             loss, scalars = registration_loss(
-                volume, batch["pose"], self.angles, self.cell_size, self.config.objective
+                volume, batch.examples["pose"], self.angles, self.cell_size, self.objective
             )
         scalars["temperature"] = features.temperature
         return loss, LossOutput({**state, **updated}, scalars)
@@ -87,19 +111,19 @@ class GeoregSystem:
         collections = {k: v for k, v in state.items() if k != "calibration"}
         variables = {"params": params, **collections}
         features = cast(Features, self.net.apply(variables, *_rasters(batch), False))
-        volume = score_volume(features, self.config.model, self.angles, self.radius)
+        volume = score_volume(features, self.model, self.angles, self.radius)
         fitted = state["calibration"]
         outputs = read_volume(volume, self.angles, self.cell_size, fitted["temperature"])
         outputs = calibration.scale_covariances(outputs, fitted)
         return {
-            **judge(outputs, self.config.search.abstain_sigma),
+            **judge(outputs, self.data.search.abstain_sigma),
             "online_features": features.online * features.online_weight[..., None],
             "geo_features": features.geo * features.geo_weight[..., None],
         }
 
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
         return registration_metrics(
-            dict(outputs), dict(batch), self.angles, self.cell_size, self.config.objective
+            dict(outputs), dict(batch.examples), self.angles, self.cell_size, self.objective
         )
 
     def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:
@@ -118,22 +142,22 @@ class GeoregSystem:
         examples: Sequence[Mapping[str, np.ndarray]],
         folder: Path,
     ) -> Path:
-        source = self.config.data.source
-        online_channels, geo_channels = source.channel_names
+        online_channels, geo_channels = self.data.channel_names
         return write_report(
             records,
             examples,
             folder,
-            title=f"georeg on {self.config.data.describe()}",
-            cell_size=self.config.data.cell_size,
+            title=f"georeg on {self.data.title}",
+            cell_size=self.data.cell_size,
             volume_cell_size=self.cell_size,
             angles=np.asarray(self.angles),
             radius=self.radius,
-            simulated=source.simulated,
+            simulated=self.data.simulated,
             online_channels=online_channels,
             geo_channels=geo_channels,
         )
 
 
 def _rasters(batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    return batch["online"], batch["online_mask"], batch["geo"], batch["geo_mask"]
+    rows = batch.examples
+    return rows["online"], rows["online_mask"], rows["geo"], rows["geo_mask"]

@@ -8,16 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import posejax
 from posejax.config import ConfigError, Experiment, Log, RunOptions, Schedule, TrainConfig
 from posejax.config import Optimizer as OptimizerConfig
 from posejax.data.event_files import EventRecording, PoseTrack, write_spark
 from posejax.data.event_files.windows import Window
-from posejax.systems.eventpose.config import EventposeConfig, ModelConfig, TrajectoryConfig
-from posejax.systems.eventpose.data import Recordings
-from posejax.systems.eventpose.inference import load_system, predict_recording, query_times
-from posejax.systems.eventpose.inputs import InputConfig
+from posejax.systems.eventpose import (
+    Eventpose,
+    InputConfig,
+    ModelConfig,
+    Recordings,
+    TrajectoryConfig,
+    WindowRule,
+)
+from posejax.systems.eventpose.inference import predict_recording, query_times
 from posejax.systems.eventpose.submission import read_submission
-from posejax.systems.eventpose.windows import WindowRule
 from posejax.train import train
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,7 +48,7 @@ def run(tmp_path_factory):
         write_spark(folder / "data" / split / "RT000.h5", recording(0))
     experiment = Experiment(
         name="tiny",
-        system=EventposeConfig(
+        system=Eventpose(
             data=Recordings(root=str(folder / "data"), rule=WindowRule(capacity=512)),
             input=InputConfig(size=(32, 32), bins=2),
             model=ModelConfig(widths=(8, 8), hidden=16),
@@ -59,12 +64,12 @@ def run(tmp_path_factory):
 
 
 def test_poses_of_a_recording_without_labels(run):
-    system, weights = load_system(run)
+    system, predict = posejax.load(run)
     bare = dataclasses.replace(recording(1), labels=None)
-    t = query_times(bare, system.config.data.rule.window, 0.1)
+    t = query_times(bare, system.data.rule.window, 0.1)
     np.testing.assert_allclose(t, np.arange(10) / 10)
-    raw = predict_recording(system, weights, bare, t, smooth=False)
-    smooth = predict_recording(system, weights, bare, t)
+    raw = predict_recording(system, predict, bare, t, smooth=False)
+    smooth = predict_recording(system, predict, bare, t)
     assert raw.translation.shape == (10, 3) and raw.quat_xyzw.shape == (10, 4)
     np.testing.assert_allclose(np.linalg.norm(raw.quat_xyzw, axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(raw.events, [((bare.t // 1000) == k).sum() for k in range(10)])
@@ -73,20 +78,18 @@ def test_poses_of_a_recording_without_labels(run):
         < np.abs(np.diff(raw.translation, 2, axis=0)).sum()
     )
     # The same windows through the source that evaluation uses.
-    source = system.source("val")
-    batch = system.transform(source[3], np.random.default_rng(0), False)
-    one = system.predict(
-        weights.params, weights.state, {k: np.asarray(v)[None] for k, v in batch.items()}
-    )
-    again = predict_recording(system, weights, recording(0), np.array([0.3]), smooth=False)
+    source = system.data.source("val")
+    example = system.data.transform(source[3], np.random.default_rng(0), False)
+    one = predict({k: np.asarray(v)[None] for k, v in example.items()})
+    again = predict_recording(system, predict, recording(0), np.array([0.3]), smooth=False)
     np.testing.assert_allclose(again.translation[0], one["pose"][0, :3, 3], atol=1e-4)
 
 
 def test_another_sensor_is_refused(run):
-    system, weights = load_system(run)
+    system, predict = posejax.load(run)
     small = dataclasses.replace(recording(1), x=recording(1).x // 4, sensor_size=(720, 640))
     with pytest.raises(ConfigError, match="sensor of \\(720, 640\\)"):
-        predict_recording(system, weights, small, np.array([0.1]))
+        predict_recording(system, predict, small, np.array([0.1]))
 
 
 def test_query_times_need_a_whole_window():

@@ -11,11 +11,15 @@ from posejax.config import Log as LogOptions
 from posejax.data.event_files import EventRecording, PoseTrack, write_spark
 from posejax.events import AugmentRule
 from posejax.geometry import rotation_angle
-from posejax.systems.eventpose.config import EventposeConfig, ModelConfig, TrajectoryConfig
-from posejax.systems.eventpose.data import Recordings
-from posejax.systems.eventpose.inputs import InputConfig
-from posejax.systems.eventpose.windows import WindowRule
-from posejax.train import train
+from posejax.systems.eventpose import (
+    Eventpose,
+    InputConfig,
+    ModelConfig,
+    Recordings,
+    TrajectoryConfig,
+    WindowRule,
+)
+from posejax.train import Batch, train
 from posejax.train.weights import load_model
 
 K = np.array([[1258.6057531097028, 0, 640], [0, 1258.6057531097028, 360], [0, 0, 1]])
@@ -61,8 +65,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def make(root):
-    def go(**changes) -> EventposeConfig:
-        found = EventposeConfig(
+    def go(**changes) -> Eventpose:
+        found = Eventpose(
             data=Recordings(root=str(root), rule=WindowRule(capacity=1024)),
             input=InputConfig(size=(32, 32), bins=2),
             model=ModelConfig(widths=(8, 16), hidden=32, pool="flatten"),
@@ -74,12 +78,14 @@ def make(root):
 
 
 def batch_of(system, indices, train=False):
-    source = system.source("train")
+    source = system.data.source("train")
     rng = np.random.default_rng(0)
-    rows = [system.transform(source[i], rng, train) for i in indices]
-    batch = {k: np.stack([r[k] for r in rows]) for k in rows[0]}
-    resident = source.resident()
-    return {**batch, "resident": resident} if resident else batch
+    rows = [system.data.transform(source[i], rng, train) for i in indices]
+    return Batch({k: np.stack([r[k] for r in rows]) for k in rows[0]}, source.resident())
+
+
+def loss_of(system, params, state, batch):
+    return system.loss(params, state, batch, jax.random.key(0), jnp.float32(0), True)
 
 
 @pytest.mark.parametrize("capacity", [1024, 128])
@@ -87,9 +93,9 @@ def test_resident_events_give_the_same_grids(make, capacity):
     grids = []
     for resident in (False, True):
         rule = {"data.rule.resident": resident, "data.rule.capacity": capacity}
-        system = make(**rule).build()
+        system = make(**rule)
         batch = batch_of(system, [0, 7, 23])
-        assert ("events" in batch) != resident
+        assert ("events" in batch.examples) != resident
         prepared = jax.jit(lambda b, s=system: s.prepare(b, jax.random.key(1)))(batch)
         grids.append(prepared)
     for a, b in zip(*map(jax.tree.leaves, grids), strict=True):
@@ -102,7 +108,7 @@ def test_augmented_events_stay_on_the_augmented_pose(make, view):
     """Every event is near a corner of the body, projected with the pose the network is to learn."""
     rule = AugmentRule(roll=1.0, pan=0.05, tilt=0.05, keep=(0.5, 1.0), grid_noise=0.0)
     changes = {"input.view": view, "input.size": (128, 128), "input.augment": rule}
-    system = make(**changes).build()
+    system = make(**changes)
     batch = batch_of(system, [3, 12, 40], train=True)
     prepared = jax.jit(lambda b: system.prepare(b, jax.random.key(3)))(batch)
     for grid, pose, view_ in zip(
@@ -121,7 +127,7 @@ def test_augmented_events_stay_on_the_augmented_pose(make, view):
 
 def test_predictions_are_in_the_camera_frame(make):
     """A network that says the truth in the view's terms gets the true pose back."""
-    system = make().build()
+    system = make()
     batch = batch_of(system, [0, 30, 50])
     prepared = system.prepare(batch, None)
     stats = system.stats()
@@ -132,17 +138,18 @@ def test_predictions_are_in_the_camera_frame(make):
     }
     pose = system._camera_pose(heads, prepared, stats)
     np.testing.assert_allclose(pose, prepared.pose, atol=1e-4)
-    truth = np.stack([system.source("train")[i]["track"].translation[i % 10] for i in (0, 30, 50)])
+    source = system.data.source("train")
+    truth = np.stack([source[i]["track"].translation[i % 10] for i in (0, 30, 50)])
     np.testing.assert_allclose(prepared.pose[:, :3, 3], truth, atol=1e-5)
 
 
 def test_labels_between_two_are_interpolated(make):
-    system = make().build()
+    system = make()
     batch = batch_of(system, [4], train=True)
-    assert 0.4 < float(batch["time"][0]) < 0.5
+    assert 0.4 < float(batch.examples["time"][0]) < 0.5
     pose = system.prepare(batch, None).pose[0]
-    track = system.source("train")[4]["track"]
-    fraction = (float(batch["time"][0]) - 0.4) / 0.1
+    track = system.data.source("train")[4]["track"]
+    fraction = (float(batch.examples["time"][0]) - 0.4) / 0.1
     straight = track.translation[4] + fraction * (track.translation[5] - track.translation[4])
     np.testing.assert_allclose(pose[:3, 3], straight, atol=1e-3)
     a, b = 2 * np.arctan2(track.quat_xyzw[[4, 5], 2], track.quat_xyzw[[4, 5], 3])
@@ -154,14 +161,13 @@ def test_labels_between_two_are_interpolated(make):
 
 
 def test_a_window_without_events_has_a_finite_loss_and_gradient(make):
-    system = make(**{"objective.uncertainty": "gaussian"}).build()
+    system = make(**{"objective.uncertainty": "gaussian"})
     batch = batch_of(system, [0, 1])
-    batch = {**batch, "events": np.zeros_like(batch["events"]), "found": np.zeros(2, np.int32)}
+    nothing = {"events": np.zeros_like(batch.examples["events"]), "found": np.zeros(2, np.int32)}
+    batch = Batch({**batch.examples, **nothing})
     params, state = system.init(jax.random.key(0), batch)
     (loss, out), grads = jax.jit(
-        jax.value_and_grad(
-            lambda p: system.loss(p, state, batch, jax.random.key(0), True), has_aux=True
-        )
+        jax.value_and_grad(lambda p: loss_of(system, p, state, batch), has_aux=True)
     )(params)
     assert np.isfinite(float(loss)) and all(np.isfinite(float(v)) for v in out.scalars.values())
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
@@ -192,12 +198,10 @@ def test_a_window_without_events_has_a_finite_loss_and_gradient(make):
     ],
 )
 def test_every_variant_has_a_loss_metrics_and_numbers(make, changes):
-    system = make(**changes).build()
+    system = make(**changes)
     batch = batch_of(system, [0, 5, 11, 22])
     params, state = jax.jit(system.init)(jax.random.key(0), batch)
-    loss, out = jax.jit(lambda p, s, b: system.loss(p, s, b, jax.random.key(0), True))(
-        params, state, batch
-    )
+    loss, out = jax.jit(lambda p, s, b: loss_of(system, p, s, b))(params, state, batch)
     assert np.isfinite(float(loss)) and jax.tree.structure(out.state) == jax.tree.structure(state)
     outputs = jax.jit(system.predict)(params, state, batch)
     records = {**system.metrics(outputs, batch), "index": np.arange(4)}
@@ -222,7 +226,7 @@ def test_a_run_saves_its_statistics(make, tmp_path):
     options = RunOptions(workdir=tmp_path / "run", cache="off", log=LogOptions(view="quiet"))
     train(config.replace(experiment, **{"train.sharding.devices": 1}), options)
     state = load_model(tmp_path / "run", experiment, "latest").state
-    measured = experiment.system.build().stats()
+    measured = experiment.system.stats()
     np.testing.assert_allclose(state["translation"]["mean"], measured.mean, rtol=1e-5)
     np.testing.assert_allclose(state["translation"]["std"], measured.std, rtol=1e-5)
     assert measured.std != (1.0, 1.0, 1.0)
@@ -242,7 +246,7 @@ def test_published_weights_start_a_run_but_are_not_needed_afterwards(make, tmp_p
     path = tmp_path / "resnet18.npz"
     np.savez(path, **names)
     changes = {"model.backbone": "resnet18", "model.pool": "mean", "model.weights": str(path)}
-    system = make(**changes).build()
+    system = make(**changes)
     batch = batch_of(system, [0])
     assert jax.eval_shape(system.init, jax.random.key(0), batch)  # shapes need no file
     params, state = system.start(*jax.jit(system.init)(jax.random.key(0), batch))

@@ -13,21 +13,19 @@ from posejax.config import ConfigError, replace
 from posejax.data import av2, carmen, se2
 from posejax.data.errors import DataError
 from posejax.data.raster_folder import write_folder
-from posejax.systems.georeg.config import GeoregConfig
-from posejax.systems.georeg.data import (
+from posejax.systems.georeg import (
     Augment,
     Av2Logs,
-    GeoregDataConfig,
+    Georeg,
     RadishLog,
     RasterFolder,
+    SearchConfig,
     Streets,
-    flip,
-    make_source,
-    make_transform,
 )
+from posejax.systems.georeg.data import flip
 from posejax.systems.georeg.sources.base import MapCache
 
-WINDOW = {"max_offset": 3.0, "max_yaw_deg": 10.0, "geo_margin": 16}
+WINDOW = SearchConfig(max_offset=3.0, max_yaw_deg=10.0, margin=1.0)  # 16 cells of 0.25 m
 KEYS = {"online", "online_mask", "geo", "geo_mask", "pose", "index", "fill_rate", "overlap"}
 
 
@@ -60,9 +58,11 @@ def logs(tmp_path_factory):
 
 
 @pytest.fixture
-def config(logs):
-    source = Av2Logs(root=str(logs), channels=("intensity", "density"), layers=("gray",), repeats=4)
-    return GeoregDataConfig(source=source, cell_size=0.25, online_shape=(48, 56))
+def data(logs):
+    return Av2Logs(
+        root=str(logs), channels=("intensity", "density"), layers=("gray",), repeats=4,
+        cell_size=0.25, online_shape=(48, 56), search=WINDOW,
+    )  # fmt: skip
 
 
 def _agreement(example, pose, cell_size=0.25):
@@ -79,11 +79,11 @@ def _agreement(example, pose, cell_size=0.25):
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_label_is_where_the_rasters_agree(config, train):
-    source, transform = make_source(config, "train"), make_transform(config, **WINDOW)
+def test_label_is_where_the_rasters_agree(data, train):
+    source = data.source("train")
     assert len(source) == 8 and source.describe(5) == "log1/10#1"
     for index in range(8):  # with training: turned, mirrored either way, thinned out, recoloured
-        example = transform(source[index], np.random.default_rng(index), train)
+        example = data.transform(source[index], np.random.default_rng(index), train)
         assert set(example) == KEYS
         assert example["online"].shape == (48, 56, 2) and example["geo"].shape == (80, 88, 1)
         assert all(v.dtype == np.float32 for k, v in example.items() if k != "index")
@@ -98,16 +98,16 @@ def test_label_is_where_the_rasters_agree(config, train):
         assert example["fill_rate"] > 0.5 and example["overlap"] > 0.99
 
 
-def test_evaluation_is_fixed_by_seed_and_index_and_training_by_its_generator(config):
-    source, transform = make_source(config, "train"), make_transform(config, **WINDOW)
-    again = pickle.loads(pickle.dumps(source)), pickle.loads(pickle.dumps(transform))
+def test_evaluation_is_fixed_by_seed_and_index_and_training_by_its_generator(data):
+    source, transform = data.source("train"), data.transform
+    again = pickle.loads(pickle.dumps(source)), pickle.loads(pickle.dumps(data)).transform
 
     def same(a, b):
         return all(np.array_equal(a[k], b[k]) for k in KEYS)
 
     a = transform(source[3], np.random.default_rng(1), False)
     assert same(a, again[1](again[0][3], np.random.default_rng(2), False))
-    other = make_transform(dataclasses.replace(config, seed=1), **WINDOW)
+    other = dataclasses.replace(data, pose_seed=1).transform
     assert not np.array_equal(a["pose"], other(source[3], np.random.default_rng(1), False)["pose"])
     assert not np.array_equal(a["pose"], transform(source[2], None, False)["pose"])
     b = transform(source[3], np.random.default_rng(1), True)
@@ -118,7 +118,7 @@ def test_evaluation_is_fixed_by_seed_and_index_and_training_by_its_generator(con
 
 
 def test_workers_need_no_jax():
-    code = "import sys, posejax.systems.georeg.data; sys.exit('jax' in sys.modules)"
+    code = "import sys, posejax.systems.georeg.sources; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
@@ -135,31 +135,31 @@ def test_mirrors_commute_with_moving_a_point(rng, axis):
 
 @pytest.mark.parametrize("kind", [Av2Logs, RadishLog, RasterFolder])
 def test_missing_root_names_the_option(tmp_path, monkeypatch, kind):
-    option = "set it with --system.data.source.root"
+    option = "set it with --data.root"
     with pytest.raises(DataError, match=f"root: no such folder; expected .*; {option}"):
-        make_source(GeoregDataConfig(source=kind(root=str(tmp_path / "no"))), "val")
+        kind(root=str(tmp_path / "no")).source("val")
     # Even where the current folder would do.
     (tmp_path / "a.clf").touch()
     (tmp_path / "poses.csv").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=f"root: not given; expected .*; {option}"):
-        make_source(GeoregDataConfig(source=kind()), "val")
+        kind().source("val")
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("data", "words"),
     [
-        (Av2Logs(layers=("arial",)), r"source\.layers: 'arial'; did you mean aerial"),
-        (Streets(layers=()), r"source\.layers: empty; expected some of aerial, gray"),
-        (Streets(channels=("hight",)), r"source\.channels: 'hight'; did you mean height"),
-        (Streets(repeats=0), r"source\.repeats: 0; expected >= 1"),
-        (Streets(mark_width=float("nan")), r"source\.mark_width: nan; expected more than 0"),
-        (Streets(val_worlds=0), r"source\.val_worlds: 0; expected >= 1"),
+        (Av2Logs(layers=("arial",)), r"data\.layers: 'arial'; did you mean aerial"),
+        (Streets(layers=()), r"data\.layers: empty; expected some of aerial, gray"),
+        (Streets(channels=("hight",)), r"data\.channels: 'hight'; did you mean height"),
+        (Streets(repeats=0), r"data\.repeats: 0; expected >= 1"),
+        (Streets(mark_width=float("nan")), r"data\.mark_width: nan; expected more than 0"),
+        (Streets(val_worlds=0), r"data\.val_worlds: 0; expected >= 1"),
     ],
 )
-def test_source_settings_are_checked_before_anything_is_made(source, words):
+def test_data_settings_are_checked_before_anything_is_made(data, words):
     with pytest.raises(ConfigError, match=words):
-        make_source(GeoregDataConfig(source=source), "val")
+        Georeg(data).check()
 
 
 @pytest.mark.parametrize(
@@ -167,29 +167,28 @@ def test_source_settings_are_checked_before_anything_is_made(source, words):
     [
         ("data.cell_size", 0.0, "0.0; expected more than 0"),
         ("data.online_shape", (64, 0), "0; expected >= 1"),
-        ("search.max_offset", float("nan"), "nan; expected >= 0"),
-        ("search.yaw_step_deg", 0.0, "0.0; expected more than 0"),
-        ("model.stride", 0, "0; expected >= 1"),
+        ("data.search.max_offset", float("nan"), "nan; expected >= 0"),
+        ("data.search.yaw_step_deg", 0.0, "0.0; expected more than 0"),
+        ("data.search.stride", 0, "0; expected >= 1"),
         ("model.widths", (), "0; expected >= 1"),
     ],
 )
 def test_settings_out_of_range_are_named(path, value, words):
     with pytest.raises(ConfigError, match=rf"system\.{path}: {words}"):
-        replace(GeoregConfig(), **{path: value}).build()
+        replace(Georeg(), **{path: value}).check()
 
 
 def test_logs_that_are_validated_on_are_not_trained_on(logs):
     """A folder of logs without splits evaluates whole, says so, and cannot be trained on."""
     whole = Av2Logs(root=str(logs / "train"), layers=("gray",))
-    size = {"cell_size": 0.25, "shape": (48, 56)}
-    assert len(whole.build("val", **size)) == len(whole.build("test", **size)) == 2
+    assert len(whole.source("val")) == len(whole.source("test")) == 2
     assert "no splits: all logs" in whole.title
     with pytest.raises(DataError, match=r"split 'train': no such folder.*val/.*--calibrate 0"):
-        whole.build("train", **size)
+        whole.source("train")
     split = Av2Logs(root=str(logs), layers=("gray",))
-    assert len(split.build("train", **size)) == 2 and "no splits" not in split.title
+    assert len(split.source("train")) == 2 and "no splits" not in split.title
     with pytest.raises(DataError, match="split 'val': no such folder; expected train"):
-        split.build("val", **size)
+        split.source("val")
 
 
 def test_folder_pairs_are_recut_or_taken_as_they_are(tmp_path, rng):
@@ -203,20 +202,20 @@ def test_folder_pairs_are_recut_or_taken_as_they_are(tmp_path, rng):
         tmp_path, [("a", online, ones[0], geo, ones[1], pose)], cell_size=0.25, split="val"
     )
     for redraw in (True, False):
-        source_config = RasterFolder(root=str(tmp_path), redraw=redraw)
-        config = GeoregDataConfig(
-            source=source_config, cell_size=0.25, online_shape=(40, 40), augment=Augment(flip=True)
-        )
-        source, transform = make_source(config, "val"), make_transform(config, **WINDOW)
-        example = transform(source[0], np.random.default_rng(0), False)
+        data = RasterFolder(
+            root=str(tmp_path), redraw=redraw, cell_size=0.25, online_shape=(40, 40),
+            search=WINDOW, augment=Augment(flip=True),
+        )  # fmt: skip
+        example = data.transform(data.source("val")[0], np.random.default_rng(0), False)
         assert np.allclose(example["pose"], pose) is not redraw
         assert _agreement(example, example["pose"]) > (0.9 if redraw else 0.999)
     with pytest.raises(ValueError, match="outside the search window"):
-        make_transform(config, max_offset=0.5, max_yaw_deg=10, geo_margin=16)(source[0], rng, False)
-    with pytest.raises(DataError, match=r"cell_size: 0.25; expected 0.2; set data.cell_size=0.25"):
-        make_source(dataclasses.replace(config, cell_size=0.2), "val")
-    with pytest.raises(DataError, match=r"expected \(30, 30\) cells; set data.online_shape"):
-        make_source(dataclasses.replace(config, online_shape=(30, 30)), "val")[0]
+        narrow = replace(data, **{"search.max_offset": 0.5})
+        narrow.transform(data.source("val")[0], rng, False)
+    with pytest.raises(DataError, match=r"cell_size: 0.25; expected 0.2; --data.cell-size 0.25"):
+        dataclasses.replace(data, cell_size=0.2).source("val")
+    with pytest.raises(DataError, match=r"expected \(30, 30\) cells; --data.online-shape 40 40"):
+        dataclasses.replace(data, online_shape=(30, 30)).source("val")[0]
 
 
 @pytest.fixture(scope="module")
@@ -255,12 +254,13 @@ def laser(tmp_path_factory):
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("history", [0.0, 2.0])
 def test_scan_and_map_agree_at_the_label(laser, history, train):
-    source_config = RadishLog(root=str(laser), history=history)
-    config = GeoregDataConfig(source=source_config, cell_size=0.1, online_shape=(120, 120))
-    source = make_source(config, "all")
-    transform = make_transform(config, max_offset=1.0, max_yaw_deg=10, geo_margin=12)
+    search = SearchConfig(max_offset=1.0, margin=0.2)  # 12 cells
+    data = RadishLog(
+        root=str(laser), history=history, cell_size=0.1, online_shape=(120, 120), search=search
+    )
+    source = data.source("all")
     for index in (0, 20, 50):
-        example = transform(source[index], np.random.default_rng(index), train)
+        example = data.transform(source[index], np.random.default_rng(index), train)
         rows, columns = np.nonzero(example["online"][..., 0])
         assert len(rows) > 60
 
@@ -279,11 +279,13 @@ def test_scan_and_map_agree_at_the_label(laser, history, train):
 
 
 def test_places_are_not_shared_between_splits(laser):
-    source_config = RadishLog(root=str(laser), places=8, val_share=0.2, test_share=0.1, gap=1.5)
-    config = GeoregDataConfig(source=source_config, cell_size=0.1, online_shape=(120, 120))
-    parts = {s: make_source(config, s) for s in ("train", "val", "test")}
+    data = RadishLog(
+        root=str(laser), places=8, val_share=0.2, test_share=0.1, gap=1.5, cell_size=0.1,
+        online_shape=(120, 120),
+    )  # fmt: skip
+    parts = {s: data.source(s) for s in ("train", "val", "test")}
     total = sum(len(p) for p in parts.values()) + len(parts["train"].skipped)
-    assert total == len(make_source(config, "all")) == 56
+    assert total == len(data.source("all")) == 56
     assert len(parts["val"]) >= 11 and len(parts["train"]) > 10 and parts["train"].skipped
     position = parts["train"].log.laser_pose[:, :2]
     train = position[parts["train"].ends.ravel()]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posejax.data.raster_folder import write_folder
-from posejax.systems.georeg.data import RasterFolder
+from posejax.systems.georeg import RasterFolder
 
 # By its path: the benchmarks are no installed package.
 _spec = importlib.util.spec_from_file_location(
@@ -48,7 +48,7 @@ def test_distribution_and_edge_cases_by_id(pairs):
 
 def test_a_limit_takes_samples_from_the_whole_split(pairs):
     (row,) = fill_rate.measure(pairs, [fill_rate.Resolution(0.2, 10)], limit=2)
-    source = pairs.config.build("val", cell_size=0.2, shape=(10, 10))
+    source = pairs.config.source("val")
     assert (row["samples"], row["of"]) == (2, 20)
     ends = {source.describe(0), source.describe(19)}
     assert {case["id"] for case in row["least_filled"]} == ends

@@ -14,21 +14,20 @@ from posejax.systems.georeg.model import score_volume
 pytestmark = pytest.mark.real
 
 
-def _register(config, split, indices, reading):
+def _register(system, split, indices, reading):
     """Errors [n, 3] of one reading of the system's volume against the drawn poses."""
-    system = config.build()
-    source = system.source(split)
+    source = system.data.source(split)
 
     @jax.jit
     def estimate(batch):
         features = system.net.apply({}, *batch, False)
-        volume = score_volume(features, config.model, system.angles, system.radius)[0]
+        volume = score_volume(features, system.model, system.angles, system.radius)[0]
         reader = softmax_expectation if reading == "softmax" else gaussian_peak
         return reader(volume, system.angles, system.cell_size).pose
 
     errors = []
     for index in indices(len(source)):
-        example = system.transform(source[int(index)], np.random.default_rng(0), False)
+        example = system.data.transform(source[int(index)], np.random.default_rng(0), False)
         rasters = [example[k][None] for k in ("online", "online_mask", "geo", "geo_mask")]
         errors.append(np.asarray(estimate(rasters), np.float64) - example["pose"])
     return np.array(errors)

@@ -12,12 +12,17 @@ import optax
 import pytest
 from scipy import ndimage
 
-from posejax.config import ConfigError
+from posejax.config import ConfigError, replace
 from posejax.data.raster_folder import write_folder
-from posejax.systems.georeg import calibration
-from posejax.systems.georeg.config import GeoregConfig, ModelConfig, ObjectiveConfig, SearchConfig
-from posejax.systems.georeg.data import GeoregDataConfig, RasterFolder
-from posejax.train.system import System
+from posejax.systems.georeg import (
+    Georeg,
+    ModelConfig,
+    ObjectiveConfig,
+    RasterFolder,
+    SearchConfig,
+    calibration,
+)
+from posejax.train.system import Batch, System
 
 SIZE, MARGIN, CELL = 32, 8, 0.5
 
@@ -44,21 +49,25 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def system(folder):
-    return GeoregConfig(
-        data=GeoregDataConfig(
-            source=RasterFolder(root=str(folder)), cell_size=CELL, online_shape=(SIZE, SIZE)
-        ),
-        search=SearchConfig(
-            max_offset=1.5, max_yaw_deg=4.0, yaw_step_deg=2.0, margin=0.5, margin_yaw_deg=2.0
+    search = SearchConfig(
+        max_offset=1.5, max_yaw_deg=4.0, yaw_step_deg=2.0, margin=0.5, margin_yaw_deg=2.0
+    )
+    return Georeg(
+        data=RasterFolder(
+            root=str(folder), cell_size=CELL, online_shape=(SIZE, SIZE), search=search
         ),
         model=ModelConfig(widths=(8, 8), features=4, blocks=0, temperature=0.1),
-    ).build()
+    )
 
 
 def batch_of(system, split, indices, train):
-    source = system.source(split)
-    examples = [system.transform(source[i], np.random.default_rng(i), train) for i in indices]
-    return {k: jnp.stack([jnp.asarray(e[k]) for e in examples]) for k in examples[0]}
+    source, transform = system.data.source(split), system.data.transform
+    examples = [transform(source[i], np.random.default_rng(i), train) for i in indices]
+    return Batch({k: jnp.stack([jnp.asarray(e[k]) for e in examples]) for k in examples[0]})
+
+
+def loss_of(system, params, state, batch, train):
+    return system.loss(params, state, batch, jax.random.key(0), jnp.float32(0), train)
 
 
 def test_it_is_a_system(system):
@@ -66,14 +75,11 @@ def test_it_is_a_system(system):
 
 
 def test_settings_that_do_not_fit_name_the_option(system):
-    config = system.config
-    odd = dataclasses.replace(config, model=dataclasses.replace(config.model, stride=3))
-    with pytest.raises(ConfigError, match=r"system\.model\.stride: 3; expected one of \[1, 2\]"):
-        odd.build()
-    data = dataclasses.replace(config.data, online_shape=(33, 32))
-    model = dataclasses.replace(config.model, stride=2)
+    with pytest.raises(ConfigError, match=r"search\.stride: 3; expected one of \[1, 2\]"):
+        replace(system, **{"data.search.stride": 3}).check()
+    changes = {"data.search.stride": 2, "data.online_shape": (33, 32)}
     with pytest.raises(ConfigError, match=r"online_shape: \(33, 32\); expected multiples"):
-        dataclasses.replace(config, data=data, model=model).build()
+        replace(system, **changes).check()
 
 
 def test_loss_falls_and_poses_become_right(system):
@@ -85,7 +91,7 @@ def test_loss_falls_and_poses_become_right(system):
     @jax.jit
     def step(params, opt_state, batch):
         def loss(p):
-            value, output = system.loss(p, state, batch, jax.random.key(0), True)
+            value, output = loss_of(system, p, state, batch, True)
             return value, output.scalars
 
         (value, scalars), gradient = jax.value_and_grad(loss, has_aux=True)(params)
@@ -101,7 +107,7 @@ def test_loss_falls_and_poses_become_right(system):
 
     batch = batch_of(system, "val", range(4), False)
     outputs = jax.jit(system.predict)(params, state, batch)
-    error = np.abs(np.asarray(outputs["softmax"] - batch["pose"]))
+    error = np.abs(np.asarray(outputs["softmax"] - batch.examples["pose"]))
     assert np.median(error[:, :2]) < CELL
 
 
@@ -114,7 +120,9 @@ def test_metrics_feed_summary_and_report(system, tmp_path):
     numbers = system.summarize(records)
     assert numbers["examples"] == 4
     assert 0 <= numbers["softmax/recall_0.2m_1deg"] <= 1
-    examples = [{k: np.asarray(v[i]) for k, v in {**batch, **outputs}.items()} for i in range(2)]
+    examples = [
+        {k: np.asarray(v[i]) for k, v in {**batch.examples, **outputs}.items()} for i in range(2)
+    ]
     page = system.report(records, examples, tmp_path).read_text()
     assert "raster pairs of" in page
     assert "imulated" not in page
@@ -158,7 +166,7 @@ def test_too_few_records_leave_the_state_and_say_so(system):
 def test_recorded_loss_is_the_training_loss_whatever_the_calibration(system):
     """So the engine need not encode every example a second time to know it."""
     objective = ObjectiveConfig(nll_weight=0.7, xy_weight=1.3, yaw_weight=5.0)
-    weighted = dataclasses.replace(system.config, objective=objective).build()
+    weighted = dataclasses.replace(system, objective=objective)
     batch = batch_of(weighted, "val", range(4), False)
     params, state = weighted.init(jax.random.key(0), batch)
     fitted = {**calibration.identity(), "temperature": jnp.float32(3.0)}
@@ -167,7 +175,7 @@ def test_recorded_loss_is_the_training_loss_whatever_the_calibration(system):
     @jax.jit
     def both(batch):
         records = weighted.metrics(weighted.predict(params, state, batch), batch)
-        return records["loss"], weighted.loss(params, state, batch, jax.random.key(0), False)[0]
+        return records["loss"], loss_of(weighted, params, state, batch, False)[0]
 
     losses, mean = both(batch)
     assert losses.shape == (4,) and losses.std() > 1e-3
@@ -175,11 +183,10 @@ def test_recorded_loss_is_the_training_loss_whatever_the_calibration(system):
 
 
 def test_batch_norm_statistics_travel_through_the_state(system):
-    model = dataclasses.replace(system.config.model, norm="batch")
-    normed = dataclasses.replace(system.config, model=model).build()
+    normed = replace(system, **{"model.norm": "batch"})
     batch = batch_of(normed, "train", range(4), True)
     params, state = normed.init(jax.random.key(0), batch)
-    _, output = normed.loss(params, state, batch, jax.random.key(0), True)
+    _, output = loss_of(normed, params, state, batch, True)
     assert jax.tree.structure(output.state) == jax.tree.structure(state)
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), output.state, state)
     assert max(jax.tree.leaves(moved["batch_stats"])) > 0
@@ -187,13 +194,13 @@ def test_batch_norm_statistics_travel_through_the_state(system):
 
 
 def test_transform_reaches_a_worker_without_jax(system, tmp_path):
-    """Workers unpickle source and transform; neither may pull in jax."""
+    """Workers unpickle source and data; neither may pull in jax."""
     path = tmp_path / "work.pkl"
-    path.write_bytes(pickle.dumps((system.source("val"), system.transform)))
+    path.write_bytes(pickle.dumps((system.data.source("val"), system.data)))
     program = (
         "import pickle, sys, numpy as np\n"
-        f"source, transform = pickle.load(open({str(path)!r}, 'rb'))\n"
-        "example = transform(source[0], np.random.default_rng(0), False)\n"
+        f"source, data = pickle.load(open({str(path)!r}, 'rb'))\n"
+        "example = data.transform(source[0], np.random.default_rng(0), False)\n"
         "assert 'jax' not in sys.modules, 'jax was imported'\n"
         "print(example['online'].shape)"
     )

@@ -1,6 +1,6 @@
 """Beacons: `python train_main.py --config beacons_config.py`; 2 s on a CPU, rms below 0.1 m."""
 
-from beacons.config import Beacons
+from beacons.system import Beacons
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
 

@@ -1,82 +1,15 @@
-"""What a source of registration examples offers: records, and the online raster of a record."""
+"""What the sources share: their root folder, a cache of maps, augmentation of points."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
 from posejax.data.errors import DataError
 from posejax.data.rasters import MapRaster
-
-
-class Draw(NamedTuple):
-    """What the transform asks of the online raster; all of it random in training only.
-
-    turn: the online frame is the sensor's frame turned by this yaw (rad): online_from_sensor.
-    rng: generator for point-level augmentation, or None for none.
-    """
-
-    turn: float
-    rng: np.random.Generator | None
-
-
-class Source(Protocol):
-    """Random access to raw records; numpy only, picklable, files opened when asked for.
-
-    A record is a dict with at least
-      index: position in the source;
-      map: `MapRaster`, the geo-referenced raster to cut from;
-      map_from_sensor: [3] float64, planar pose of the sensor in the map frame;
-    and whatever `SourceConfig.online` needs to make the online raster. Optional:
-      pose: [3] geo_from_online, where map and online raster are to be used as they are;
-      photometric: channels of the map that are pictures, for photometric augmentation.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-    def describe(self, index: int) -> str:
-        """Id of a record, for people: log and sweep, file name, ..."""
-        ...
-
-
-class SourceConfig(Protocol):
-    """One kind of data: a frozen dataclass."""
-
-    @property
-    def can_turn(self) -> bool:
-        """Whether `online` can raster in a turned frame (points can, finished rasters cannot)."""
-        ...
-
-    @property
-    def title(self) -> str:
-        """What the data is, for reports; says so when it is simulated."""
-        ...
-
-    @property
-    def simulated(self) -> bool: ...
-
-    @property
-    def channel_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Of the online and the geo raster, for pictures; empty where only the files know.
-
-        "aerial" stands for three channels.
-        """
-        ...
-
-    def build(self, split: str, *, cell_size: float, shape: tuple[int, int]) -> Source:
-        """Records of "train", "val" or "test"."""
-        ...
-
-    def online(
-        self, record: dict[str, Any], draw: Draw, *, cell_size: float, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Online raster [H, W, C] float32 and its validity [H, W] (bool or float32)."""
-        ...
 
 
 def root_folder(root: str, holds: str) -> Path:
@@ -89,7 +22,7 @@ def root_folder(root: str, holds: str) -> Path:
     if root and folder.is_dir():
         return folder
     found = "no such folder" if root else "not given"
-    hint = "set it with --system.data.source.root FOLDER"
+    hint = "set it with --data.root FOLDER"
     raise DataError(root or "data source", "root", found, holds, hint)
 
 

@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from posejax.data.dataset import Source
 from posejax.data.errors import DataError
 from posejax.data.raster_folder import OnError, read_index, read_raster
 from posejax.data.rasters import MapRaster
-from posejax.systems.georeg.sources.base import Draw, root_folder
+from posejax.systems.georeg.data import Draw, RegistrationData
+from posejax.systems.georeg.sources.base import root_folder
 
 
 @dataclass(frozen=True)
-class RasterFolder:
+class RasterFolder(RegistrationData):
     """A folder of raster pairs with a CSV of poses (docs/data.md).
 
     Attributes:
@@ -29,45 +31,33 @@ class RasterFolder:
     redraw: bool = True
     on_error: OnError = "stop"
 
-    @property
-    def can_turn(self) -> bool:
-        return False
+    can_turn: ClassVar[bool] = False
 
     @property
-    def title(self) -> str:
+    def kind(self) -> str:
         return f"raster pairs of {Path(self.root).name}"
 
-    @property
-    def simulated(self) -> bool:
-        return False
-
-    @property
-    def channel_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return (), ()
-
-    def build(self, split: str, *, cell_size: float, shape: tuple[int, int]) -> "FolderSource":
+    def source(self, split: str) -> "FolderSource":
         """Raises DataError: see `read_index`; also for another cell size than the config's."""
-        return FolderSource(self, split, cell_size, shape)
+        return FolderSource(self, split)
 
-    def online(
-        self, record: dict[str, Any], draw: Draw, *, cell_size: float, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def online(self, record: dict[str, Any], draw: Draw) -> tuple[np.ndarray, np.ndarray]:
         """The stored raster."""
         return record["online"], record["online_mask"]
 
 
-class FolderSource:
+class FolderSource(Source):
     """Pairs of one split in the order of the index."""
 
-    def __init__(self, config: RasterFolder, split: str, cell_size: float, shape: tuple[int, int]):
-        self.config, self.shape = config, shape
+    def __init__(self, config: RasterFolder, split: str):
+        self.config = config
         root = root_folder(config.root, "a folder with poses.csv")
         index = read_index(root, split, config.on_error)
         self.pairs, self.skipped = index.pairs, index.skipped
         stored = self.pairs[0].cell_size
-        if not np.isclose(stored, cell_size, rtol=1e-6):
-            hint = f"set data.cell_size={stored:g}"
-            raise DataError(config.root, "column cell_size", stored, f"{cell_size:g}", hint)
+        if not np.isclose(stored, config.cell_size, rtol=1e-6):
+            hint = f"--data.cell-size {stored:g}"
+            raise DataError(config.root, "column cell_size", stored, f"{config.cell_size:g}", hint)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -78,9 +68,10 @@ class FolderSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         pair = self.pairs[index]
         online, online_mask = read_raster(pair.online)
-        if online.shape[:2] != self.shape:
-            hint = f"set data.online_shape={online.shape[:2]}"
-            raise DataError(pair.online, "shape", online.shape[:2], f"{self.shape} cells", hint)
+        shape, expected = online.shape[:2], self.config.online_shape
+        if shape != expected:
+            hint = f"--data.online-shape {shape[0]} {shape[1]}"
+            raise DataError(pair.online, "shape", shape, f"{expected} cells", hint)
         if online.dtype == np.uint8:
             online = online * np.float32(1 / 255)
         geo, geo_mask = read_raster(pair.geo)

@@ -3,12 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from posejax.config import check_names, check_range
 from posejax.data import av2, se2
+from posejax.data.dataset import Source
 from posejax.data.errors import DataError
 from posejax.data.map_layers import (
     AERIAL_LAYERS,
@@ -17,13 +18,14 @@ from posejax.data.map_layers import (
     read_map_raster,
 )
 from posejax.data.rasters import POINT_CHANNELS, rasterize_points
-from posejax.systems.georeg.sources.base import Draw, MapCache, augment_points, root_folder
+from posejax.systems.georeg.data import Draw, RegistrationData
+from posejax.systems.georeg.sources.base import MapCache, augment_points, root_folder
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Av2Logs:
+class Av2Logs(RegistrationData):
     """Argoverse 2 sensor logs: sweep against the rasterised HD map.
 
     Attributes:
@@ -56,29 +58,19 @@ class Av2Logs:
     cache_mb: int = 512
 
     @property
-    def can_turn(self) -> bool:
-        return True
-
-    @property
-    def title(self) -> str:
+    def kind(self) -> str:
         return "Argoverse 2 sweeps against the HD map" + self._whole
-
-    @property
-    def simulated(self) -> bool:
-        return False
 
     @property
     def channel_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return self.channels, self.layers
 
-    def build(self, split: str, *, cell_size: float, shape: tuple[int, int]) -> "LogSource":
-        """Raises ConfigError for settings that cannot be; DataError for a missing folder, a log
-        without sweeps, a sweep without a pose; and for "train" where `root` has no splits: its
-        logs are what "val" and "test" evaluate on."""
-        self._check()
+    def source(self, split: str) -> "LogSource":
+        """Raises DataError for a missing folder, a log without sweeps, a sweep without a pose; and
+        for "train" where `root` has no splits: its logs are what "val" and "test" evaluate on."""
         root = root_folder(self.root, "a folder of logs")
         if (root / split).is_dir():
-            return LogSource(root / split, self, cell_size)
+            return LogSource(root / split, self)
         if found := [name for name in SPLITS if (root / name).is_dir()]:
             raise DataError(root, f"split {split!r}", "no such folder", " or ".join(found))
         if split == "train":
@@ -87,10 +79,11 @@ class Av2Logs:
                 "without calibration, give --calibrate 0"
             )
             raise DataError(root, "split 'train'", "no such folder", f"{root / split}", hint)
-        return LogSource(root, self, cell_size)
+        return LogSource(root, self)
 
-    def _check(self) -> None:
-        at = "system.data.source"
+    def check(self) -> None:
+        super().check()
+        at = "system.data"
         check_names(f"{at}.channels", self.channels, POINT_CHANNELS)
         check_names(f"{at}.layers", self.layers, AERIAL_LAYERS + VECTOR_LAYERS)
         check_range(f"{at}.repeats", self.repeats, 1)
@@ -105,10 +98,8 @@ class Av2Logs:
             return ""
         return " (no splits: all logs of the folder)"
 
-    def online(
-        self, record: dict[str, Any], draw: Draw, *, cell_size: float, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Sweep raster in the turned frame; see `SourceConfig.online`."""
+    def online(self, record: dict[str, Any], draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        """Sweep raster in the turned frame."""
         xyz, intensity, ring = record["xyz"], record["intensity"], record["ring"]
         if draw.rng is not None:
             xyz, intensity, ring = augment_points(
@@ -128,8 +119,8 @@ class Av2Logs:
             intensity,
             ring=ring,
             ground_only=self.ground_only,
-            shape=shape,
-            cell_size=cell_size,
+            shape=self.online_shape,
+            cell_size=self.cell_size,
             channels=self.channels,
         )
 
@@ -156,22 +147,22 @@ class Streets(Av2Logs):
     sweeps_per_world: int = 8
     seed: int = 0
 
+    simulated: ClassVar[bool] = True
+
     @property
-    def title(self) -> str:
+    def kind(self) -> str:
         return "simulated streets, sweeps against " + " + ".join(self.layers) + self._whole
 
-    @property
-    def simulated(self) -> bool:
-        return True
-
-    def build(self, split: str, *, cell_size: float, shape: tuple[int, int]) -> "LogSource":
-        """Generates the streets if `root` is empty; else as `Av2Logs.build`."""
-        if self.root:
-            return super().build(split, cell_size=cell_size, shape=shape)
-        self._check()
+    def check(self) -> None:
+        super().check()
         for name in ("train_worlds", "val_worlds", "test_worlds", "sweeps_per_world"):
-            check_range(f"system.data.source.{name}", getattr(self, name), 1)
-        check_range("system.data.source.seed", self.seed, 0)
+            check_range(f"system.data.{name}", getattr(self, name), 1)
+        check_range("system.data.seed", self.seed, 0)
+
+    def source(self, split: str) -> "LogSource":
+        """Generates the streets if `root` is empty; else as `Av2Logs.source`."""
+        if self.root:
+            return super().source(split)
         worlds = {"train": self.train_worlds, "val": self.val_worlds, "test": self.test_worlds}
         if split not in worlds:
             raise DataError("simulated streets", "split", repr(split), " or ".join(worlds))
@@ -181,7 +172,7 @@ class Streets(Av2Logs):
         folder = ensure_streets(
             cache_folder(self.cache), split, worlds[split], self.sweeps_per_world, self.seed
         )
-        return LogSource(folder, self, cell_size)
+        return LogSource(folder, self)
 
 
 def cache_folder(folder: str = "") -> Path:
@@ -192,11 +183,11 @@ def cache_folder(folder: str = "") -> Path:
     return Path(base) / "posejax"
 
 
-class LogSource:
+class LogSource(Source):
     """Sweeps of all logs below a folder, `repeats` records each."""
 
-    def __init__(self, folder: Path, config: Av2Logs, cell_size: float):
-        self.config, self.cell_size = config, cell_size
+    def __init__(self, folder: Path, config: Av2Logs):
+        self.config = config
         self._maps = MapCache(config.cache_mb << 20)
         kinds = [kind for kind in config.layers for _ in range(layer_channels([kind]))]
         self._pictures = [i for i, kind in enumerate(kinds) if kind in AERIAL_LAYERS]
@@ -230,7 +221,7 @@ class LogSource:
             "map": self._maps.get(
                 log,
                 lambda: read_map_raster(
-                    log, config.layers, cell_size=self.cell_size, mark_width=config.mark_width
+                    log, config.layers, cell_size=config.cell_size, mark_width=config.mark_width
                 ),
             ),
         }

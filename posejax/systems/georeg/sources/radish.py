@@ -8,16 +8,18 @@ import numpy as np
 
 from posejax.config import ConfigError
 from posejax.data import carmen, se2
+from posejax.data.dataset import Source
 from posejax.data.drawing import polygon_coverage
 from posejax.data.errors import DataError
 from posejax.data.rasters import MapRaster, blur
-from posejax.systems.georeg.sources.base import Draw, MapCache, root_folder
+from posejax.systems.georeg.data import Draw, RegistrationData
+from posejax.systems.georeg.sources.base import MapCache, root_folder
 
 _HALF_BEAM = np.deg2rad(0.5)
 
 
 @dataclass(frozen=True)
-class RadishLog:
+class RadishLog(RegistrationData):
     """A 2-D laser log with verified relations.
 
     A relation says where scan t2 is in the frame of scan t1. Scan t2 is the online raster, the
@@ -62,16 +64,8 @@ class RadishLog:
     beam_dropout: float = 0.2
 
     @property
-    def can_turn(self) -> bool:
-        return True
-
-    @property
-    def title(self) -> str:
+    def kind(self) -> str:
         return "Radish laser scans against " + ("earlier scans" if self.history else "one scan")
-
-    @property
-    def simulated(self) -> bool:
-        return False
 
     @property
     def channel_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -79,14 +73,13 @@ class RadishLog:
             return ("hits", "free"), ("hits", "free")
         return ("hits", "-free"), ("hits - clash", "hits")
 
-    def build(self, split: str, *, cell_size: float, shape: tuple[int, int]) -> "RadishSource":
+    def source(self, split: str) -> "RadishSource":
         """`split` may also be "all". Raises DataError: see `read_npz` and `read_relations`."""
-        return RadishSource(self, split, cell_size)
+        return RadishSource(self, split)
 
-    def online(
-        self, record: dict[str, Any], draw: Draw, *, cell_size: float, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def online(self, record: dict[str, Any], draw: Draw) -> tuple[np.ndarray, np.ndarray]:
         """Scan raster in the turned frame."""
+        shape, cell_size = self.online_shape, self.cell_size
         ranges, angles = record["ranges"], record["angles"]
         if draw.rng is not None:
             keep = draw.rng.random(len(ranges)) >= self.beam_dropout * draw.rng.random()
@@ -106,12 +99,12 @@ class RadishLog:
         return np.stack([first, second], axis=-1), seen
 
 
-class RadishSource:
+class RadishSource(Source):
     """Relations of one split, as records."""
 
-    def __init__(self, config: RadishLog, split: str, cell_size: float):
+    def __init__(self, config: RadishLog, split: str):
         root = root_folder(config.root, "a folder with a log (.npz or .clf) and its .relations")
-        self.config, self.cell_size = config, cell_size
+        self.config, self.cell_size = config, config.cell_size
         self.log = _read_log(root)
         table = _only(root, "*.relations")
         relations = carmen.read_relations(table)
@@ -235,7 +228,7 @@ def split_by_place(
         raise DataError(config.root, "split", repr(split), "train, val, test or all")
     if min(config.val_share, config.test_share) < 0 or config.val_share + config.test_share > 0.8:
         raise ConfigError(
-            f"system.data.source.val_share, test_share: {config.val_share:g}, "
+            f"system.data.val_share, test_share: {config.val_share:g}, "
             f"{config.test_share:g}; expected >= 0, and at most 0.8 together"
         )
     position = log.laser_pose[:, :2]
@@ -291,6 +284,6 @@ def _only(root: Path, pattern: str, what: str = "") -> Path:
     files = sorted(root.glob(pattern))
     if len(files) != 1:
         found = "not found" if not files else f"{len(files)} files"
-        hint = "is it the right folder? --system.data.source.root"
+        hint = "is it the right folder? --data.root"
         raise DataError(root, what or pattern, found, "exactly one", hint)
     return files[0]

@@ -1,49 +1,58 @@
-"""The System that the engine drives."""
+"""The System that the engine drives: a frozen dataclass of its options, and pure functions."""
 
 import html
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from beacons.config import Beacons
-from beacons.data import Positions, example
+from beacons.data import Room
 from beacons.model import RangeNet
 from beacons.objective import spread, squared_distance
 
-from posejax.train.system import LossOutput
+from posejax.train.system import LossOutput, System
 
 
-class BeaconSystem:
-    def __init__(self, config: Beacons):
-        self.config = config
-        self.net = RangeNet(config.hidden, config.norm)
+@dataclass(frozen=True)
+class Beacons(System):
+    """Position from noisy ranges to four beacons: the smallest system that uses the whole engine.
 
-    def source(self, split):
-        count = self.config.examples // (1 if split == "train" else 4)
-        return Positions(split, count, self.config.root)
+    Attributes:
+      data: ranges in a room.
+      hidden: width of the hidden layer.
+      norm: normalisation of the hidden layer.
+    """
 
-    def transform(self, record, rng, train):
-        return example(record, rng, self.config.noise if train else 0.0)
+    data: Room = Room()
+    hidden: int = 16
+    norm: Literal["none", "batch"] = "none"
+
+    calibrates: ClassVar[bool] = True
+
+    @property
+    def net(self):
+        return RangeNet(self.hidden, self.norm)
 
     def init(self, key, batch):
-        variables = dict(self.net.init(key, batch["ranges"], train=False))
+        variables = dict(self.net.init(key, batch.examples["ranges"], train=False))
         return variables.pop("params"), {**variables, "sigma": jnp.float32(1)}
 
-    def loss(self, params, state, batch, key, train):
+    def loss(self, params, state, batch, key, progress, train):
         variables = {"params": params, **{k: v for k, v in state.items() if k != "sigma"}}
         mutable = ["batch_stats"] if train and "batch_stats" in state else []
-        xy, changed = self.net.apply(variables, batch["ranges"], train, mutable=mutable)
-        loss = jnp.mean(squared_distance(xy, batch["xy"]))
+        xy, changed = self.net.apply(variables, batch.examples["ranges"], train, mutable=mutable)
+        loss = jnp.mean(squared_distance(xy, batch.examples["xy"]))
         return loss, LossOutput({**state, **changed}, {"rms": jnp.sqrt(loss)})
 
     def predict(self, params, state, batch):
         variables = {"params": params, **{k: v for k, v in state.items() if k != "sigma"}}
-        xy = self.net.apply(variables, batch["ranges"], False)
+        xy = self.net.apply(variables, batch.examples["ranges"], False)
         return {"xy": xy, "sigma": jnp.broadcast_to(state["sigma"], xy.shape[:1])}
 
     def metrics(self, outputs, batch):
-        distance = jnp.sqrt(squared_distance(outputs["xy"], batch["xy"]))
+        distance = jnp.sqrt(squared_distance(outputs["xy"], batch.examples["xy"]))
         return {"error": distance, "inside": distance < 2.45 * outputs["sigma"]}
 
     def calibrate(self, state, records):
