@@ -51,16 +51,33 @@ class Request:
     """The config file, as it was named."""
 
 
+def config_folders() -> list[Path]:
+    """Where configs are found by name: the current folder's, the installed ones, a checkout's."""
+    package = Path(__file__).parent
+    return [Path("configs"), package / "configs", package.parent / "configs"]
+
+
+def find_config(name: str | Path) -> Path:
+    """The file that a name or a path stands for; a path that leads nowhere comes back as it is."""
+    path = Path(name)
+    if not path.is_file() and len(path.parts) == 1:
+        for folder in config_folders():
+            if (found := folder / f"{path.stem}.py").is_file():
+                return found
+    return path
+
+
 def load_config(path: str | Path) -> Experiment | Sweep:
-    """Result of `get_config()` of a config file.
+    """Result of `get_config()` of a config, given by its file or its name ("georeg_sim").
 
     Raises:
       ConfigError: no such file (names the closest ones), no `get_config`, or it returns something
         else than an Experiment or a Sweep.
     """
-    path = Path(path)
+    path = find_config(path)
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path("configs")
+        folders = [path.parent] if len(path.parts) > 1 else []
+        folder = next(f for f in [*folders, *config_folders(), Path()] if f.is_dir())
         names = sorted(str(p) for p in folder.glob("*.py") if p.name != "__init__.py")
         close = difflib.get_close_matches(str(path), names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
@@ -83,7 +100,8 @@ def parse_train(arguments: Sequence[str]) -> Request:
     if path is None:
         usage = (
             "usage: train_main.py --config FILE [--print-config] [OPTION VALUE ...]\n\n"
-            "FILE is a Python file with get_config(); its --help lists every option:\n"
+            "FILE is a Python file with get_config(), or the name of a config that comes with "
+            "posejax; its --help lists every option:\n"
             "  train_main.py --config configs/georeg_sim.py --help"
         )
         if {"-h", "--help"} & set(arguments):

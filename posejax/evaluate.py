@@ -30,7 +30,8 @@ class EvalOptions:
     split: str = "val"
     """Split to evaluate: train, val or test."""
     checkpoint: str = "best"
-    """best, latest or a step of the run; with --config a weights file, run or checkpoint folder."""
+    """best, latest or a step of the run; with --config a weights file, run or checkpoint folder, or
+    the name of shipped weights; else the config's train.init_from."""
     calibrate: int = 256
     """Examples of train, without augmentation, that System.calibrate is fitted on; 0 for none."""
     examples: int | None = None
@@ -49,6 +50,10 @@ class EvalOptions:
     """Other evaluations (their metrics.json, or its folder) to print this one's numbers beside."""
     out: Path | None = None
     """Folder of the results; RUN/eval/SPLIT if not given."""
+    export: Path | None = None
+    """Write the weights, with what was calibrated, to this .npz or .safetensors file."""
+    export_half: bool = False
+    """Parameters of `export` in float16: half the size, a relative error of 5e-4 in each."""
     cache: str = "auto"
     """Folder of compiled programs: auto for the user's cache folder, off for none."""
 
@@ -100,6 +105,9 @@ def evaluate(
             if found is state:  # nothing to fit, or nothing could be fitted
                 break
             state, calibrated = jax.device_put(found, everywhere), len(fit["index"])
+    if o.export:
+        saved = weights.to_half(params) if o.export_half else params
+        print(f"weights: {weights.save_weights(o.export, saved, state, experiment)}")
     total = min(o.examples or len(examples.source), len(examples.source))
     _say(f"evaluating {total:,} examples of {o.split}, {evaluator.batch_size:,} at a time")
     begin = time.perf_counter()
@@ -223,8 +231,10 @@ def _model(parts: setup.Assembly, which: str, workdir: Path | None) -> tuple[Any
     shapes, _ = parts.model_shapes
     if not jax.tree.leaves(shapes):
         return *parts.system.init(parts.init_key(), parts.batch_of_one), "no parameters"
-    name = parts.experiment.name
-    if which in ("best", "latest") or which.isdigit():
+    name, start = parts.experiment.name, parts.train.init_from
+    if which == "best" and workdir is None and start is not None:
+        model, source = weights.load(start, experiment=parts.experiment), start
+    elif which in ("best", "latest") or which.isdigit():
         if workdir is None:
             raise CheckpointError(
                 f"{name}: the system has parameters; give --workdir RUN, or --checkpoint with a "

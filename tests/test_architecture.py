@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 450
 
 FUNCTIONS = {"nn", "registration", "matching", "events", "trajectory", "bev", "sparse"}
-ENGINE = {"train", "config", "config_io", "evaluate", "cli", "program", "training", "loading"}
+ENGINE = {
+    "train", "config", "config_io", "evaluate", "cli", "program", "training", "loading", "demo",
+    "exporting", "__main__",
+}  # fmt: skip
 # Room -> rooms of posejax it may import from (besides itself). A room not listed is an error:
 # whoever adds one decides on which floor it lies.
 BELOW: dict[str, set[str]] = {
