@@ -83,8 +83,8 @@ def rebase(
         digit = float(jnp.finfo(given.dtype).eps) * np.abs(known).max()
         if len(known) > 1 and digit > max(_COARSE, _SHARE * np.ptp(known) / (len(known) - 1)):
             raise ValueError(
-                f"times about {known[0]:.6g} s in {given.dtype} are {digit:.2g} s apart, which is too "
-                "coarse: pass NumPy's float64, or count from the start of the track"
+                f"times about {known[0]:.6g} s in {given.dtype} are {digit:.2g} s apart, "
+                "too coarse: pass NumPy's float64, or count from the start of the track"
             )
     origin = float(np.floor(known.min()))
     return origin, t - origin, None if t_query is None else np.asarray(t_query, float) - origin

@@ -36,7 +36,7 @@ def measured_screw(step, sigma, rng):
 @pytest.mark.parametrize("step", [0.01, 0.1, 1.0])
 @pytest.mark.parametrize("sigma", [1e-4, 2e-3, 0.05])
 def test_the_smoother_is_the_dense_map(step, sigma, smooth, rng):
-    t, truth, noisy = measured_screw(step, sigma, rng)
+    t, _, noisy = measured_screw(step, sigma, rng)
     poses, twists, covariance = dense_map(t, noisy, (sigma, sigma), (0.02, 0.02))
     with jax.enable_x64(True):
         found = smooth(t, noisy, sigma)

@@ -125,6 +125,7 @@ def test_least_squares_is_scipys_optimum(tumbling, spoil, rng, compiled):
         np.testing.assert_allclose(best.x, 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(screw, spoil, rng, compiled):
     t, poses = screw
     t, poses = t[::8], poses[::8]
