@@ -3,10 +3,12 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+_GAUSS = np.polynomial.legendre.leggauss(8)
+
 
 def exp6(x):
     """Motions of twists, [N, 6] -> [N, 4, 4]; V is the mean of exp(s w) over s (Gauss-Legendre)."""
-    nodes, shares = np.polynomial.legendre.leggauss(12)
+    nodes, shares = _GAUSS
     turns = [Rotation.from_rotvec(x[:, 3:] * (s + 1) / 2).as_matrix() for s in nodes]
     out = np.tile(np.eye(4), (len(x), 1, 1))
     out[:, :3, :3] = Rotation.from_rotvec(x[:, 3:]).as_matrix()
@@ -17,9 +19,13 @@ def exp6(x):
 
 def log6(motion):
     turn = Rotation.from_matrix(motion[:, :3, :3]).as_rotvec()
-    blank = np.concatenate([np.zeros_like(turn), turn], axis=1)
-    mean = [exp6(blank + np.eye(6)[k])[:, :3, 3] for k in range(3)]
-    v = np.linalg.solve(np.stack(mean, axis=-1), motion[:, :3, 3, None])[..., 0]
+    cross = np.cross(turn[:, None], np.eye(3)[None]).swapaxes(1, 2)  # column k is w x e_k
+    angle = np.linalg.norm(turn, axis=1)
+    small = angle < 1e-2
+    half = np.where(small, 1, angle) / 2
+    factor = np.where(small, 1 / 12 + angle**2 / 720, (1 - half / np.tan(half)) / (4 * half**2))
+    inverse = np.eye(3) - cross / 2 + factor[:, None, None] * cross @ cross
+    v = np.einsum("nij,nj->ni", inverse, motion[:, :3, 3])
     return np.concatenate([v, turn], axis=1)
 
 
