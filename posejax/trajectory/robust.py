@@ -8,6 +8,7 @@ and leaves its place alone), so both residuals are weighted on their own. A pair
 from collections.abc import Callable
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -22,6 +23,7 @@ _CUTOFF = {"huber": 2.8, "cauchy": 3.3, "tukey": 5.5}
 _MEDIAN, _QUARTILE = 1.5381722544550522, 1.1011530014617787
 
 
+@jax.jit
 def pose_residual(measured: Array, model: Array) -> Array:
     """What a measurement adds to the model, in camera axes.
 
@@ -33,6 +35,7 @@ def pose_residual(measured: Array, model: Array) -> Array:
       [..., 6] = (t_measured - t, log(R_measured R^T)), metres and radians: zero if they agree.
       Unlike log(model^-1 measured) it does not mix a wrong attitude into the position.
     """
+    measured, model = as_float(measured), as_float(model)
     turn = einsum("...ij,...kj->...ik", measured[..., :3, :3], model[..., :3, :3])
     return jnp.concatenate([measured[..., :3, 3] - model[..., :3, 3], so3_log(turn)], axis=-1)
 

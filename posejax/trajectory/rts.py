@@ -1,21 +1,25 @@
-"""Kalman filter and Rauch-Tung-Striebel smoother of a pose and its twist, each one `lax.scan`.
+"""Iterated Kalman filter and Rauch-Tung-Striebel smoother of a pose and its twist.
 
 The state is camera_from_body P and the twist xi = (v, w) in body axes; it moves by
 P exp(dt xi) while white noise acts on the acceleration. Without noise that is a screw motion. The
-error state (12) is (log(P^-1 P_true), xi_true - xi); both linearisations are exact derivatives.
+error state (12) is (log(P^-1 P_true), xi_true - xi) about a reference track. A pass linearises
+motion and measurements there with exact derivatives and solves the chain; the next one starts from
+its solution. That is Gauss-Newton in linear time: where it rests is the most probable track.
 
-Barfoot, State Estimation for Robotics, 2nd edition, 2024, chapters 3 and 8.
+Barfoot, State Estimation for Robotics, 2nd edition, 2024, chapters 3, 4 and 11; Bell, The Iterated
+Kalman Smoother as a Gauss-Newton Method, SIAM J. Optimization 1994.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.linalg import cho_factor, cho_solve
 from jax.typing import ArrayLike
 
-from posejax.geometry import as_float, einsum, matmul, se3_exp, se3_inverse, se3_log
+from posejax.geometry import as_float, einsum, matmul, se3_exp, se3_log
+from posejax.trajectory.kalman import Chain, sandwich, smooth_chain, solve
 from posejax.trajectory.robust import (
     Kernel,
     nudge,
@@ -29,11 +33,14 @@ from posejax.trajectory.track import (
     local_medoids,
     noise_scale,
     per_measurement,
+    rebase,
+    refuse_unless,
     sorted_track,
 )
 
-# A measurement of weight zero still counts with a millionth of its information.
-_LEAST_WEIGHT = 1e-6
+# The first pose is known to a thousand standard deviations and a metre or a radian; as this is
+# counted from the reference track itself, it pulls the last passes nowhere.
+_UNKNOWN = 1e6, 1.0
 
 
 class RtsTrack(NamedTuple):
@@ -62,33 +69,51 @@ def rts_smooth(
     covariance: ArrayLike | None = None,
     *,
     t_query: ArrayLike | None = None,
-    drift: tuple[float, float] = (0.02, 0.02),
-    speed: tuple[float, float] = (1.0, 1.0),
+    drift: ArrayLike = (0.02, 0.02),
+    speed: ArrayLike = (1.0, 1.0),
     robust: Kernel = "tukey",
-    passes: int = 3,
+    passes: int = 6,
 ) -> RtsTrack:
     """Smooth measured poses forwards and backwards, passing over gross errors.
 
-    The first pass weights the measurements by their distance from the local medoid, each further
-    one by their distance from the track of the one before.
+    Finds the most probable track: the least sum of squared residuals over `sigma`, of the noise of
+    the motion over `drift` and of the first twist over `speed`; of the first pose nothing is
+    presumed. The first stage starts from the local medoids and leaves every measurement some
+    weight; the second weights them by `robust`.
 
     Args:
       t: [M] s, in any order. Times of gaps are answered too; those of padding are brought to the
-        nearest end.
+        nearest end. Large times (Unix): see `rebase`.
       poses: [M, 4, 4] camera_from_body.
       valid: [M] False for padding and gaps; poses that are not finite count as such.
       sigma: [2] or [M, 2] standard deviations (m, rad) per axis of the measurements; by default
         estimated from their second differences, which misses errors that neighbours share.
       covariance: [M, 6, 6] of each measurement (position, rotation) in camera axes, instead of
-        `sigma`.
+        `sigma`; measurements with one that is not finite or not positive definite are gaps.
       t_query: [Q] s, other times to answer, also beyond the ends: exact, as they take part as times
         without a measurement.
       drift: (m/s, rad/s) by which each axis of the velocity wanders in one second.
       speed: standard deviations (m/s, rad/s) of the velocity before the first measurement.
       robust: weight of a residual; "none" is the plain smoother.
-      passes: number of smoothings.
+      passes: number of smoothings in each of the two stages.
+
+    Returns:
+      The track; the gradient runs through the second stage alone.
+
+    Raises:
+      ValueError: shapes do not fit, or the times are too coarse (see `rebase`).
     """
-    track = sorted_track(t, poses, valid)
+    _, t, t_query = rebase(t, poses, valid, t_query)
+    return _rts_smooth(
+        t, poses, valid, sigma, covariance, t_query, drift, speed, robust=robust, passes=passes
+    )
+
+
+@partial(jax.jit, static_argnames=("robust", "passes"))
+def _rts_smooth(
+    t, poses, valid, sigma, covariance, t_query, drift, speed, *, robust: Kernel, passes: int
+) -> RtsTrack:
+    track = sorted_track(t, poses, valid, sigma, covariance)
     usable = back_in_order(track, track.valid)
     measured = back_in_order(track, track.poses)
     dtype, count = measured.dtype, len(measured)
@@ -108,36 +133,42 @@ def rts_smooth(
     fill = lambda x, eye: pad(x).at[count:].set(eye)  # noqa: E731
     identity = jnp.eye(4, dtype=dtype), jnp.eye(6, dtype=dtype)
     rows = fill(measured, identity[0])[order], fill(noise, identity[1])[order], pad(usable)[order]
-    steps = jnp.diff(times[order], prepend=times[order][:1])
-    first = local_medoids(track, times[order][:1])[0]
-    wander, moving = jnp.asarray(drift, dtype) ** 2, spread(jnp.asarray(speed, dtype) ** 2)
-    # The first pose comes from the measurements and must not count twice: known to ten standard
-    # deviations and a second of motion.
+    steps = jnp.diff(times[order])
+    motion_noise = _motion_noise(steps, spread(as_float(drift).astype(dtype) ** 2))
     variances = jnp.where(rows[2][:, None], jnp.diagonal(rows[1], axis1=1, axis2=2), 0)
     largest = spread(jnp.max(variances.reshape(-1, 2, 3), axis=(0, 2)))
-    start = jnp.diag(jnp.concatenate([100 * largest + moving, moving]))
+    moving = spread(as_float(speed).astype(dtype) ** 2)
+    start = jnp.diag(jnp.concatenate([_UNKNOWN[0] * largest + _UNKNOWN[1], moving]))
+    first: Kernel = "none" if robust == "none" else "cauchy"
 
-    def again(state, _):
-        weights = _weights(state[0], *rows, robust)
-        return _smooth(steps, *rows, weights, (first, jnp.zeros(6, dtype), start), wander), None
+    def again(state, late):
+        reference = jax.tree.map(lambda x: jnp.where(late == 0, lax.stop_gradient(x), x), state[:2])
+        weights = jnp.where(
+            late < 0, _weights(reference[0], *rows, first), _weights(reference[0], *rows, robust)
+        )
+        chain = _linearised(*reference, steps, motion_noise, *rows, weights)
+        prior = jnp.concatenate([jnp.zeros(6, dtype), -reference[1][0]])
+        delta, covariances = smooth_chain(chain, prior, start)
+        found = matmul(reference[0], se3_exp(delta[:, :6])), reference[1] + delta[:, 6:]
+        return (*found, covariances[:, :6, :6]), None
 
-    state = (
-        local_medoids(track, times[order]),
-        jnp.zeros((len(times), 6), dtype),
-        jnp.zeros((len(times), 6, 6), dtype),
-    )
-    (found, twists, covariances), _ = lax.scan(again, state, length=passes)
+    blank = jnp.zeros((len(times), 6), dtype), jnp.zeros((len(times), 6, 6), dtype)
+    state = lax.stop_gradient(local_medoids(track, times[order])), *blank
+    (found, twists, covariances), _ = lax.scan(again, state, jnp.arange(-passes, passes))
+    turn = jnp.kron(jnp.eye(2, dtype=dtype)[None], found[:, :3, :3])
+    covariances = sandwich(turn, covariances)
     place = jnp.argsort(order)
     found, twists, covariances = found[place], twists[place], covariances[place]
     residuals = residual_lengths(pose_residual(measured, found[:count]))
     given = slice(count, None) if t_query is not None else slice(0, count)
-    return RtsTrack(
+    result = RtsTrack(
         poses=found[given],
         twists=twists[given],
         covariance=covariances[given],
         residuals=jnp.where(usable[:, None], residuals, 0),
         weights=_weights(found[:count], measured, noise, usable, robust),
     )
+    return refuse_unless(track.resolved, result)
 
 
 def _weights(
@@ -146,7 +177,7 @@ def _weights(
     """Weights [N, 2] of measurements by their distance from reference poses."""
     residual = pose_residual(measured, reference)
     lengths = [
-        jnp.sqrt(jnp.maximum(jnp.sum(part * _solve(block, part), -1), jnp.finfo(part.dtype).tiny))
+        jnp.sqrt(jnp.maximum(jnp.sum(part * solve(block, part), -1), jnp.finfo(part.dtype).tiny))
         for part, block in (
             (residual[:, :3], noise[:, :3, :3]),
             (residual[:, 3:], noise[:, 3:, 3:]),
@@ -155,117 +186,67 @@ def _weights(
     return relative_weights(jnp.stack(lengths, axis=-1), usable, robust)
 
 
-def _solve(matrix: Array, right: Array) -> Array:
-    """matrix^-1 right of a covariance [..., n, n] in mixed units, right [..., n] or [..., n, k].
-
-    Scaled to unit diagonal and damped by a few rounding errors, so that float32 serves.
-    """
-    columns = right.reshape(*matrix.shape[:-1], -1)
-    entries = jnp.maximum(jnp.diagonal(matrix, axis1=-2, axis2=-1), jnp.finfo(matrix.dtype).tiny)
-    scale = 1 / jnp.sqrt(entries)
-    eye = jnp.eye(matrix.shape[-1], dtype=matrix.dtype).reshape(
-        (1,) * (matrix.ndim - 2) + matrix.shape[-2:]
-    )
-    scaled = (
-        matrix * scale[..., :, None] * scale[..., None, :] + 8 * jnp.finfo(matrix.dtype).eps * eye
-    )
-    found = scale[..., None] * cho_solve(cho_factor(scaled), scale[..., None] * columns)
-    return found.reshape(right.shape)
+def _motion_noise(steps: Array, density: Array) -> Array:
+    """Covariance of white acceleration over each step, [N-1] s and [6] -> [N-1, 12, 12]."""
+    cube, square = steps**3 / 3, steps**2 / 2
+    blocks = jnp.stack([jnp.stack([cube, square], -1), jnp.stack([square, steps], -1)], -2)
+    return jnp.kron(blocks, jnp.diag(density)[None])
 
 
-def _transition(twist: Array, step: Array) -> Array:
-    """How the error state moves with the motion, [12, 12]."""
-    motion = se3_exp(step * twist)
-
-    def error(delta):
-        after = matmul(
-            nudge(jnp.eye(4, dtype=twist.dtype), delta[:6]), se3_exp(step * (twist + delta[6:]))
-        )
-        moved = matmul(se3_inverse(motion), after)
-        # The logarithm, to first order about the identity.
-        turn = jnp.stack(
-            [moved[2, 1] - moved[1, 2], moved[0, 2] - moved[2, 0], moved[1, 0] - moved[0, 1]]
-        )
-        return jnp.concatenate([moved[:3, 3], turn / 2, delta[6:]])
-
-    return jax.jacfwd(error)(jnp.zeros(12, twist.dtype))
-
-
-def _smooth(
+def _linearised(
+    poses: Array,
+    twists: Array,
     steps: Array,
+    motion_noise: Array,
     measured: Array,
     noise: Array,
     usable: Array,
     weights: Array,
-    start: tuple[Array, Array, Array],
-    wander: Array,
-) -> tuple[Array, Array, Array]:
-    """One pass forwards and backwards: poses, twists and pose covariances in camera axes."""
-    density = jnp.diag(spread(wander))
-    eye = jnp.eye(12, dtype=steps.dtype)
+) -> Chain:
+    """The chain of the error states about a reference track."""
+    dtype = poses.dtype
 
-    def filtered(state, row):
-        pose, twist, covariance = state
-        step, measurement, spoiled, known, weight = row
-        move = _transition(twist, step)
-        added = jnp.block(
-            [
-                [step**3 / 3 * density, step**2 / 2 * density],
-                [step**2 / 2 * density, step * density],
-            ]
-        )
-        pose = matmul(pose, se3_exp(step * twist))
-        covariance = _symmetric(einsum("ij,jk,lk->il", move, covariance, move) + added)
-        predicted = pose, twist, covariance
+    # Motion: what is left of the step between neighbours, and its slopes by both error states.
+    def miss(delta, pose, twist, step, after):
+        moved = matmul(nudge(pose, delta[:6]), se3_exp(step * (twist + delta[6:12])))
+        return se3_log(_between(moved, nudge(after, delta[12:])))
 
-        miss = lambda delta: pose_residual(measurement, nudge(pose, delta))  # noqa: E731
-        zero = jnp.zeros(6, steps.dtype)
-        residual, seen = miss(zero), -jax.jacfwd(miss)(zero)
-        seen = jnp.concatenate([seen, jnp.zeros_like(seen)], axis=1)
-        inflation = 1 / jnp.sqrt(jnp.maximum(spread(weight), _LEAST_WEIGHT))
-        spoiled = spoiled * inflation[:, None] * inflation[None, :]
-        cross = einsum("ij,kj->ik", covariance, seen)
-        gain = _solve(_symmetric(matmul(seen, cross) + spoiled), cross.T).T
-        gain = jnp.where(known, gain, 0)
-        delta = einsum("ij,j->i", gain, residual)
-        kept = eye - matmul(gain, seen)
-        covariance = _symmetric(
-            einsum("ij,jk,lk->il", kept, covariance, kept)
-            + einsum("ij,jk,lk->il", gain, spoiled, gain)
-        )
-        state = matmul(pose, se3_exp(delta[:6])), twist + delta[6:], covariance
-        return state, (*state, predicted, move)
+    given = poses[:-1], twists[:-1], steps, poses[1:]
+    zero = jnp.zeros(18, dtype)
+    left = jax.vmap(miss, (None, 0, 0, 0, 0))(zero, *given)
+    slope = jax.vmap(jax.jacfwd(miss), (None, 0, 0, 0, 0))(zero, *given)
+    # left + by_after delta_after + by_before delta = noise, solved for delta_after.
+    eye = jnp.broadcast_to(jnp.eye(12, dtype=dtype), (len(poses), 12, 12))
+    right = jnp.concatenate([-slope[..., :12], -left[..., None], eye[1:, :6, :6]], axis=-1)
+    solved = jnp.linalg.solve(slope[..., 12:], right)
+    move = eye.at[1:, :6].set(solved[..., :12])
+    jump = jnp.concatenate([solved[..., 12], twists[:-1] - twists[1:]], axis=-1)
+    shaped = eye[1:].at[:, :6, :6].set(solved[..., 13:])
+    added = jnp.zeros((len(poses), 12, 12), dtype).at[1:].set(sandwich(shaped, motion_noise))
 
-    _, (poses, twists, covariances, predicted, moves) = lax.scan(
-        filtered, start, (steps, measured, noise, usable, weights)
+    # Measurements, scaled by the roots of their weights: without weight they say nothing at all.
+    def away(delta, pose, measurement):
+        return -pose_residual(measurement, nudge(pose, delta))
+
+    counts = spread(weights) > 0
+    root = jnp.where(counts, jnp.sqrt(jnp.where(counts, spread(weights), 1)), 0)
+    seen = jax.vmap(jax.jacfwd(away), (None, 0, 0))(jnp.zeros(6, dtype), poses, measured)
+    residual = jnp.where(counts, pose_residual(measured, poses), 0)
+    return Chain(
+        move=move,
+        offset=jnp.zeros((len(poses), 12), dtype).at[1:].set(jump),
+        noise=added,
+        seen=jnp.concatenate([root[..., None] * seen, jnp.zeros_like(seen)], axis=-1),
+        measured=root * residual,
+        spoiled=noise,
     )
 
-    def smoothed(later, row):
-        pose, twist, covariance, (pose_after, twist_after, covariance_after), move = row
-        gain = _solve(covariance_after, matmul(move, covariance)).T
-        error = jnp.concatenate(
-            [se3_log(matmul(se3_inverse(pose_after), later[0])), later[1] - twist_after]
-        )
-        delta = einsum("ij,j->i", gain, error)
-        change = einsum("ij,jk,lk->il", gain, later[2] - covariance_after, gain)
-        state = (
-            matmul(pose, se3_exp(delta[:6])),
-            twist + delta[6:],
-            _symmetric(covariance + change),
-        )
-        return state, state
 
-    last = poses[-1], twists[-1], covariances[-1]
-    shifted = jax.tree.map(lambda x: x[1:], (predicted, moves))
-    before = poses[:-1], twists[:-1], covariances[:-1]
-    _, earlier = lax.scan(smoothed, last, (*before, *shifted), reverse=True)
-    poses, twists, covariances = (
-        jnp.concatenate([x, y[None]]) for x, y in zip(earlier, last, strict=True)
-    )
-    turn = jnp.kron(jnp.eye(2, dtype=steps.dtype)[None], poses[:, :3, :3])
-    covariances = einsum("nij,njk,nlk->nil", turn, covariances[:, :6, :6], turn)
-    return poses, twists, covariances
+def _between(a: Array, b: Array) -> Array:
+    """a^-1 b of neighbours [4, 4]; far from the origin the difference of places keeps its digits.
 
-
-def _symmetric(matrix: Array) -> Array:
-    return (matrix + matrix.T) / 2
+    Rotations may be off by a `nudge`: to first order the transpose is still the inverse.
+    """
+    turn = a[:3, :3].T
+    relative = b.at[:3, :3].set(matmul(turn, b[:3, :3]))
+    return relative.at[:3, 3].set(einsum("ij,j->i", turn, b[:3, 3] - a[:3, 3]))

@@ -12,10 +12,12 @@ Cumulative B-Splines on Lie Groups, CVPR 2020.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -32,10 +34,14 @@ from posejax.trajectory.robust import (
 )
 from posejax.trajectory.track import (
     Track,
+    absolute,
     back_in_order,
     local_medoids,
     noise_scale,
     per_measurement,
+    rebase,
+    refuse_unless,
+    since,
     sorted_track,
 )
 
@@ -45,7 +51,8 @@ class SplineFit(NamedTuple):
 
     Attributes:
       controls: [segments + 3, 4, 4] control poses, camera_from_body.
-      start: s, the first knot, at the first usable measurement.
+      start: s, the first knot, at the first usable measurement; NumPy's float64 from an eager
+        call, so that Unix times keep their fractions.
       spacing: s between knots.
       poses: [M, 4, 4] at the times of the measurements (times that are not finite get `start`).
       residuals: [M, 2] (m, rad), zero where there is no measurement.
@@ -53,7 +60,7 @@ class SplineFit(NamedTuple):
     """
 
     controls: Array
-    start: Array
+    start: Array | np.ndarray
     spacing: Array
     poses: Array
     residuals: Array
@@ -67,7 +74,7 @@ def spline_smooth(
     sigma: ArrayLike | None = None,
     *,
     segments: int,
-    drift: tuple[float, float] = (0.02, 0.02),
+    drift: ArrayLike = (0.02, 0.02),
     robust: Kernel = "tukey",
     iterations: int = 6,
 ) -> SplineFit:
@@ -78,7 +85,7 @@ def spline_smooth(
     large one every segment follows its own measurements.
 
     Args:
-      t: [M] s, in any order.
+      t: [M] s, in any order. Large times (Unix): see `rebase`.
       poses: [M, 4, 4] camera_from_body.
       valid: [M] False for padding and gaps; poses that are not finite count as such.
       sigma: [2] or [M, 2] standard deviations (m, rad) per axis of the measurements; by default
@@ -92,15 +99,28 @@ def spline_smooth(
 
     Returns:
       The fit; the gradient runs through the second stage alone.
+
+    Raises:
+      ValueError: no segment, shapes do not fit, or the times are too coarse (see `rebase`).
     """
     if segments < 1:
         raise ValueError(f"a spline has at least one segment, got {segments}")
-    track = sorted_track(t, poses, valid)
+    origin, t, _ = rebase(t, poses, valid)
+    settings = {"segments": int(segments), "robust": robust, "iterations": int(iterations)}
+    fit = _fit(t, poses, valid, sigma, drift, **settings)
+    return fit._replace(start=absolute(origin, fit.start))
+
+
+@partial(jax.jit, static_argnames=("segments", "robust", "iterations"))
+def _fit(
+    t, poses, valid, sigma, drift, *, segments: int, robust: Kernel, iterations: int
+) -> SplineFit:
+    track = sorted_track(t, poses, valid, sigma)
     sigma = per_measurement(sigma, track, noise_scale(track))
     start, end = track.t[0], track.t[-1]
     spacing = jnp.where(end > start, (end - start) / segments, 1)
     # Change of the twist between neighbours; its increments over one spacing are metres and turns.
-    allowed = jnp.asarray(drift, sigma.dtype) * spacing**1.5
+    allowed = as_float(drift).astype(sigma.dtype) * spacing**1.5
     first: Kernel = "none" if robust == "none" else "cauchy"
     knots = start + (jnp.arange(segments + 3) - 1) * spacing
     # In the first half every measurement keeps some weight, for the start may be wrong.
@@ -118,24 +138,32 @@ def spline_smooth(
     )
     t = as_float(t).astype(sigma.dtype)
     fit = SplineFit(controls, start, spacing, track.poses, sigma, sigma)
-    at = spline_poses(fit, jnp.where(jnp.isfinite(t), t, start))
+    at = _poses(controls, spacing, jnp.where(jnp.isfinite(t), t, start) - start)
     residuals = residual_lengths(pose_residual(track.poses, at[track.order]))
     residuals = jnp.where(track.valid[:, None], residuals, 0)
     weights = relative_weights(residuals / sigma, track.valid, robust)
-    return fit._replace(
+    result = fit._replace(
         poses=at,
         residuals=back_in_order(track, residuals),
         weights=back_in_order(track, weights),
     )
+    return refuse_unless(track.resolved, result)
 
 
 def spline_poses(fit: SplineFit, t: ArrayLike) -> Array:
     """camera_from_body at any times, [Q] s -> [Q, 4, 4]; constant twist beyond the ends."""
-    t = as_float(t).astype(fit.spacing.dtype)
-    inside = jnp.clip(t, fit.start, fit.start + (len(fit.controls) - 3) * fit.spacing)
+    return _poses(fit.controls, fit.spacing, since(t, fit.start))
+
+
+@jax.jit
+def _poses(controls: Array, spacing: Array, t: ArrayLike) -> Array:
+    """Poses at times [Q] since the first knot."""
+    controls, spacing = as_float(controls), as_float(spacing)
+    t = as_float(t).astype(spacing.dtype)
+    inside = jnp.clip(t, 0, (len(controls) - 3) * spacing)
 
     def one(time, beyond):
-        at = lambda s: _evaluate(fit.controls, fit.start, fit.spacing, s[None])[0]  # noqa: E731
+        at = lambda s: _evaluate(controls, spacing, s[None])[0]  # noqa: E731
         pose, slope = jax.jvp(at, (time,), (jnp.ones_like(time),))
         rate = matmul(se3_inverse(pose), slope)
         twist = jnp.stack([*rate[:3, 3], rate[2, 1], rate[0, 2], rate[1, 0]])
@@ -144,9 +172,9 @@ def spline_poses(fit: SplineFit, t: ArrayLike) -> Array:
     return jax.vmap(one)(inside, t - inside)
 
 
-def _places(start: Array, spacing: Array, t: Array, count: int) -> tuple[Array, Array]:
-    """Segment of each time and the place within it, [0, 1]."""
-    u = (t - start) / spacing
+def _places(spacing: Array, t: Array, count: int) -> tuple[Array, Array]:
+    """Segment of each time since the first knot and the place within it, [0, 1]."""
+    u = t / spacing
     segment = jnp.clip(jnp.floor(u), 0, count - 4).astype(int)
     return segment, u - segment
 
@@ -164,8 +192,8 @@ def _blend(first: Array, steps: Array, u: Array) -> Array:
     return first
 
 
-def _evaluate(controls: Array, start: Array, spacing: Array, t: Array) -> Array:
-    segment, u = _places(start, spacing, t, len(controls))
+def _evaluate(controls: Array, spacing: Array, t: Array) -> Array:
+    segment, u = _places(spacing, t, len(controls))
     steps = _increments(controls[:-1], controls[1:])
     return _blend(controls[segment], steps[segment[:, None] + jnp.arange(3)[None]], u)
 
@@ -181,7 +209,7 @@ def _step(
 ) -> Array:
     """One reweighted Gauss-Newton step of all control poses."""
     count, dtype = len(controls), controls.dtype
-    segment, u = _places(start, spacing, track.t, count)
+    segment, u = _places(spacing, track.t - start, count)
 
     # Increments and their slopes by the motion of both control poses in body axes, once for all.
     def increment(delta, a, b):

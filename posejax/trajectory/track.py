@@ -4,19 +4,31 @@ Tracks have a fixed capacity M and a mask, so that sequences of different length
 `jax.vmap`. Times may be irregular and in any order.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 from jax.typing import ArrayLike
 
-from posejax.geometry import as_float, interpolate_pose, rotation_angle, safe_norm
-from posejax.trajectory.robust import pose_residual, quartile_scale, residual_lengths
+from posejax.geometry import as_float, einsum, interpolate_pose, rotation_angle, safe_norm
+from posejax.trajectory.robust import (
+    masked_quantile,
+    pose_residual,
+    quartile_scale,
+    residual_lengths,
+)
+
+Result = TypeVar("Result")
 
 # Below a tenth of a millimetre, or of a milliradian, no camera measures; without a floor, exact
 # poses would outweigh every motion prior.
 NOISE_FLOOR = 1e-4
+# Times too coarse to tell: digits worth more than 0.1 ms and more than a tenth of a mean step.
+_COARSE, _SHARE = 1e-4, 0.1
+# Entries of R^T R - I of what is no rotation.
+_SKEWED = 0.05
 
 
 class Track(NamedTuple):
@@ -28,6 +40,7 @@ class Track(NamedTuple):
       valid: [M] the first `count` are True.
       order: [M] index in the input of each entry.
       count: scalar.
+      resolved: False where the numbers of t are too coarse for its steps.
     """
 
     t: Array
@@ -35,10 +48,79 @@ class Track(NamedTuple):
     valid: Array
     order: Array
     count: Array
+    resolved: Array
 
 
-def sorted_track(t: ArrayLike, poses: ArrayLike, valid: ArrayLike | None) -> Track:
-    """Sort by time; what is masked or not finite goes to the end and out of every gradient."""
+def rebase(
+    t: ArrayLike,
+    poses: ArrayLike,
+    valid: ArrayLike | None,
+    t_query: ArrayLike | None = None,
+) -> tuple[float, ArrayLike, ArrayLike | None]:
+    """Count times from a whole second within the track: (that second, t, t_query).
+
+    float32 numbers of Unix time are 128 s apart. In an eager call the start is taken off in
+    float64, before JAX rounds; times that came rounded are refused. Within a `jax.jit`, `jax.vmap`
+    or `jax.grad` of the times JAX has rounded already: take the start off before. Tracks whose
+    steps rounding has swallowed come back as NaN there (`refuse_unless`).
+
+    Raises:
+      ValueError: the times are of a type too coarse for their steps.
+    """
+    if isinstance(t, jax.core.Tracer) or isinstance(t_query, jax.core.Tracer):
+        return 0.0, t, t_query
+    given = np.asarray(t)
+    t = given.astype(np.float64)
+    usable = np.isfinite(t)
+    if valid is not None and not isinstance(valid, jax.core.Tracer):
+        usable = usable & np.asarray(valid, bool)
+    if not isinstance(poses, jax.core.Tracer) and np.ndim(poses) == t.ndim + 2:
+        usable = usable & np.isfinite(np.asarray(poses)).all(axis=(-2, -1))
+    if t.ndim != 1 or usable.shape != t.shape or not usable.any():
+        return 0.0, t, t_query
+    known = t[usable]
+    if np.issubdtype(given.dtype, np.floating) or given.dtype == jnp.bfloat16:
+        digit = float(jnp.finfo(given.dtype).eps) * np.abs(known).max()
+        if len(known) > 1 and digit > max(_COARSE, _SHARE * np.ptp(known) / (len(known) - 1)):
+            raise ValueError(
+                f"times about {known[0]:.6g} s in {given.dtype} are {digit:.2g} s apart, "
+                "too coarse: pass NumPy's float64, or count from the start of the track"
+            )
+    origin = float(np.floor(known.min()))
+    return origin, t - origin, None if t_query is None else np.asarray(t_query, float) - origin
+
+
+def since(t: ArrayLike, start: ArrayLike) -> ArrayLike:
+    """t - start, in float64 on the host where both are numbers; NaN where float32 cannot tell."""
+    if not isinstance(t, jax.core.Tracer) and not isinstance(start, jax.core.Tracer):
+        return np.asarray(t, np.float64) - np.asarray(start, np.float64)
+    start = as_float(start)
+    digit = jnp.finfo(start.dtype).eps * jnp.abs(start)
+    return as_float(t) - jnp.where(digit > 10 * _COARSE, jnp.nan, start)
+
+
+def absolute(origin: float, t: Array) -> Array | np.ndarray:
+    """A time found by a fit, on the clock of its input: NumPy's float64 in an eager call."""
+    return t + origin if isinstance(t, jax.core.Tracer) else origin + np.asarray(t, np.float64)
+
+
+def refuse_unless(resolved: Array, result: Result) -> Result:
+    """The result, or NaN for all of it."""
+    return jax.tree.map(lambda x: jnp.where(resolved, x, jnp.nan), result)
+
+
+def sorted_track(
+    t: ArrayLike,
+    poses: ArrayLike,
+    valid: ArrayLike | None,
+    sigma: ArrayLike | None = None,
+    covariance: ArrayLike | None = None,
+) -> Track:
+    """Sort by time; what is masked or not finite goes to the end and out of every gradient.
+
+    So does what no fit can use: a rotation that is none, a standard deviation per measurement or a
+    covariance [M, 6, 6] that is not finite and positive (definite).
+    """
     t, poses = as_float(t), as_float(poses)
     if poses.ndim != 3 or poses.shape[1:] != (4, 4) or t.shape != poses.shape[:1]:
         raise ValueError(
@@ -46,16 +128,28 @@ def sorted_track(t: ArrayLike, poses: ArrayLike, valid: ArrayLike | None) -> Tra
             "use jax.vmap for several"
         )
     dtype = jnp.promote_types(t.dtype, poses.dtype)
+    turns = poses[:, :3, :3]
+    gram = einsum("mij,mik->mjk", turns, turns) - jnp.eye(3, dtype=poses.dtype)[None]
     usable = jnp.isfinite(t) & jnp.all(jnp.isfinite(poses), axis=(1, 2))
+    usable = usable & jnp.all(jnp.abs(gram) < _SKEWED, axis=(1, 2))
     if valid is not None:
         usable = usable & jnp.asarray(valid, bool)
+    if sigma is not None and jnp.ndim(sigma) == 2:
+        good = jnp.isfinite(as_float(sigma)) & (as_float(sigma) > 0)
+        usable = usable & jnp.all(good, axis=1)
+    if covariance is not None:
+        lower = jnp.linalg.cholesky(lax.stop_gradient(as_float(covariance)))
+        usable = usable & jnp.all(jnp.isfinite(lower), axis=(1, 2))
     order = jnp.argsort(jnp.where(usable, t, jnp.inf))
     usable, count = usable[order], jnp.sum(usable)
     last = jnp.max(jnp.where(usable, t[order], -jnp.inf))
     t = jnp.where(usable, t[order], jnp.where(count > 0, last, 0)).astype(dtype)
+    digit = jnp.finfo(dtype).eps * jnp.max(jnp.where(usable, jnp.abs(t), 0))
+    mean_step = (t[-1] - t[0]) / jnp.maximum(count - 1, 1)
+    resolved = (count < 2) | (digit <= jnp.maximum(_COARSE, _SHARE * mean_step))
     eye = jnp.broadcast_to(jnp.eye(4, dtype=dtype), poses.shape)
     poses = jnp.where(usable[:, None, None], poses[order].astype(dtype), eye)
-    return Track(t, poses, usable, order, count)
+    return Track(t, poses, usable, order, count, resolved)
 
 
 def back_in_order(track: Track, values: Array) -> Array:
@@ -72,8 +166,7 @@ def per_measurement(pair: ArrayLike | None, track: Track, default: Array) -> Arr
         return jnp.broadcast_to(pair.reshape(1, 2), (*track.t.shape, 2))
     if pair.shape != (*track.t.shape, 2):
         raise ValueError(f"sigma is [2] or [{len(track.t)}, 2] (m, rad), got {pair.shape}")
-    usable = track.valid[:, None] & jnp.isfinite(pair[track.order]) & (pair[track.order] > 0)
-    return jnp.where(usable, pair[track.order], 1)
+    return jnp.where(track.valid[:, None], pair[track.order], 1)
 
 
 def local_medoids(track: Track, query: Array, *, window: int = 11) -> Array:
@@ -92,13 +185,16 @@ def local_medoids(track: Track, query: Array, *, window: int = 11) -> Array:
     """
     window = min(window, len(track.t))
     places = jnp.where(track.valid, track.t, jnp.inf)
+    # Distances end at a hundred usual steps: beside 1e20 m the others would all be the same.
+    apart = safe_norm(track.poses[1:, :3, 3] - track.poses[:-1, :3, 3])
+    most = 100 * jnp.maximum(masked_quantile(apart, track.valid[1:], 0.5), NOISE_FLOOR)
 
     def one(time):
         start = jnp.searchsorted(places, time) - window // 2
         start = jnp.clip(start, 0, jnp.maximum(track.count - window, 0))
         index = start + jnp.arange(window)
         poses, usable = track.poses[index], index < track.count
-        away = safe_norm(poses[:, None, :3, 3] - poses[None, :, :3, 3])
+        away = jnp.minimum(safe_norm(poses[:, None, :3, 3] - poses[None, :, :3, 3]), most)
         turned = rotation_angle(poses[:, None, :3, :3], poses[None, :, :3, :3])
         both = usable[:, None] & usable[None, :]
         sums = [jnp.sum(jnp.where(both, d, 0), axis=1) for d in (away, turned)]

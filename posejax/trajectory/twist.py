@@ -7,6 +7,7 @@ of this kind; every pose of the track then tells about every other.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -29,10 +30,14 @@ from posejax.trajectory.robust import (
 )
 from posejax.trajectory.track import (
     Track,
+    absolute,
     back_in_order,
     local_medoids,
     noise_scale,
     per_measurement,
+    rebase,
+    refuse_unless,
+    since,
     sorted_track,
 )
 
@@ -47,7 +52,8 @@ class TwistFit(NamedTuple):
     Attributes:
       pose0: [4, 4] camera_from_body at t0.
       twist: [6] = (v, w), m/s and rad/s in body axes.
-      t0: s, a time in the middle of the track.
+      t0: s, a time in the middle of the track; NumPy's float64 from an eager call, so that Unix
+        times keep their fractions.
       poses: [M, 4, 4] at the times of the measurements (times that are not finite get `t0`).
       residuals: [M, 2] (m, rad), zero where there is no measurement.
       weights: [M, 2] in [0, 1], the influence of position and rotation of each measurement.
@@ -56,7 +62,7 @@ class TwistFit(NamedTuple):
 
     pose0: Array
     twist: Array
-    t0: Array
+    t0: Array | np.ndarray
     poses: Array
     residuals: Array
     weights: Array
@@ -79,7 +85,7 @@ def fit_constant_twist(
     outwards, so that neither a third of gross errors nor several whole turns mislead it.
 
     Args:
-      t: [M] s, in any order.
+      t: [M] s, in any order. Large times (Unix): see `rebase`.
       poses: [M, 4, 4] camera_from_body.
       valid: [M] False for padding and gaps; poses that are not finite count as such.
       sigma: [2] or [M, 2] standard deviations (m, rad) of the measurements against each other;
@@ -90,10 +96,20 @@ def fit_constant_twist(
     Returns:
       The fit; the gradient runs through the last stage alone.
 
+    Raises:
+      ValueError: shapes do not fit, or the times are too coarse (see `rebase`).
+
     Needs three usable poses. With two or fewer it stays finite: the twist is that of the pair, or
     zero.
     """
-    track = sorted_track(t, poses, valid)
+    origin, t, _ = rebase(t, poses, valid)
+    fit = _fit(t, poses, valid, sigma, robust=robust, iterations=iterations)
+    return fit._replace(t0=absolute(origin, fit.t0))
+
+
+@partial(jax.jit, static_argnames=("robust", "iterations"))
+def _fit(t, poses, valid, sigma, *, robust: Kernel, iterations: int) -> TwistFit:
+    track = sorted_track(t, poses, valid, sigma)
     sigma = per_measurement(sigma, track, jnp.ones(2, track.t.dtype))
     t0 = masked_quantile(track.t, track.valid, 0.5)
     tau = jnp.where(track.valid, track.t - t0, 0)
@@ -121,25 +137,31 @@ def fit_constant_twist(
     pose0, twist = state
     fit = TwistFit(pose0, twist / half, t0, track.poses, sigma, sigma, sigma[0])
     t = as_float(t).astype(tau.dtype)
-    at = twist_poses(fit, jnp.where(jnp.isfinite(t), t, t0))
+    at = _move(pose0, fit.twist, jnp.where(jnp.isfinite(t), t, t0) - t0)
     residuals = residual_lengths(pose_residual(track.poses, at[track.order]))
     residuals = jnp.where(track.valid[:, None], residuals, 0)
     scale = robust_scale(residuals / sigma, track.valid, _rounding(track))
     weights = kernel_weights(residuals / (sigma * scale[None]), robust)
     weights = jnp.where(track.valid[:, None], weights, 0)
-    return fit._replace(
+    result = fit._replace(
         poses=at,
         residuals=back_in_order(track, residuals),
         weights=back_in_order(track, weights),
         scale=scale,
     )
+    return refuse_unless(track.resolved, result)
 
 
 def twist_poses(fit: TwistFit, t: ArrayLike) -> Array:
     """camera_from_body at any times, [...] s -> [..., 4, 4]; exact extrapolation of a screw."""
-    tau = as_float(t).astype(fit.twist.dtype) - fit.t0
-    twist = fit.twist.reshape((1,) * tau.ndim + (6,))
-    return einsum("ij,...jk->...ik", fit.pose0, se3_exp(tau[..., None] * twist))
+    return _move(fit.pose0, fit.twist, since(t, fit.t0))
+
+
+@jax.jit
+def _move(pose0: Array, twist: Array, tau: ArrayLike) -> Array:
+    tau = as_float(tau).astype(twist.dtype)
+    twist = twist.reshape((1,) * tau.ndim + (6,))
+    return einsum("ij,...jk->...ik", pose0, se3_exp(tau[..., None] * twist))
 
 
 class ScrewResidual(NamedTuple):
@@ -164,8 +186,14 @@ def screw_residual(t: ArrayLike, poses: ArrayLike, valid: ArrayLike | None = Non
 
     On labels it says whether a screw is the right model, on estimates also how noisy they are.
     """
+    _, t, _ = rebase(t, poses, valid)
+    return _screw_residual(t, poses, valid)
+
+
+@jax.jit
+def _screw_residual(t, poses, valid) -> ScrewResidual:
     track = sorted_track(t, poses, valid)
-    fit = fit_constant_twist(track.t, track.poses, track.valid)
+    fit = _fit(track.t, track.poses, track.valid, None, robust="tukey", iterations=10)
     kept = fit.weights
     total = jnp.maximum(jnp.sum(kept, axis=0), 1e-6)
     square = jnp.sum(kept * fit.residuals**2, axis=0) / total / 3
@@ -175,7 +203,8 @@ def screw_residual(t: ArrayLike, poses: ArrayLike, valid: ArrayLike | None = Non
     noise = noise_scale(track)
     excess = jnp.maximum(square - noise**2, 0)
     unexplained = jnp.where(extent > 0, excess / jnp.where(extent > 0, extent, 1), 0)
-    return ScrewResidual(jnp.sqrt(square), noise, jnp.sqrt(extent), jnp.minimum(unexplained, 1))
+    found = ScrewResidual(jnp.sqrt(square), noise, jnp.sqrt(extent), jnp.minimum(unexplained, 1))
+    return refuse_unless(track.resolved, found)
 
 
 def _start(track: Track, t0: Array, half: Array) -> tuple[Array, Array]:
@@ -207,7 +236,9 @@ def _start(track: Track, t0: Array, half: Array) -> tuple[Array, Array]:
 def _rounding(track: Track) -> Array:
     """Residuals (m, rad) that are no more than rounding, [2]."""
     eps = 4 * jnp.finfo(track.t.dtype).eps
-    return eps * jnp.stack([1 + jnp.max(jnp.abs(track.poses[:, :3, 3])), jnp.ones((), eps.dtype)])
+    # Not the largest: one absurd place would make every residual pass for rounding.
+    size = masked_quantile(jnp.max(jnp.abs(track.poses[:, :3, 3]), axis=1), track.valid, 0.5)
+    return eps * jnp.stack([1 + size, jnp.ones_like(size)])
 
 
 def _step(

@@ -22,25 +22,28 @@ def smoothed(records: Records, rule: TrajectoryConfig) -> dict[str, np.ndarray]:
     """`translation_hat` [N, 3] and `quat_xyzw_hat` [N, 4] after smoothing along time.
 
     Sequences are padded to one length, so that one compiled program serves them all. Estimates
-    that are not finite are gaps, which the smoother fills.
+    that are not finite are gaps, which the smoother fills; where fewer than three of a sequence are
+    finite, its estimates stay as they are.
     """
     sequence, time = records["sequence"], records["time"]
     groups = [np.flatnonzero(sequence == k) for k in np.unique(sequence)]
     length = max(map(len, groups))
     translation = np.array(records["translation_hat"], np.float32)
     quat = np.array(records["quat_xyzw_hat"], np.float32)
+    known = np.isfinite(translation).all(axis=1) & np.isfinite(quat).all(axis=1)
+    known &= np.isfinite(time) & (np.abs(quat).max(axis=1) > 0)
     for rows in groups:
-        if len(rows) < 3:  # nothing to smooth
+        if known[rows].sum() < 3:  # nothing to smooth
             continue
         rows = rows[np.argsort(time[rows], kind="stable")]
         padded = np.concatenate([rows, np.repeat(rows[-1:], length - len(rows))])
         t_hat, q_hat = _smooth(
-            time[padded] - time[rows[0]],
+            np.asarray(time, np.float64)[padded] - time[rows[0]],
             records["translation_hat"][padded],
             records["quat_xyzw_hat"][padded],
-            np.arange(length) < len(rows),
+            (np.arange(length) < len(rows)) & known[padded],
             rule=rule,
-            segments=max(1, round(float(np.ptp(time[rows])) / rule.spacing)),
+            segments=max(1, round(float(np.ptp(time[rows[known[rows]]])) / rule.spacing)),
         )
         translation[rows] = np.asarray(t_hat)[: len(rows)]
         quat[rows] = np.asarray(q_hat)[: len(rows)]

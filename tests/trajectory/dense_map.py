@@ -1,0 +1,69 @@
+"""The most probable track under the smoother's model, by one dense Gauss-Newton in NumPy."""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+_GAUSS = np.polynomial.legendre.leggauss(8)
+
+
+def exp6(x):
+    """Motions of twists, [N, 6] -> [N, 4, 4]; V is the mean of exp(s w) over s (Gauss-Legendre)."""
+    nodes, shares = _GAUSS
+    turns = [Rotation.from_rotvec(x[:, 3:] * (s + 1) / 2).as_matrix() for s in nodes]
+    out = np.tile(np.eye(4), (len(x), 1, 1))
+    out[:, :3, :3] = Rotation.from_rotvec(x[:, 3:]).as_matrix()
+    mean = np.einsum("s,snij->nij", shares / 2, turns)
+    out[:, :3, 3] = np.einsum("nij,nj->ni", mean, x[:, :3])
+    return out
+
+
+def log6(motion):
+    turn = Rotation.from_matrix(motion[:, :3, :3]).as_rotvec()
+    cross = np.cross(turn[:, None], np.eye(3)[None]).swapaxes(1, 2)  # column k is w x e_k
+    angle = np.linalg.norm(turn, axis=1)
+    small = angle < 1e-2
+    half = np.where(small, 1, angle) / 2
+    factor = np.where(small, 1 / 12 + angle**2 / 720, (1 - half / np.tan(half)) / (4 * half**2))
+    inverse = np.eye(3) - cross / 2 + factor[:, None, None] * cross @ cross
+    v = np.einsum("nij,nj->ni", inverse, motion[:, :3, 3])
+    return np.concatenate([v, turn], axis=1)
+
+
+def whitened(t, measured, sigma, drift, speed, poses, twists):
+    """All terms of the model, each over its standard deviation."""
+    turn = Rotation.from_matrix(measured[:, :3, :3] @ poses[:, :3, :3].swapaxes(1, 2))
+    seen = np.concatenate([measured[:, :3, 3] - poses[:, :3, 3], turn.as_rotvec()], axis=1)
+    step = np.diff(t)[:, None]
+    ahead = poses[:-1] @ exp6(step * twists[:-1])
+    jump = np.concatenate([log6(np.linalg.inv(ahead) @ poses[1:]), np.diff(twists, axis=0)], axis=1)
+    shape = np.array([[[h**3 / 3, h**2 / 2], [h**2 / 2, h]] for h in step[:, 0]])
+    noise = np.kron(shape, np.diag(np.repeat(drift, 3) ** 2)[None])
+    moved = np.linalg.solve(np.linalg.cholesky(noise), jump[..., None])
+    first = twists[0] / np.repeat(speed, 3)
+    return np.concatenate([(seen / np.repeat(sigma, 3)).ravel(), moved.ravel(), first])
+
+
+def dense_map(t, measured, sigma, drift, speed=(1, 1), rounds=4):
+    """(poses, twists, covariance [N, 6, 6] of the poses in camera axes), from the measurements."""
+    count = len(t)
+    poses, twists = measured.copy(), np.zeros((count, 6))
+
+    def at(delta):
+        delta = delta.reshape(count, 12)
+        state = poses @ exp6(delta[:, :6]), twists + delta[:, 6:]
+        return whitened(t, measured, sigma, drift, speed, *state)
+
+    for _ in range(rounds):
+        # Steps that are small for each unknown: what it moves in its noise.
+        nudges = 1e-5 * np.eye(12 * count)
+        slope = np.stack([(at(d) - at(-d)) / 2e-5 for d in nudges], axis=1)
+        size = np.linalg.norm(slope, axis=0)
+        delta = np.linalg.lstsq(slope / size, -at(np.zeros(12 * count)), rcond=None)[0] / size
+        delta = delta.reshape(count, 12)
+        poses, twists = poses @ exp6(delta[:, :6]), twists + delta[:, 6:]
+    normal = (slope / size).T @ (slope / size)
+    covariance = np.linalg.inv(normal) / size[:, None] / size[None, :]
+    index = (12 * np.arange(count)[:, None] + np.arange(6)[None])[:, :, None]
+    blocks = covariance[index, index.swapaxes(1, 2)]
+    turn = np.kron(np.eye(2)[None], poses[:, :3, :3])
+    return poses, twists, turn @ blocks @ turn.swapaxes(1, 2)
