@@ -1,11 +1,12 @@
 """What the engine asks of a system; the engine knows nothing else about any of the five."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+
+from posejax.report import Report
 
 Batch = Mapping[str, Any]  # arrays with a leading batch axis, channels last
 Params = Any  # pytree of float32 arrays; `{}` for a system without parameters
@@ -41,7 +42,7 @@ class ExampleSource(Protocol):
 
 @runtime_checkable
 class System(Protocol):
-    """One localisation system. Every method is pure but `source` and `report`, which touch files.
+    """One localisation system. Every method is pure but `source`, which touches files.
 
     The engine calls `transform` in data workers with a generator that is a function of
     (seed, position) alone, batches the examples, and compiles `loss` into the train step and
@@ -110,16 +111,16 @@ class System(Protocol):
     def report(
         self,
         records: Mapping[str, np.ndarray],
+        summary: Mapping[str, float],
         examples: Sequence[Mapping[str, np.ndarray]],
-        folder: Path,
-    ) -> Path:
-        """Write the human-readable report of an evaluation into `folder`; returns its main file.
+    ) -> Report:
+        """What a person should see of an evaluation; the engine writes it to files.
 
         Args:
           records: the concatenated per-example metrics of the split, and, where the source has
             `describe`, `name` [N] str: how it describes each record, for people to find it by.
+          summary: what `summarize` made of the records.
           examples: a few examples, each the merged dict of one example's batch entries and
             `predict` outputs (no batch axis): the worst ones and some random ones.
-          folder: where to write.
         """
         ...

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posejax.geometry import matrix_to_quat_xyzw
+from posejax.report import Report
 from posejax.systems.eventpose import scores, summary
 from posejax.systems.eventpose.config import EventposeConfig
 from posejax.systems.eventpose.data import EventposeTransform
@@ -28,7 +29,7 @@ from posejax.systems.eventpose.objective import (
     translation_stats,
 )
 from posejax.systems.eventpose.pretrained import load_backbone
-from posejax.systems.eventpose.report import write_report
+from posejax.systems.eventpose.report import make_report
 from posejax.systems.eventpose.view import uncanonical
 from posejax.train.system import Batch, LossOutput
 
@@ -209,18 +210,18 @@ class EventposeSystem:
     def report(
         self,
         records: Mapping[str, np.ndarray],
+        summary: Mapping[str, float],
         examples: Sequence[Mapping[str, np.ndarray]],
-        folder: Path,
-    ) -> Path:
+    ) -> Report:
         data, wireframe = self.config.data, None
         if data.simulated:  # nobody knows the mesh of the real one
             from posejax.sim.spacecraft import spacecraft_wireframe
 
             wireframe = spacecraft_wireframe()
-        return write_report(
+        return make_report(
             records,
+            summary,
             examples,
-            folder,
             title=f"eventpose on {data.title}",
             simulated=data.simulated,
             trajectory=self.config.trajectory,

@@ -3,13 +3,13 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posejax.report import Report
 from posejax.systems.georeg import calibration, summary
 from posejax.systems.georeg.config import GeoregConfig
 from posejax.systems.georeg.data import make_source, make_transform
@@ -20,7 +20,8 @@ from posejax.systems.georeg.objective import (
     registration_loss,
     registration_metrics,
 )
-from posejax.systems.georeg.report import write_report
+from posejax.systems.georeg.pictures import Setting
+from posejax.systems.georeg.report import make_report
 from posejax.train.system import Batch, LossOutput
 
 
@@ -115,23 +116,20 @@ class GeoregSystem:
     def report(
         self,
         records: Mapping[str, np.ndarray],
+        summary: Mapping[str, float],
         examples: Sequence[Mapping[str, np.ndarray]],
-        folder: Path,
-    ) -> Path:
-        source = self.config.data.source
-        online_channels, geo_channels = source.channel_names
-        return write_report(
+    ) -> Report:
+        data, angles = self.config.data, np.asarray(self.angles)
+        setting = Setting(
+            data.cell_size, self.cell_size, angles, self.radius, *data.source.channel_names
+        )
+        return make_report(
             records,
+            summary,
             examples,
-            folder,
-            title=f"georeg on {self.config.data.describe()}",
-            cell_size=self.config.data.cell_size,
-            volume_cell_size=self.cell_size,
-            angles=np.asarray(self.angles),
-            radius=self.radius,
-            simulated=source.simulated,
-            online_channels=online_channels,
-            geo_channels=geo_channels,
+            setting,
+            title=f"georeg on {data.describe()}",
+            simulated=data.source.simulated,
         )
 
 

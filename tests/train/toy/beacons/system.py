@@ -1,16 +1,16 @@
 """The System that the engine drives."""
 
-import html
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from beacons.config import Beacons
-from beacons.data import Positions, example
+from beacons.data import CORNERS, Positions, example
 from beacons.model import RangeNet
 from beacons.objective import spread, squared_distance
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
+from posejax.report import Card, Plot, Report, error_cdf, pictures
 from posejax.train.system import LossOutput
 
 
@@ -55,10 +55,27 @@ class BeaconSystem:
             "inside_95": np.mean(records["inside"]),
         }
 
-    def report(self, records, examples, folder: Path):
-        rows = "".join(
-            f"<tr><td>{e['index']}<td>{html.escape(str(e['xy']))}</tr>" for e in examples
+    def report(self, records, summary, examples):
+        worst = np.argsort(-records["error"], kind="stable")
+        distances = {"network": records["error"]}
+        return Report(
+            title="Beacons in a room",
+            simulated=not self.config.root,
+            summary=summary,
+            count=len(worst),
+            cards={"": [Card(f"{summary['rms']:.3f} m", "RMS position")]},
+            accuracy=[Plot("distance", lambda: error_cdf(distances, unit="m"), "All examples.")],
+            worst=[{k: records[k][i].item() for k in ("index", "error")} for i in worst[:10]],
+            gallery=pictures(examples, records, worst, lambda row, e: str(e["xy"]), room),
         )
-        path = folder / "report.html"
-        path.write_text(f"<h1>Beacons</h1><table>{rows}</table>")
-        return path
+
+
+def room(example):
+    """The distances measured from the beacons, as circles, and the estimate."""
+    figure = Figure(figsize=(3, 3))
+    axes = figure.subplots()
+    for corner, distance in zip(CORNERS, example["ranges"], strict=True):
+        axes.add_patch(Circle(corner, distance, fill=False))
+    axes.plot(*example["xy"], "rx")
+    axes.set(xlim=(0, 4), ylim=(0, 4), aspect="equal")
+    return figure
