@@ -129,7 +129,8 @@ def extent(values: np.ndarray) -> str:
     """Least, largest and middle of [N] values, for a table of settings."""
     known = finite(values)
     low, middle, high = np.quantile(known, [0, 0.5, 1])
-    return f"{low:,.4g} to {high:,.4g}, median {middle:,.4g}"
+    form = ",.0f" if high >= 1000 else ".4g"
+    return f"{low:{form}} to {high:{form}}, median {middle:{form}}"
 
 
 def rows(columns: Mapping[str, np.ndarray], chosen: np.ndarray) -> list[dict[str, Any]]:

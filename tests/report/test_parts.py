@@ -98,3 +98,8 @@ def test_rows_are_plain_values():
     (row,) = parts.rows(columns, np.array([0]))
     assert row == {"name": "a", "n": 0, "e": 0.5}
     assert [type(v) for v in row.values()] == [str, int, float]
+
+
+def test_extents_are_short():
+    assert parts.extent(np.array([0.25, np.nan, 0.5, 8])) == "0.25 to 8, median 0.5"
+    assert parts.extent(np.array([594.0, 20000.0, 39581.0])) == "594 to 39,581, median 20,000"

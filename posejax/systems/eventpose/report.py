@@ -24,15 +24,17 @@ Errors = Mapping[str, np.ndarray]  # what a column of a table is called -> [N]
 _WORST = 20  # rows of the table of worst windows
 
 
+def _radians(errors: PoseErrors) -> np.ndarray:
+    return np.deg2rad(errors.rotation)
+
+
 _MEASURES = (
     parts.Measure("score", "SPARK 2026 = Kelvins 2019: mean of E_t + E_r", "score", digits=4),
     parts.Measure(
         "speed_plus", "SPEED+: the same, zero below its thresholds", "speed_plus", digits=4
     ),
     parts.Measure("relative_position", "E_t: position error / range, mean", "relative", digits=4),
-    parts.Measure(
-        "rotation_rad", "E_r: rotation error (rad), mean", lambda e: np.deg2rad(e.rotation)
-    ),
+    parts.Measure("rotation_rad", "E_r: rotation error (rad), mean", _radians, digits=4),
     parts.Measure("position_m", "position error (m), mean", "position"),
     parts.Measure("position_median_m", "position error (m), median", "position", median),
     parts.Measure("rotation_deg", "rotation error (deg), mean", "rotation", digits=2),
@@ -96,8 +98,9 @@ def make_report(
     caption = "RMS along the axes of the camera (m)"
     calibration, risk = _spreads(records, summary, plain, missing)
     curves = {label: {k: getattr(e, f) for k, f in _KINDS.items()} for label, e in errors.items()}
+    after = len(errors) > 1
     more = {"position m": plain.position, "rotation deg": plain.rotation}
-    if len(errors) > 1:
+    if after:
         more["score smoothed"] = list(errors.values())[-1].score
     optional = ("events", "light", "zoom")
     known = [k for k in optional if np.isfinite(records.get(k, np.nan)).any()]
@@ -149,7 +152,7 @@ def make_report(
             "network input": " x ".join(map(str, examples[0]["grid"].shape)) if examples else "-",
             "wireframe": f"{len(wireframe[1])} edges" if wireframe else "none",
             "trajectory layer": trajectory.method,
-            **(dataclasses.asdict(trajectory) if trajectory.method != "none" else {}),
+            **{f"trajectory {k}": v for k, v in dataclasses.asdict(trajectory).items() if after},
         },
         conventions=_CONVENTIONS,
         facts={"intervals": intervals},

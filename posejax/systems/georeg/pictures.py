@@ -45,10 +45,9 @@ def registration_figure(
 ) -> Figure:
     """All pictures of one example: rasters, overlays, volume, yaw and, if given, features."""
     features = "online_features" in example and "geo_features" in example
-    rows = 3 if features else 2
-    figure = Figure(figsize=(15.2, 3.9 * rows), layout="constrained")
-    axes = figure.subplots(rows, 4)
-    cell = setting.cell_size
+    figure = Figure(figsize=(15.2, 3.9 * (2 + features)), layout="constrained")
+    axes = figure.subplots(2 + features, 4)
+    cell, mask = setting.cell_size, example["online_mask"]
     online, geo = (rasters.paint(example[k], example[f"{k}_mask"], d) for k, d in shown.items())
     rasters.show_raster(axes[0, 0], online, cell, f"online: {shown['online'].name}")
     axes[0, 0].set(xlabel="x, forward (m)", ylabel="y, left (m)")
@@ -60,7 +59,6 @@ def registration_figure(
     both = np.zeros_like(ground)
     poses = (("pose", TRUTH, "at the truth"), ("softmax", ESTIMATE, "at the softmax estimate"))
     for panel, (name, color, title) in zip(axes[0, 2:], poses, strict=True):
-        mask = example["online_mask"]
         light = lay_raster(brightness, mask, example[name], ground.shape[:2], cell)
         picture = 0.7 * ground * (1 - light) + to_rgb(color) * light
         rasters.show_raster(panel, picture, cell, f"online over geo {title}")
@@ -90,10 +88,7 @@ def _yaw(axes: Axes, example: Example, angles: np.ndarray) -> None:
     """Probability of each yaw, summed over the window, with the readings."""
     weight = np.exp(rasters.log_sum(example["log_prob"].reshape(len(angles), -1), axis=1))
     tidy(axes, "yaw (deg)", "probability", "yaw, summed over the window")
-    marks = {
-        label: (float(np.rad2deg(example[k][2])), color, dash)
-        for k, label, *_, color, dash in _READINGS
-    }
+    marks = {r[1]: (float(np.rad2deg(example[r[0]][2])), *r[4:]) for r in _READINGS}
     variance = max(float(example["covariance"][2, 2]), 0.0) if "covariance" in example else np.nan
     middle, half = np.rad2deg(float(example["softmax"][2])), 1.96 * np.rad2deg(np.sqrt(variance))
     weight = weight / max(weight.sum(), 1e-300)

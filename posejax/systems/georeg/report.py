@@ -96,22 +96,18 @@ def _accuracy(records: Records, summary: Mapping[str, float]) -> list[Part]:
     prefixes = {label: f"{e}/" for label, e in _READOUTS.items()}
     table = partial(parts.summary_table, summary, prefixes, first="readout")
     recalls = {f"{m:g} m, {d:g}°": (f"recall_{m:g}m_{d:g}deg", Share) for m, d in RECALLS}
-    medians = {"median xy m": "median_xy_m", "median yaw deg": "median_yaw_deg"}
-    truth = records["pose"]
-    errors = {k: summaries.pose_errors(records[e], truth) for k, e in _READOUTS.items()}
+    hits = {"median xy m": "median_xy_m", "median yaw deg": "median_yaw_deg", **recalls}
+    hits["not finite"] = "nonfinite", int
+    errors = {k: summaries.pose_errors(records[e], records["pose"]) for k, e in _READOUTS.items()}
+    series = {
+        "position": ("m", {k: e.xy for k, e in errors.items()}),
+        "yaw": ("deg", {k: np.abs(e.yaw) for k, e in errors.items()}),
+    }
     return [
         table({a.replace("_", " "): f"rms_{a}" for a in axes}, "RMS error"),
         table({a.replace("_", " "): f"mean_abs_{a}" for a in axes}, "Mean absolute error"),
-        table(
-            {**medians, **recalls, "not finite": ("nonfinite", int)},
-            "Medians, and recall within both limits",
-        ),
-        *parts.distributions(
-            {
-                "position": ("m", {k: e.xy for k, e in errors.items()}),
-                "yaw": ("deg", {k: np.abs(e.yaw) for k, e in errors.items()}),
-            }
-        ),
+        table(hits, "Medians, and recall within both limits"),
+        *parts.distributions(series),
     ]
 
 
@@ -139,9 +135,8 @@ def _condition(records: Records, errors: PoseErrors, by: str) -> Condition:
         "RMS yaw deg": lambda rows: float(rms(finite(errors.yaw[rows]))),
         "0.5 m, 2°": lambda rows: Share(np.mean(hit[rows])),
     }
-    measure = "RMS softmax position error (m)"
-    quantity = by, _CONDITIONS[by], records[by]
-    return condition(*quantity, errors.xy, rms, measure=measure, columns=columns)
+    args = by, _CONDITIONS[by], records[by], errors.xy, rms
+    return condition(*args, measure="RMS softmax position error (m)", columns=columns)
 
 
 def _risk(records: Records, summary: Mapping[str, float]) -> list[Part]:
@@ -149,8 +144,8 @@ def _risk(records: Records, summary: Mapping[str, float]) -> list[Part]:
     found: list[Part] = []
     if "covariance" in records:
         error, spread = summaries.error_and_spread(records)
-        measure = "softmax position error (m)"
-        found.append(parts.risk("position", measure, error, spread, by="covariance"))
+        args = "position", "softmax position error (m)", error, spread
+        found.append(parts.risk(*args, by="covariance"))
     if "abstain_rate" in summary:
         rows = {"all": "softmax/", "not abstained": "kept/"}
         columns = {"RMS xy m": "rms_xy_m", "median xy m": "median_xy_m"}
