@@ -11,8 +11,8 @@ from typing import Any
 from georeg_sim import get_config as base_config
 
 from posejax.config import Experiment, RunResult, Sweep, replace
+from posejax.report.text import history_tables
 from posejax.systems.georeg import ObjectiveConfig
-from posejax.systems.georeg.tables import norm_tables
 
 NORMS = {"BN": "batch", "IN": "instance", "GN": "group"}
 
@@ -21,8 +21,10 @@ def get_config() -> Sweep:
     return Sweep(
         name="georeg_norm_ablation",
         experiments=tuple(experiment(label, norm) for label, norm in NORMS.items()),
-        table=lambda results: norm_tables(
-            {label: history(result) for label, result in zip(NORMS, results, strict=True)}
+        table=lambda results: history_tables(
+            {label: history(result) for label, result in zip(NORMS, results, strict=True)},
+            {"xy_m": "xy m", "yaw_rad": "theta rad"},
+            column="norm",
         ),
     )
 
@@ -50,7 +52,7 @@ def experiment(label: str, norm: str) -> Experiment:
 
 
 def history(result: RunResult) -> Sequence[Mapping[str, Any]]:
-    """Per epoch the numbers of `norm_tables`: mean |x| and |y| error in m, |yaw| in rad."""
+    """Per epoch the numbers of the tables: mean |x| and |y| error in m, |yaw| in rad."""
     evaluations = {line["step"]: line for line in result.lines("eval")}
     return [
         {

@@ -1,5 +1,6 @@
 """Evaluation of a run, of a weights file, or of a system that has nothing to learn."""
 
+import dataclasses
 import sys
 import time
 import warnings
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import tyro
 
-from posejax import cli, config_io
+from posejax import cli, config_io, report
 from posejax.config import Debug, Distributed, Experiment, RunOptions, TrainConfig
 from posejax.data import pipeline
 from posejax.data.errors import DataError
@@ -151,7 +152,8 @@ def evaluate(
         _say("writing the report")
         positions = pick_examples(records, o.worst, o.random)
         shown = evaluator.show(params, state, examples, positions)
-        print(f"report: {system.report(records, shown, folder)}")
+        made = dataclasses.replace(system.report(records, result.summary, shown), notes=title)
+        print(f"report: {report.write(made, folder)}")
     print(f"results: {folder}")
     return result.summary
 

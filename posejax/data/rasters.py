@@ -257,3 +257,27 @@ def overlap_rate(
     i = np.floor(uv[:, 1] + geo_mask.shape[0] / 2).astype(np.intp)
     inside = (i >= 0) & (i < geo_mask.shape[0]) & (j >= 0) & (j < geo_mask.shape[1])
     return float(np.sum(geo_mask[i[inside], j[inside]], dtype=np.float64) / len(rows))
+
+
+def lay_raster(
+    values: np.ndarray,
+    mask: np.ndarray,
+    geo_from_online: np.ndarray,
+    shape: tuple[int, int],
+    cell_size: float,
+) -> np.ndarray:
+    """A raster [H, W, C] where a pose puts it in another: [*shape, C], 0 outside or invalid.
+
+    Args:
+      values, mask: [H, W, C] and [H, W], origin at the centre.
+      geo_from_online: [3] x (m), y (m), yaw (rad); nothing is laid at a pose that is not finite.
+      shape: (rows, columns) of the other raster, origin at its centre.
+      cell_size: of both (m).
+    """
+    if not np.isfinite(geo_from_online).all():
+        return np.zeros((*shape, values.shape[-1]))
+    y_min, x_min = (-size / 2 * cell_size for size in mask.shape)
+    source = MapRaster(values.astype(np.float32), mask.astype(np.float32), x_min, y_min, cell_size)
+    online_from_geo = se2.inverse(np.asarray(geo_from_online, np.float64))
+    laid, weight = crop_raster(source, online_from_geo, shape=shape, cell_size=cell_size)
+    return laid * weight[..., None]

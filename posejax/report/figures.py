@@ -1,33 +1,19 @@
 """Figures that evaluations share. Each function returns a `Figure` of its own: no global state."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse
-from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from posejax.report.statistics import RiskCoverage
 
 # Okabe & Ito's palette: told apart by colour-blind readers and in grey print.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 GRID = "#d9dee6"
 _DASHES = ("-", "--", "-.", ":")
-_OUTLINE = [withStroke(linewidth=3, foreground="#000000")]  # bright signs on a bright peak
-
-
-class Marker(NamedTuple):
-    """A point on a heat-map: place, label, matplotlib marker sign, colour.
-
-    covariance: [2, 2] of the place in the axes' units, drawn as its 95 % ellipse.
-    """
-
-    x: float
-    y: float
-    label: str
-    sign: str = "o"
-    color: str = COLORS[0]
-    covariance: np.ndarray | None = None
 
 
 def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Axes:
@@ -43,7 +29,12 @@ def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Axe
 
 
 def error_cdf(
-    series: Mapping[str, np.ndarray], *, unit: str, limit: float | None = None, title: str = ""
+    series: Mapping[str, np.ndarray],
+    *,
+    unit: str,
+    limit: float | None = None,
+    most: float = np.inf,
+    title: str = "",
 ) -> Figure:
     """Share of examples with an error below the abscissa, one curve per series.
 
@@ -52,12 +43,13 @@ def error_cdf(
         a curve ends below 100 %.
       unit: of the errors.
       limit: right end; None shows 1.2 times the largest 98th percentile.
+      most: the largest error there is, 180 degrees say; the axis never goes further.
       title: of the axes.
     """
     if limit is None:
         finite = [v[np.isfinite(v)] for v in map(np.asarray, series.values())]
         limit = 1.2 * max((float(np.quantile(v, 0.98)) for v in finite if v.size), default=1.0)
-        limit = limit or 1.0
+        limit = min(limit or 1.0, most)
     figure = Figure(figsize=(5.4, 3.6), layout="constrained")
     axes = tidy(figure.subplots(), f"error ({unit})", "share of examples (%)", title)
     for k, (label, values) in enumerate(series.items()):
@@ -127,7 +119,7 @@ def binned_error(
     axes.bar(x, value, width=0.75, color=COLORS[0], alpha=0.75)
     reach = np.maximum(np.stack([value - bounds[:, 0], bounds[:, 1] - value]), 0)
     axes.errorbar(x, value, yerr=reach, fmt="none", ecolor="#1c2330", capsize=4, linewidth=1.2)
-    labels = [f"{a:.3g}-{b:.3g}\nn={n}" for (a, b), n in zip(edges, counts, strict=True)]
+    labels = [f"{_short(a)}-{_short(b)}\nn={n}" for (a, b), n in zip(edges, counts, strict=True)]
     axes.set_xticks(x, labels)
     axes.set_ylim(bottom=0)
     return figure
@@ -150,86 +142,139 @@ def curves(
     return figure
 
 
-def heat_map(
-    axes: Axes,
-    image: np.ndarray,
-    extent: tuple[float, float, float, float],
-    markers: Sequence[Marker] = (),
-    *,
-    vmin: float | None = None,
-    vmax: float | None = None,
-    cmap: str = "magma",
-    unit: str = "m",
-):
-    """Scores over the plane, rows growing upwards, with markers and their 95 % ellipses.
+def risk_plot(risks: Mapping[str, RiskCoverage], *, measure: str, noun: str = "examples") -> Figure:
+    """Mean error of what is kept, most certain first; the best possible order is dotted.
 
     Args:
-      axes: where to draw.
-      image: [H, W]; row 0 is drawn at the bottom, as y grows with rows.
-      extent: (left, right, bottom, top) of the image's outer edges.
-      markers: drawn in order with a dark outline; what cannot be seen stays in the legend as
-        "(outside)" or "(not finite)".
-      vmin, vmax: range of the colours.
-      cmap: matplotlib colour map.
-      unit: of the axes.
-
-    Returns:
-      The image artist, for a colour bar.
+      risks: what orders the examples ("covariance") -> the curve.
+      measure: the error, with its unit.
+      noun: what an example is called.
     """
-    drawn = axes.imshow(
-        image, origin="lower", extent=extent, cmap=cmap, vmin=vmin, vmax=vmax, aspect="equal"
-    )
-    for marker in markers:
-        finite = np.isfinite([marker.x, marker.y]).all()
-        inside = extent[0] <= marker.x <= extent[1] and extent[2] <= marker.y <= extent[3]
-        remark = "" if inside else " (outside)" if finite else " (not finite)"
-        open_sign = marker.sign in "os^Dv"
-        face: dict[str, Any] = {"mfc": "none"} if open_sign else {}
-        axes.plot(
-            marker.x if finite else np.nan,
-            marker.y if finite else np.nan,
-            marker.sign,
-            color=marker.color,
-            markersize=9,
-            markeredgewidth=1.8,
-            linestyle="none",
-            label=marker.label + remark,
-            path_effects=_OUTLINE,
-            **face,
-        )
-        if finite and marker.covariance is not None:
-            ellipse = confidence_ellipse(marker)
-            if ellipse is not None:
-                axes.add_patch(ellipse)
-    axes.set_xlim(extent[0], extent[1])
-    axes.set_ylim(extent[2], extent[3])
-    axes.set_xlabel(f"x ({unit})")
-    axes.set_ylabel(f"y ({unit})")
-    axes.tick_params(labelsize=8)
-    return drawn
+    series = {}
+    for by, (coverage, risk, oracle) in risks.items():
+        # The mean of a handful is noise: the curves begin at a twentieth of all.
+        first = min(int(0.05 * len(risk)), max(len(risk) - 1, 0))
+        share = 100 * coverage[first:]
+        series[f"by {by}"] = share, risk[first:]
+        series["by true error (bound)"] = share, oracle[first:]
+        series[f"all {noun}"] = share, np.full(len(share), risk[-1] if len(risk) else np.nan)
+    return curves(series, xlabel=f"{noun} kept, most certain first (%)", ylabel=f"mean {measure}")
 
 
-def confidence_ellipse(marker: Marker, level: float = 0.95) -> Ellipse | None:
-    """Outline that holds `level` of the normal law at the marker; None for a bad covariance."""
-    covariance = np.asarray(marker.covariance, np.float64)
-    if not np.isfinite(covariance).all():
-        return None
-    variances, axes = np.linalg.eigh(covariance)  # increasing
-    if variances[0] < 0:
-        return None
-    # A 2-D normal puts 1 - exp(-d^2 / 2) within the Mahalanobis distance d.
-    minor, major = 2 * np.sqrt(-2 * np.log1p(-level) * variances)
-    angle = np.rad2deg(np.arctan2(axes[1, 1], axes[0, 1]))
-    return Ellipse(
-        (marker.x, marker.y),
-        width=major,
-        height=minor,
-        angle=angle,
-        fill=False,
-        edgecolor=marker.color,
-        linewidth=1.5,
-        path_effects=_OUTLINE,
-    )
+def marked_bars(
+    axes: Axes,
+    x: np.ndarray,
+    heights: np.ndarray,
+    marks: Mapping[str, tuple[float, str, str]],
+    span: tuple[float, float, str],
+) -> None:
+    """Bars at equal steps of x, upright lines (label -> place, colour, dashes), a shaded span.
+
+    Places that are not finite are not drawn.
+    """
+    step = x[1] - x[0] if len(x) > 1 else 1.0
+    axes.bar(x, heights, width=0.9 * step, color="#b9c2cf")
+    for label, (place, color, dash) in marks.items():
+        if np.isfinite(place):
+            axes.axvline(place, color=color, linestyle=dash, linewidth=1.8, label=label)
+    if np.isfinite(span[:2]).all():
+        axes.axvspan(*span[:2], color=span[2], alpha=0.12, linewidth=0)
+    axes.set_box_aspect(1)
+    axes.set_xlim(x[0] - step, x[-1] + step)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def time_curves(
+    time: np.ndarray,
+    errors: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    missing: np.ndarray | None = None,
+    title: str = "",
+) -> Figure:
+    """Errors of one sequence along time, one panel per kind, on logarithmic scales.
+
+    Args:
+      time: [N] s, in order; the curves break where it jumps.
+      errors: kind, with its unit -> label -> [N] >= 0; the first label is drawn as points.
+      missing: [N] bool, estimates of the first label that are not finite: marked at the top.
+      title: name of the sequence.
+    """
+    figure = Figure(figsize=(5.6, 2.2 * len(errors)), layout="constrained")
+    panels = figure.subplots(len(errors), 1, sharex=True, squeeze=False)[:, 0]
+    step = np.diff(time)
+    breaks = np.flatnonzero(step > 3.5 * np.median(step)) + 1 if len(time) > 2 else []
+    lost = np.zeros(len(time), bool) if missing is None else missing
+    for axes, (kind, series) in zip(panels, errors.items(), strict=True):
+        tidy(axes, "", kind, title if axes is panels[0] else "")
+        for k, (label, values) in enumerate(series.items()):
+            # Zero has no place on the scale: below the smallest shown, not absent.
+            values = np.maximum(np.asarray(values, np.float64), 1e-4)
+            values = np.where(lost, np.nan, values) if k == 0 else values
+            style: dict[str, Any] = {"linewidth": 2.0}
+            if k == 0:
+                style = {"marker": "o", "markersize": 2.5, "linewidth": 0.6, "alpha": 0.75}
+            x, y = (np.insert(v, breaks, np.nan) for v in (time, values))
+            axes.plot(x, y, color=COLORS[k % len(COLORS)], label=label, **style)
+        if lost.any():
+            axes.plot(
+                time[lost],
+                np.full(int(lost.sum()), 0.97),
+                "v",
+                color="#1c2330",
+                markersize=5,
+                transform=axes.get_xaxis_transform(),
+                label="not finite",
+            )
+        log_scale(axes)
+    panels[0].legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+    panels[-1].set_xlabel("time (s)")
+    return figure
+
+
+def log_scale(axes: Axes) -> None:
+    """Logarithmic ordinate with plain numbers, at least a decade high."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        middle = np.sqrt(low * high)
+        low, high = middle / np.sqrt(10), middle * np.sqrt(10)
+        axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 150 * low else (1.0,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def agreement(truth: np.ndarray, estimates: Mapping[str, np.ndarray], *, quantity: str) -> Figure:
+    """Estimated over true value of a quantity >= 0.
+
+    Args:
+      truth: [N], finite.
+      estimates: label -> [N]; what is not finite, or lies far off the diagonal, is counted in
+        the legend instead of drawn.
+      quantity: with its unit.
+    """
+    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+    axes = tidy(figure.subplots(), f"true {quantity}", f"estimated {quantity}")
+    low, high = float(np.min(truth)), float(np.max(truth))
+    margin = max(0.05 * (high - low), 0.02 * high)
+    shown = (max(low - margin, 0), high + margin)
+    axes.plot(shown, shown, color="#5b6472", linewidth=1)
+    bound = max(low - 3 * margin, 0), high + 3 * margin
+    for k, (label, values) in enumerate(estimates.items()):
+        inside = np.isfinite(values) & (values >= bound[0]) & (values <= bound[1])
+        outside = int(np.sum(~inside))
+        label += f" ({outside} outside)" if outside else ""
+        style: dict[str, Any] = {"markersize": 3, "alpha": 0.5, "markeredgewidth": 0}
+        axes.plot(truth[inside], values[inside], "os"[k % 2], color=COLORS[k], label=label, **style)
+    axes.set(xlim=shown, ylim=bound)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    return figure
+
+
+def _short(value: float) -> str:
+    """Three digits, thousands as k."""
+    return f"{value / 1000:.3g}k" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _line(k: int) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from posejax.report.text import number
@@ -78,6 +80,14 @@ def figure_png(figure: Figure, dpi: int = 100) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def figure_pixels(figure: Figure, dpi: int = 80) -> np.ndarray:
+    """The figure as [H, W, 3] uint8 on white ground."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 class Page:
@@ -213,4 +223,4 @@ class Page:
 
 
 def _numeric(cell: Any) -> bool:
-    return isinstance(cell, Real) or (str(cell)[:1].isdigit() or str(cell)[:1] in "+-.±")
+    return isinstance(cell, Real | tuple) or (str(cell)[:1].isdigit() or str(cell)[:1] in "+-.±")

@@ -1,14 +1,38 @@
-"""Statistics of evaluations in float64 NumPy: bootstrap intervals, chi-square law, coverage."""
+"""Statistics of evaluations in float64 NumPy: intervals, chi-square law, coverage, risk."""
 
 import math
 from collections.abc import Callable
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
 # Quantiles of the chi-square law with 3 degrees of freedom. Unlike for 2 degrees there is no
 # closed form of the inverse; these are the roots of `chi_square_cdf(x, 3) = level`.
 CHI_SQUARE_3 = {0.5: 2.3659738843753377, 0.9: 6.251388631170325, 0.95: 7.814727903251179}
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Mean along the last axis in float64; NaN of nothing, without a warning."""
+    values = np.asarray(values, np.float64)
+    return values.mean(-1) if values.shape[-1] else np.full(values.shape[:-1], math.nan)[()]
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """The finite ones of [N] values, float64."""
+    values = np.asarray(values, np.float64)
+    return values[np.isfinite(values)]
+
+
+def median(values: np.ndarray) -> float:
+    """Median of the finite ones of [N] values; NaN of nothing."""
+    values = finite(values)
+    return float(np.median(values)) if values.size else math.nan
+
+
+def rms(values: np.ndarray) -> np.ndarray:
+    """Root of the mean square along the last axis in float64; NaN of nothing."""
+    return np.sqrt(mean(np.square(np.asarray(values, np.float64))))
 
 
 def chi_square_cdf(x: np.ndarray, dof: int) -> np.ndarray:
@@ -173,3 +197,33 @@ def cluster_bootstrap(
     ]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+class RiskCoverage(NamedTuple):
+    """Mean error when only the most certain examples are kept, [M] each.
+
+    coverage: share kept of all examples. risk: mean error of what is kept. oracle: the same if
+    examples were sorted by their true error; no ordering lies below it.
+    """
+
+    coverage: np.ndarray
+    risk: np.ndarray
+    oracle: np.ndarray
+
+
+def risk_coverage(error: np.ndarray, spread: np.ndarray) -> RiskCoverage:
+    """Risk-coverage curve; the mean of `risk` is the AURC (Geifman & El-Yaniv, 2017).
+
+    Args:
+      error: [N] >= 0; examples whose error is not finite are kept by nobody, so that the curve
+        ends below a coverage of one.
+      spread: [N] uncertainty that was claimed; small is kept first, not finite last.
+    """
+    error, spread = np.asarray(error, np.float64), np.asarray(spread, np.float64)
+    total, known = len(error), np.isfinite(error)
+    error, spread = error[known], np.where(np.isfinite(spread), spread, np.inf)[known]
+    kept = np.arange(1, len(error) + 1)
+    order = np.argsort(spread, kind="stable")
+    return RiskCoverage(
+        kept / total, np.cumsum(error[order]) / kept, np.cumsum(np.sort(error)) / kept
+    )

@@ -104,15 +104,14 @@ class Evaluator:
           params, state, batch: shapes; the batch may have another size.
 
         Returns:
-          The names in a summary of zeros; None where the system has none for zeros.
+          The names in the summary of one record of zeros; None where there is none for zeros.
         """
         examples = {
             k: jax.ShapeDtypeStruct((self.batch_size, *v.shape[1:]), v.dtype)
             for k, v in batch.examples.items()
         }
         shapes = jax.eval_shape(self._metrics, params, state, Batch(examples, batch.resident))
-        records: Records = {k: np.zeros(v.shape, v.dtype) for k, v in shapes.items()}
-        records["index"] = np.arange(self.batch_size)
+        records: Records = {k: np.zeros((1, *v.shape[1:]), v.dtype) for k, v in shapes.items()}
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")

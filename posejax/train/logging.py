@@ -1,15 +1,16 @@
 """What a run writes: metrics.jsonl, the same bits however often interrupted, and timing.jsonl."""
 
-import base64
-import io
 import json
 import math
 import os
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+
+from matplotlib.figure import Figure
+
+from posejax.report import figure_pixels
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
@@ -115,14 +116,10 @@ class TensorBoard:
             if isinstance(value, int | float) and key not in ("step",):
                 self._writer.add_scalar(f"{prefix}/{key}", value, line["step"])
 
-    def images(self, folder: Path, step: int) -> None:
-        """Every PNG of a report folder: files, and those embedded in its pages."""
-        import numpy as np
-        from PIL import Image
-
-        for name, data in _pictures(folder):
-            with Image.open(io.BytesIO(data)) as image:
-                pixels = np.asarray(image.convert("RGB"))
+    def figures(self, figures: Iterable[tuple[str, Figure]], step: int) -> None:
+        """Figures under their names."""
+        for name, figure in figures:
+            pixels = figure_pixels(figure)
             self._writer.add_image(f"report/{name}", pixels, step, dataformats="HWC")
 
     def close(self) -> None:
@@ -161,10 +158,10 @@ class RunLog:
         if self._timing:
             self._timing.write(line)
 
-    def images(self, folder: Path, step: int) -> None:
-        """Pictures of a report, where something can show them."""
+    def figures(self, figures: Iterable[tuple[str, Figure]], step: int) -> None:
+        """Figures of a report, drawn only where something can show them."""
         if self._board:
-            self._board.images(folder, step)
+            self._board.figures(figures, step)
 
     def sync(self) -> None:
         """All metric lines so far are safe on disk."""
@@ -174,16 +171,6 @@ class RunLog:
     def close(self) -> None:
         for writer in (*self._writers, *([self._timing] if self._timing else [])):
             writer.close()
-
-
-def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and PNG of every picture of a report, pages last."""
-    for path in sorted(folder.rglob("*.png")):
-        yield path.stem, path.read_bytes()
-    for page in sorted(folder.rglob("*.html")):
-        embedded = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page.read_text("utf-8"))
-        for number, text in enumerate(embedded, 1):
-            yield f"{page.stem}_{number:02d}", base64.b64decode(text)
 
 
 def _plain(value: Any) -> Any:

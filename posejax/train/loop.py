@@ -1,6 +1,7 @@
 """The training loop: compile, then step, watch, evaluate, save, until done or asked to stop."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Self
 
 import jax
 
-from posejax import config_io
+from posejax import config_io, report
 from posejax.config import ConfigError, Experiment, RunOptions, RunResult, no_such
 from posejax.data import pipeline
 from posejax.train import (
@@ -326,9 +327,11 @@ class Run:
             chosen = pick_examples(result.records, worst=6, random=6)
             shown = self.evaluator.show(params, state.model_state, self.val, chosen)
             if self.first:
-                folder.mkdir(parents=True, exist_ok=True)
-                self.parts.system.report(result.records, shown, folder)
-                self.log.images(folder, step)
+                made = self.parts.system.report(result.records, result.summary, shown)
+                notes = f"{self.parts.experiment.name} on {rule.split} at step {step:,}"
+                made = dataclasses.replace(made, notes=notes)
+                report.write(made, folder)
+                self.log.figures(made.figures(), step)
         return result
 
     def _save(self, state: TrainState, result: Evaluated | None) -> None:

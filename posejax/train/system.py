@@ -1,13 +1,14 @@
 """What the engine asks of a system; the engine knows nothing else about any of the five."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from posejax.data.dataset import Dataset
+from posejax.report import Report
 
 Params = Any  # pytree of float32 arrays; `{}` for a system without parameters
 State = Any  # non-trained variables, e.g. `{"batch_stats": ...}`; `{}` without
@@ -114,3 +115,20 @@ class System(ABC):
         Model selection reads one of these by name (`train.checkpoint.best_metric`).
         """
         return {}
+
+    @abstractmethod
+    def report(
+        self,
+        records: Mapping[str, np.ndarray],
+        summary: Mapping[str, float],
+        examples: Sequence[Mapping[str, np.ndarray]],
+    ) -> Report:
+        """What a person should see of an evaluation; the engine writes it to files.
+
+        Args:
+          records: the concatenated per-example metrics of the split, and `name` [N] str: how the
+            source describes each record, for people to find it by.
+          summary: what `summarize` made of the records.
+          examples: a few examples, each the merged dict of one example's batch entries and
+            `predict` outputs (no batch axis): the worst ones and some random ones.
+        """

@@ -15,6 +15,7 @@ from posejax.data.rasters import (
     blur,
     crop_raster,
     fill_rate,
+    lay_raster,
     overlap_rate,
     rasterize_points,
     reduce_raster,
@@ -192,3 +193,16 @@ def test_paint_stands_out_from_the_range_trend(rng):
     assert (got[~ground] == 0).all()
     painted = stripe[order] & ground
     assert got[painted].min() > 0.8 and np.percentile(got[~painted], 95) < 0.15
+
+
+def test_online_raster_lands_where_its_pose_says():
+    """A single lit cell at X must appear at R(yaw) X + t of the geo frame."""
+    online = np.zeros((21, 21, 1))
+    online[15, 18] = 1  # X = (8, 5) cells
+    pose = np.array([0.4, -0.6, np.pi / 2])  # (2, -3) cells; R X = (-5, 8)
+    geo = lay_raster(online, np.ones((21, 21)), pose, (31, 31), 0.2)[..., 0]
+    row, column = np.unravel_index(np.argmax(geo), geo.shape)
+    assert (column - 15, row - 15) == (-5 + 2, 8 - 3)
+    assert geo.max() == pytest.approx(1, abs=1e-5)
+    nowhere = lay_raster(online, np.ones((21, 21)), pose * np.nan, (31, 31), 0.2)
+    assert nowhere.shape == (31, 31, 1) and not nowhere.any()

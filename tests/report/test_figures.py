@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from posejax.report import (
-    Marker,
+    agreement,
     binned_error,
     calibration_plot,
-    confidence_ellipse,
     curves,
     error_cdf,
+    figure_pixels,
     figure_png,
-    heat_map,
+    risk_coverage,
+    risk_plot,
+    time_curves,
 )
 
 
@@ -50,29 +50,56 @@ def test_binned_error_bars_and_intervals():
     assert figure_png(curves({"a": (np.arange(3), np.arange(3))}, xlabel="x", ylabel="y"))
 
 
-def test_heat_map_puts_row_zero_at_the_bottom_and_names_what_cannot_be_seen():
-    image = np.zeros((4, 4))
-    image[0, 3] = 1  # lowest y, largest x
-    axes = Figure().subplots()
-    markers = [Marker(0.5, -0.5, "in"), Marker(9, 0, "far"), Marker(np.nan, 0, "lost")]
-    drawn = heat_map(axes, image, (-2, 2, -2, 2), markers)
-    assert drawn.origin == "lower" and tuple(drawn.get_extent()) == (-2, 2, -2, 2)
-    canvas = FigureCanvasAgg(axes.figure)
-    canvas.draw()
-    x, y = axes.transData.transform((1.5, -1.5))
-    pixel = np.asarray(canvas.buffer_rgba())[::-1][int(y), int(x), :3]
-    assert pixel.sum() > 500  # the bright cell is seen at +x, -y
-    labels = [line.get_label() for line in axes.lines]
-    assert labels == ["in", "far (outside)", "lost (not finite)"]
+def test_error_cdf_never_goes_beyond_the_largest_error_there_is():
+    errors = {"a": np.full(5, 179.0)}
+    assert error_cdf(errors, unit="deg", most=180).axes[0].get_xlim() == (0, 180)
+    assert error_cdf({"a": np.full(5, 10.0)}, unit="deg", most=180).axes[0].get_xlim() == (0, 12)
 
 
-def test_confidence_ellipse_holds_its_level(rng):
-    covariance = np.array([[2.0, 0.9], [0.9, 0.5]])
-    ellipse = confidence_ellipse(Marker(1.0, -2.0, "m", covariance=covariance), level=0.9)
-    points = rng.multivariate_normal([1.0, -2.0], covariance, 20_000)
-    inside = ellipse.get_path().contains_points(
-        ellipse.get_patch_transform().inverted().transform(points)
-    )
-    assert inside.mean() == pytest.approx(0.9, abs=0.01)
-    for bad in (np.full((2, 2), np.nan), -np.eye(2)):
-        assert confidence_ellipse(Marker(0, 0, "m", covariance=bad)) is None
+def test_bins_of_thousands_are_short():
+    figure = binned_error([(594, 29204)], [1.0], [(0.5, 1.5)], [3], xlabel="n", ylabel="e")
+    assert figure.axes[0].get_xticklabels()[0].get_text() == "594-29.2k\nn=3"
+
+
+def test_risk_plot_begins_at_a_twentieth_and_ends_where_all_are_kept(rng):
+    error = rng.uniform(size=40)
+    figure = risk_plot({"sigma": risk_coverage(error, error)}, measure="error (m)")
+    by, bound, everything = (line.get_xydata() for line in figure.axes[0].lines)
+    np.testing.assert_array_equal(by, bound)
+    assert by[0, 0] == pytest.approx(100 * 3 / 40) and by[-1, 0] == 100
+    np.testing.assert_allclose(by[-1, 1], error.mean())
+    np.testing.assert_allclose(everything[:, 1], error.mean())
+    nothing = risk_coverage(np.full(3, np.nan), np.ones(3))
+    assert figure_png(risk_plot({"sigma": nothing}, measure="error (m)"))
+
+
+def test_time_curves_break_at_gaps_and_mark_what_is_missing(rng):
+    time, missing = 0.1 * np.arange(30), np.arange(30) == 4
+    time[20:] += 5
+    kinds = {k: {"raw": rng.uniform(0.1, 0.2, 30)} for k in ("position (m)", "rotation (deg)")}
+    position, rotation = time_curves(time, kinds, missing=missing, title="RT001").axes
+    line, mark = position.lines
+    x, y = line.get_xydata().T
+    assert len(x) == 31 and np.isnan(x[20]) and np.isnan(y[4]) and np.isnan(y).sum() == 2
+    np.testing.assert_allclose(mark.get_xdata(), [0.4])
+    assert position.get_yscale() == "log" and rotation.get_ylabel() == "rotation (deg)"
+    low, high = rotation.get_ylim()
+    assert high >= 9.99 * low
+    assert figure_png(time_curves(time, {"exact": {"raw": np.zeros(30)}}))[:4] == b"\x89PNG"
+
+
+def test_values_off_the_picture_are_counted():
+    truth = np.linspace(3, 8, 20)
+    estimate = truth.copy()
+    estimate[:3] = np.nan, 500.0, -4.0
+    axes = agreement(truth, {"raw": estimate, "same": truth}, quantity="range (m)").axes[0]
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert labels == ["raw (3 outside)", "same"]
+    assert len(axes.lines[1].get_xdata()) == 17
+
+
+def test_pixels_of_a_figure_are_those_of_its_png():
+    figure = curves({"a": (np.arange(3), np.arange(3))}, xlabel="x", ylabel="y")
+    pixels = figure_pixels(figure, dpi=50)
+    assert pixels.shape == (180, 270, 3) and pixels.dtype == np.uint8
+    assert pixels[0, 0].tolist() == [255, 255, 255] and pixels.min() < 100

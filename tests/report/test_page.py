@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from posejax.report import Page, figure_png, markdown_table, number, percent
+from posejax.report import Page, Share, figure_png, markdown_table, number, percent
+from posejax.report.text import history_tables
+
+METRICS = {"xy_m": "xy m", "yaw_rad": "theta rad"}
 
 
 def a_figure(height=1.0) -> Figure:
@@ -84,6 +87,8 @@ def test_numbers_as_text():
     assert number(1.23e-5) == "1.2e-05"  # never a perfect-looking 0.000
     assert number(0.0) == "0.000"
     assert number(True) == "True"
+    assert number(Share(0.9567)) == "95.7 %"
+    assert number((1.0, 2.5), 1) == "1.0 to 2.5" and number((float("nan"), 1.0)) == "-"
     assert percent(0.9567) == "95.7 %" and percent(float("nan")) == "-"
 
 
@@ -95,3 +100,24 @@ def test_markdown_table_is_aligned_and_escaped():
         "| a\\|b      | 1.500 |",
         "| long name | 2     |",
     ]
+
+
+def test_history_tables_pick_last_and_best_epochs():
+    def epoch(k, loss):
+        parts = {f"{p}/{m}": loss for p in ("train", "val") for m in ("loss", "xy_m", "yaw_rad")}
+        return {"epoch": k, **parts}
+
+    histories = {
+        "BN": [epoch(1, 3.0), epoch(2, 1.5), epoch(3, 2.0)],
+        "GN": [epoch(1, np.nan), epoch(2, 2.5), epoch(3, np.nan)],
+    }
+    last, best = history_tables(histories, METRICS).split("Best validation")
+    assert "Last epoch (3)" in last and "2.0000" in last and "1.5000" not in last
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in best.split("\n")[4:]]
+    assert rows == [["BN", "2", *["1.5000"] * 3], ["GN", "2", *["2.5000"] * 3]]
+    with pytest.raises(ValueError, match=r"GN, epoch 1: lacks \['val/xy_m'\]"):
+        history_tables(
+            {"GN": [{k: v for k, v in epoch(1, 1.0).items() if k != "val/xy_m"}]}, METRICS
+        )
+    with pytest.raises(ValueError, match="no epoch"):
+        history_tables({"IN": []}, METRICS)

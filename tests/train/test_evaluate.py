@@ -41,6 +41,18 @@ def trained(run):
     return run(**{"train.epochs": 6, "train.ema": 0.9})
 
 
+def test_numbers_are_made_once_for_an_evaluation_and_its_report(trained, monkeypatch):
+    calls, original = [], Beacons.summarize
+
+    def summarize(self, records):
+        calls.append(len(records["index"]))
+        return original(self, records)
+
+    monkeypatch.setattr(Beacons, "summarize", summarize)
+    evaluate(trained.experiment, EvalOptions(calibrate=0, cache="off"), trained.workdir)
+    assert calls == [64]
+
+
 def test_run_is_evaluated_from_its_folder_alone(trained, capsys):
     assert door.main(["--workdir", str(trained.workdir), "--split", "test", "--cache", "off"]) == 0
     folder = trained.workdir / "eval" / "test"
@@ -53,7 +65,9 @@ def test_run_is_evaluated_from_its_folder_alone(trained, capsys):
         rms = np.sqrt(np.mean(error.astype(np.float64) ** 2))
     np.testing.assert_allclose(written["metrics"]["rms"], rms, rtol=1e-6)
     np.testing.assert_allclose(written["metrics"]["loss"], rms**2, rtol=1e-5)
-    assert (folder / "report.html").is_file()
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["summary"] == written["metrics"] and "beacons on test (best)" in facts["notes"]
+    assert "beacons on test (best), 64 examples" in (folder / "index.html").read_text()
     said, progress = capsys.readouterr()
     assert "beacons on test (best), 64 examples" in said and "inside_95" in said
     assert "chose this checkpoint" not in said

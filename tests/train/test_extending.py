@@ -53,7 +53,7 @@ def test_the_page_alone_makes_a_system_that_trains(tmp_path):
     assert "\x1b" not in said  # not a terminal: plain lines
     said = program(ROOT / "eval_main.py", "--workdir", "runs/beacons", "--split", "test")
     assert "beacons on test (best)" in said
-    assert (tmp_path / "runs/beacons/eval/test/report.html").is_file()
+    assert (tmp_path / "runs/beacons/eval/test/index.html").is_file()
     shutil.rmtree(tmp_path / "runs")
 
 

@@ -1,6 +1,5 @@
 """A whole run: what it learns, writes, shows, and how it answers poisoned or unreadable data."""
 
-import base64
 import errno
 import io
 import json
@@ -263,25 +262,28 @@ def test_profile_leaves_a_trace_with_steps_and_scopes(run):
     assert {int(n) for n in numbers} == {3, 4}
 
 
-def test_tensorboard_gets_scalars_and_pictures(run, monkeypatch):
+def test_tensorboard_gets_scalars_and_the_figures_of_the_report(run):
     pytest.importorskip("tensorboardX")
-    from PIL import Image
-
-    def report(self, records, examples, folder):
-        Image.new("RGB", (8, 8)).save(folder / "worst.png")
-        data = base64.b64encode((folder / "worst.png").read_bytes()).decode()
-        (folder / "index.html").write_text(f'<img src="data:image/png;base64,{data}">')
-        return folder / "index.html"
-
-    monkeypatch.setattr(Beacons, "report", report)
     result = run(
         options={"log": Log(view="quiet", tensorboard=True)},
         **{"train.epochs": 1, "train.evaluation.report": True},
     )
     data = b"".join(p.read_bytes() for p in (result.workdir / "tensorboard").iterdir())
-    for tag in (b"train/loss", b"val/rms", b"train/lr/default", b"report/worst",
-                b"report/index_01"):  # fmt: skip
+    for tag in (b"train/loss", b"val/rms", b"train/lr/default", b"report/accuracy/distance",
+                b"report/gallery/worst_1", b"report/gallery/others_1"):  # fmt: skip
         assert tag in data
+    (page,) = result.workdir.glob("reports/step_*/index.html")
+    assert "beacons on val at step 16" in page.read_text()
+
+
+def test_figures_are_drawn_for_tensorboard_alone(tmp_path):
+    def figures():
+        raise AssertionError("drawn for nobody")
+        yield
+
+    log = logging.RunLog(tmp_path, 0, tensorboard=False)
+    log.figures(figures(), 0)
+    log.close()
 
 
 def test_plain_view_prints_rows_with_all_columns(run, capsys):

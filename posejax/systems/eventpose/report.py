@@ -1,148 +1,239 @@
-"""The report of an eventpose evaluation: one self-contained page, one JSON for programs."""
+"""What an eventpose evaluation reports: official scores, errors along time, windows with poses."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from posejax.report.page import Page
-from posejax.systems.eventpose import report_sections as sections
+from posejax.report import parts
+from posejax.report.contents import Condition, Part, Plot, condition, pictures
+from posejax.report.figures import agreement
+from posejax.report.skeleton import Report
+from posejax.report.statistics import mean, median
+from posejax.report.text import number
 from posejax.systems.eventpose import summary as summaries
 from posejax.systems.eventpose.config import TrajectoryConfig
-from posejax.systems.eventpose.report_data import (
-    PLAIN,
-    Evaluation,
-    evaluation_of,
-    intervals,
-    sequence_rows,
-    worst_rows,
+from posejax.systems.eventpose.pictures import Example, Wireframe, pose_figure
+from posejax.systems.eventpose.smoothing import smoothed
+from posejax.systems.eventpose.summary import STRATA, PoseErrors, Records
+
+_PLAIN = "single windows"
+_SMOOTHERS = {"rts": "Kalman/RTS", "spline": "SE(3) spline", "twist": "constant twist"}
+Errors = Mapping[str, np.ndarray]  # what a column of a table is called -> [N]
+_WORST = 20  # rows of the table of worst windows
+
+
+def _radians(errors: PoseErrors) -> np.ndarray:
+    return np.deg2rad(errors.rotation)
+
+
+_MEASURES = (
+    parts.Measure("score", "SPARK 2026 = Kelvins 2019: mean of E_t + E_r", "score", digits=4),
+    parts.Measure(
+        "speed_plus", "SPEED+: the same, zero below its thresholds", "speed_plus", digits=4
+    ),
+    parts.Measure("relative_position", "E_t: position error / range, mean", "relative", digits=4),
+    parts.Measure("rotation_rad", "E_r: rotation error (rad), mean", _radians, digits=4),
+    parts.Measure("position_m", "position error (m), mean", "position"),
+    parts.Measure("position_median_m", "position error (m), median", "position", median),
+    parts.Measure("rotation_deg", "rotation error (deg), mean", "rotation", digits=2),
+    parts.Measure("rotation_median_deg", "rotation error (deg), median", "rotation", median, 2),
+    *(
+        parts.Measure(
+            f"within_{m:g}m_{d}deg",
+            f"within {m:g} m and {d} deg",
+            lambda e, m=m, d=d: (e.position < m) & (e.rotation < d),
+            parts.share,
+        )
+        for m, d in ((0.1, 5), (0.2, 15))
+    ),
 )
-from posejax.systems.eventpose.summary import STRATA, Records
+_KINDS = {"score": "score", "position error (m)": "position", "rotation error (deg)": "rotation"}
+_AXES = {"x, right": "rms_x_m", "y, down": "rms_y_m", "z, forward": "rms_z_m"}
+_HEADLINES = (
+    parts.Headline("score", "SPARK score"),
+    parts.Headline("relative_position", "E_t, mean", digits=4),
+    parts.Headline("rotation_median_deg", "rotation, median", "°", 2),
+    parts.Headline("rotation_deg", "rotation, mean", "°", 2),
+    parts.Headline("position_m", "position, mean", " m"),
+    parts.Headline("examples", "windows", digits=0),
+    parts.Headline("sequences", "sequences", digits=0),
+)
 
 
-def write_report(
+def make_report(
     records: Records,
-    examples: Sequence[Mapping[str, np.ndarray]],
-    folder: Path,
+    summary: Mapping[str, float],
+    examples: Sequence[Example],
     *,
     title: str,
     simulated: bool,
     trajectory: TrajectoryConfig,
-    wireframe: tuple[np.ndarray, np.ndarray] | None = None,
-    sequence_names: Sequence[str] = (),
-    notes: str = "",
-) -> Path:
-    """Write `index.html` and `report.json` into `folder`.
+    wireframe: Wireframe | None = None,
+) -> Report:
+    """The report of a split.
 
     Args:
       records: of the whole split, see `summary`; with `index`, and `name` where the source has one.
-      examples: a few examples to picture, each with `grid` [H, W, C] as the network sees it,
-        `pose` and `truth` [4, 4] camera_from_body, `view_rotation` and `view_intrinsics` [3, 3],
-        `index`; frames also have `image`.
-      folder: made if missing.
-      title: of the page.
-      simulated: whether the data are; the page then says so before anything else.
+      summary: what `summary.summarize` made of them.
+      examples: a few examples to picture, see `pose_figure`, with their `index`.
+      title, simulated: see `Report`.
       trajectory: the smoothing that numbers and curves are shown after.
       wireframe: points [P, 3] m of the body frame and edges [E, 2] to draw at the poses.
-      sequence_names: of the sequences by their number; "sequence N" where there is none.
-      notes: text under the title: split, checkpoint, what is special.
-
-    Returns:
-      The path of `index.html`.
     """
-    folder = Path(folder)
-    run = evaluation_of(records, trajectory, sequence_names)
-    numbers = summaries.summarize(records, trajectory)
-    between = {label: intervals(e, records["sequence"]) for label, e in run.errors.items()}
-    # An interval from fewer than ten windows says nothing.
-    bins = min(4, max(1, len(run.missing) // 10))
-    strata = {
-        by: {label: summaries.strata(r, by, bins) for label, r in run.records.items()}
-        for by in STRATA
-        if by == "range_m" or by in records
-    }
-    strata = {by: rows for by, rows in strata.items() if rows[PLAIN]}
-    worst = worst_rows(run)
-    sequences = sequence_rows(run)
-    setting = _setting(run, examples, trajectory, wireframe)
-    facts = {
-        "title": title,
-        "simulated": bool(simulated),
-        "notes": notes,
-        "setting": setting,
-        "summary": numbers,
-        "intervals": between,
-        "sequences": sequences,
-        "strata": {
-            by: {label: [s._asdict() for s in rows] for label, rows in tables.items()}
-            for by, tables in strata.items()
-        },
-        "worst": worst,
-        "nonfinite": [run.called(int(k)) for k in np.flatnonzero(run.missing)],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_jsonable(facts), indent=1, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-
-    page = Page(title, notes)
-    sections.opening(page, run, numbers, between, simulated=simulated)
-    sections.official_scores(page, run, numbers, between)
-    sections.distributions(page, run)
-    sections.along_time(page, run, sequences)
-    if strata:
-        with page.section("Conditions", _CONDITIONS):
-            for by, tables in strata.items():
-                sections.condition(page, run, by, tables)
-    if "sigma_m" in records and "sigma_rad" in records:
-        sections.calibration(page, run, numbers)
-    with page.section("Worst windows"):
-        page.table(list(worst[0]), [list(row.values()) for row in worst], caption=_WORST)
-    sections.gallery(page, run, examples, wireframe)
-    with page.section("Setting and conventions", _CONVENTIONS):
-        page.table(["setting", "value"], [[k, v] for k, v in setting.items()])
-        with page.details("All numbers"):
-            page.table(["name", "value"], list(numbers.items()), digits=4)
-    return page.write(folder / "index.html")
-
-
-def _setting(
-    run: Evaluation,
-    examples: Sequence[Mapping[str, np.ndarray]],
-    trajectory: TrajectoryConfig,
-    wireframe: Any,
-) -> dict[str, Any]:
-    """What the reader needs to know to repeat the numbers, as far as the records tell it."""
-    records = run.plain
-    ranges = summaries.condition(records, "range_m")
-    setting: dict[str, Any] = {
-        "windows": len(ranges),
-        "sequences": len(run.sequences),
-        "true range (m)": f"{ranges.min():.2f} to {ranges.max():.2f}",
-    }
-    if "events" in records:
-        low, middle, high = np.quantile(np.asarray(records["events"], np.float64), [0, 0.5, 1])
-        setting["events per window"] = f"{low:,.0f} to {high:,.0f}, median {middle:,.0f}"
-    if "zoom" in records:
-        low, high = np.quantile(np.asarray(records["zoom"], np.float64), [0, 1])
-        setting["zoom of the view"] = f"{low:.3g} to {high:.3g}"
-    if examples:
-        setting["network input (H x W x C)"] = " x ".join(map(str, examples[0]["grid"].shape))
-    setting["wireframe"] = f"{len(wireframe[1])} edges" if wireframe else "none"
-    setting["trajectory layer"] = trajectory.method
+    estimates, prefixes = {_PLAIN: records}, {_PLAIN: ""}
     if trajectory.method != "none":
-        setting |= {f"trajectory {k}": v for k, v in dataclasses.asdict(trajectory).items()}
-        del setting["trajectory method"]
-    return setting
+        label = f"smoothed ({_SMOOTHERS[trajectory.method]})"
+        estimates[label] = {**records, **smoothed(records, trajectory)}
+        prefixes[label] = "smoothed/"
+    errors = {label: summaries.pose_errors(r) for label, r in estimates.items()}
+    plain, missing = errors[_PLAIN], ~summaries.is_finite(records)
+    distance = summaries.condition(records, "range_m")
+    at = zip(records["sequence"], records["time"], strict=True)
+    records = {"name": np.array([f"sequence {s} at {t:.2f} s" for s, t in at]), **records}
+    order = np.lexsort((-plain.score, ~missing))  # what is not finite first
+    scores, intervals = parts.measured(_MEASURES, errors, records["sequence"])
+    by_axis = {**_AXES, "not finite": ("nonfinite", int)}
+    caption = "RMS along the axes of the camera (m)"
+    calibration, risk = _spreads(records, summary, plain, missing)
+    curves = {label: {k: getattr(e, f) for k, f in _KINDS.items()} for label, e in errors.items()}
+    after = len(errors) > 1
+    more = {"position m": plain.position, "rotation deg": plain.rotation}
+    if after:
+        more["score smoothed"] = list(errors.values())[-1].score
+    optional = ("events", "light", "zoom")
+    known = [k for k in optional if np.isfinite(records.get(k, np.nan)).any()]
+    describe = partial(_describe, plain, missing, distance)
+    draw = partial(pose_figure, wireframe=wireframe)
+    return Report(
+        title=title,
+        simulated=simulated,
+        summary=summary,
+        count=len(order),
+        noun="windows",
+        nonfinite={"single-window": records["name"][missing].tolist()} if missing.any() else {},
+        nonfinite_text="they score as 180 degrees and a position error of the whole range",
+        remarks=[] if np.ptp(records["sequence"]) else [_ALONE],
+        cards={
+            f"{label}:": parts.cards(summary, _HEADLINES, intervals[label], prefix)
+            for label, prefix in prefixes.items()
+        },
+        accuracy=[
+            scores,
+            parts.summary_table(summary, prefixes, by_axis, caption, first="estimates"),
+            *_distributions(estimates, errors, missing),
+        ],
+        calibration=calibration,
+        conditions=[
+            _condition(records, plain, by, more) for by in STRATA if by in ("range_m", *known)
+        ],
+        risk=risk,
+        tracks=parts.tracks(records, curves, missing, {"range m": distance}, noun="windows"),
+        worst=parts.rows(
+            {
+                "window": records["name"],
+                "index": records["index"],
+                "time s": records["time"],
+                "score": plain.score,
+                **more,
+                "range m": distance,
+                **{k: records[k] for k in known if k in STRATA},
+                "finite": np.where(missing, "no", "yes"),
+            },
+            order[:_WORST],
+        ),
+        worst_text=_ORDER,
+        gallery=pictures(examples, records, order, describe, draw, "Window"),
+        gallery_text=_PICTURE,
+        settings={
+            "true range (m)": parts.extent(distance),
+            **{f"{k} of the windows": parts.extent(records[k]) for k in known},
+            "network input": " x ".join(map(str, examples[0]["grid"].shape)) if examples else "-",
+            "wireframe": f"{len(wireframe[1])} edges" if wireframe else "none",
+            "trajectory layer": trajectory.method,
+            **{f"trajectory {k}": v for k, v in dataclasses.asdict(trajectory).items() if after},
+        },
+        conventions=_CONVENTIONS,
+        facts={"intervals": intervals},
+    )
 
 
-_CONDITIONS = """Errors in bins of about equal count. Neighbouring windows of a sequence are \
-alike, so the intervals draw whole sequences; a bin may hold few of them."""
+def _distributions(
+    estimates: Mapping[str, Records], errors: Mapping[str, PoseErrors], missing: np.ndarray
+) -> list[Part]:
+    """Shares of windows below an error; what is not finite is below none, whatever it scores as."""
+    lost = {label: missing & (label == _PLAIN) for label in errors}
+    series = {
+        kind: (unit, {k: np.where(lost[k], np.nan, getattr(e, kind)) for k, e in errors.items()})
+        for kind, unit in (("position", "m"), ("rotation", "deg"))
+    }
+    hats = {k: np.linalg.norm(r["translation_hat"], axis=1) for k, r in estimates.items()}
+    distance = summaries.condition(estimates[_PLAIN], "range_m")
+    draw = partial(agreement, distance, hats, quantity="range (m)")
+    caption = "Estimated against true range; the line is where they agree."
+    plots = parts.distributions(series, "windows", most={"rotation": 180.0})
+    return [*plots, Plot("range", draw, caption)]
 
-_WORST = """Estimates of single windows: those that are not finite first, then by falling score. \
+
+def _spreads(
+    records: Records, summary: Mapping[str, float], errors: PoseErrors, missing: np.ndarray
+) -> tuple[list[Part], list[Part]]:
+    """Errors against the standard deviations predicted, one for three axes, and what they order."""
+    claims, risk = [], []
+    pairs = (("position", "m", errors.position), ("rotation", "rad", np.deg2rad(errors.rotation)))
+    for name, unit, error in pairs:
+        if f"sigma_{unit}" not in records:
+            continue
+        sigma = np.asarray(records[f"sigma_{unit}"], np.float64)
+        sigma = np.where((sigma > 0) & ~missing, sigma, np.nan)
+        columns = {
+            "median sigma": median(sigma),
+            "median error": median(error[np.isfinite(sigma)]),
+            "RMS error / sigma (1)": number(summary[f"sigma_ratio_{unit}"], 2),
+        }
+        region, square = "spheres of the predicted spread", (error / sigma) ** 2
+        claims.append(parts.Claim(f"{name} ({unit})", region, square, 3, columns))
+        measure = f"{name} error ({unit})"
+        risk.append(parts.risk(name, measure, error, sigma, by="sigma", noun="windows"))
+    caption = "Do the predicted standard deviations, one for three axes, tell the truth?"
+    return parts.calibration(claims, caption=caption, first="error of"), risk
+
+
+def _condition(records: Records, plain: PoseErrors, by: str, more: Errors) -> Condition:
+    return condition(
+        by,
+        STRATA[by],
+        summaries.condition(records, by),
+        plain.score,
+        mean,
+        measure="single-window SPARK score",
+        bins=4,
+        sequence=records["sequence"],
+        columns={k: lambda rows, v=v: float(mean(v[rows])) for k, v in more.items()},
+    )
+
+
+def _describe(
+    errors: PoseErrors, missing: np.ndarray, distance: np.ndarray, row: int | None, example: Example
+) -> str:
+    if row is None:
+        return "not among the records"
+    text = f"{number(errors.position[row])} m, {number(errors.rotation[row], 1)} deg"
+    text = "the estimate is not finite" if missing[row] else text
+    events = f"; {int(example['found']):,} events" if "found" in example else ""
+    return f"{text}; range {distance[row]:.1f} m{events}"
+
+
+_ALONE = "One sequence only: its windows err together, so no interval can be given."
+
+_ORDER = """Estimates of single windows: those that are not finite first, then by falling score. \
 Neighbouring windows often fail together; index is the window's position in its source."""
+
+_PICTURE = """What the network sees is the grid after the view turned and zoomed the camera; the \
+other panels show the same events in grey, closer where a frame in the first panel says so. The \
+truth is drawn with solid lines, the estimate dashed or in orange; letters with a hat belong to \
+the estimate's axes, and an axis that points at the camera looks short."""
 
 _CONVENTIONS = """A pose is camera_from_body: a point X of the body frame lies at R X + t in the \
 camera frame, x right, y down, z forward, metres. Range is |t|.
@@ -156,16 +247,3 @@ Intervals hold 95 % of the values that a bootstrap gives which draws whole seque
 replacement; windows of a sequence err together, and one sequence alone gives no interval.
 
 Smoothed estimates use the windows before and after, so they are not those of a live system."""
-
-
-def _jsonable(value: Any) -> Any:
-    """Plain Python for JSON; numbers that are not finite become null."""
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, np.generic):
-        return value.item()
-    return value

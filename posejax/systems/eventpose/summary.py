@@ -38,17 +38,6 @@ class PoseErrors(NamedTuple):
     speed_plus: np.ndarray
 
 
-class Stratum(NamedTuple):
-    """Errors of the examples whose value lies in [low, high), the last one closed."""
-
-    low: float
-    high: float
-    count: int
-    score: float
-    position_m: float
-    rotation_deg: float
-
-
 def pose_errors(records: Records) -> PoseErrors:
     """Errors of the recorded estimates, float64."""
     t, t_hat = (np.asarray(records[k], np.float64) for k in ("translation", "translation_hat"))
@@ -173,31 +162,3 @@ def condition(records: Records, by: str) -> np.ndarray:
     if by == "range_m":
         return np.linalg.norm(np.asarray(records["translation"], np.float64), axis=1)
     return np.asarray(records[by], np.float64)
-
-
-def strata(records: Records, by: str, bins: int = 4) -> list[Stratum]:
-    """Errors in bins of equal count of one condition; empty if it is nowhere known.
-
-    Neighbouring examples of a sequence are alike, so bins are few.
-    """
-    values = condition(records, by)
-    known = np.isfinite(values)
-    if not known.any():
-        return []
-    errors = pose_errors(records)
-    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, bins + 1)))
-    if len(edges) == 1:
-        edges = np.array([edges[0], edges[0]])
-    rows = []
-    for i in range(len(edges) - 1):
-        last = i == len(edges) - 2
-        inside = (
-            known
-            & (values >= edges[i])
-            & ((values <= edges[i + 1]) if last else (values < edges[i + 1]))
-        )
-        if inside.any():
-            kept = (errors.score, errors.position, errors.rotation)
-            means = [float(np.mean(x[inside])) for x in kept]
-            rows.append(Stratum(float(edges[i]), float(edges[i + 1]), int(inside.sum()), *means))
-    return rows

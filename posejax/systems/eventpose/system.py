@@ -13,6 +13,7 @@ import numpy as np
 from posejax.config import ConfigError
 from posejax.data.cameras import Camera
 from posejax.geometry import matrix_to_quat_xyzw
+from posejax.report import Report
 from posejax.systems.eventpose import scores, summary
 from posejax.systems.eventpose.config import (
     FROM_SCRATCH,
@@ -38,7 +39,7 @@ from posejax.systems.eventpose.objective import (
     translation_stats,
 )
 from posejax.systems.eventpose.pretrained import load_backbone
-from posejax.systems.eventpose.report import write_report
+from posejax.systems.eventpose.report import make_report
 from posejax.systems.eventpose.view import uncanonical
 from posejax.train.system import Batch, LossOutput, System
 
@@ -260,18 +261,18 @@ class Eventpose(System):
     def report(
         self,
         records: Mapping[str, np.ndarray],
+        summary: Mapping[str, float],
         examples: Sequence[Mapping[str, np.ndarray]],
-        folder: Path,
-    ) -> Path:
+    ) -> Report:
         data, wireframe = self.data, None
         if data.simulated:  # nobody knows the mesh of the real one
             from posejax.sim.spacecraft import spacecraft_wireframe
 
             wireframe = spacecraft_wireframe()
-        return write_report(
+        return make_report(
             records,
+            summary,
             examples,
-            folder,
             title=f"eventpose on {data.title}",
             simulated=data.simulated,
             trajectory=self.trajectory,

@@ -11,17 +11,18 @@ An estimate that is not finite is never averaged: it is counted in `<estimator>/
 by `nonfinite_examples`, a miss in every recall and outside every ellipse.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from posejax.data import se2
 from posejax.report.statistics import (
-    bootstrap_interval,
     chi_square_quantile,
     coverage_curve,
+    mean,
+    risk_coverage,
+    rms,
     squared_mahalanobis,
 )
 
@@ -48,24 +49,6 @@ class PoseErrors(NamedTuple):
     xy: np.ndarray
     longitudinal: np.ndarray
     lateral: np.ndarray
-
-
-class Bin(NamedTuple):
-    """Errors of the examples whose value lies in [low, high), the last bin closed.
-
-    rms_xy_low/high: 95 % bootstrap interval of `rms_xy_m`. recall: within 0.5 m and 2 deg.
-    """
-
-    low: float
-    high: float
-    count: int
-    nonfinite: int
-    median_xy_m: float
-    rms_xy_m: float
-    rms_xy_low: float
-    rms_xy_high: float
-    rms_yaw_deg: float
-    recall: float
 
 
 def check_records(records: Records) -> int:
@@ -165,7 +148,7 @@ def summarize(records: Records) -> dict[str, float]:
         if name in records:
             values = np.asarray(records[name], np.float64)
             finite = np.isfinite(values)
-            summary[name] = _mean(values[finite])
+            summary[name] = float(mean(values[finite]))
             if not finite.all():
                 summary[f"{name}/nonfinite"] = float((~finite).sum())
     if "abstain" in records:
@@ -175,81 +158,17 @@ def summarize(records: Records) -> dict[str, float]:
         for key in ("rms_xy_m", "median_xy_m", "recall_0.5m_2deg"):
             summary[f"kept/{key}"] = numbers[key]
     if "covariance" in records:
-        _, risk, oracle = risk_coverage(records)
-        summary["risk/aurc_xy_m"] = _mean(risk)
-        summary["risk/aurc_oracle_xy_m"] = _mean(oracle)
+        _, risk, oracle = risk_coverage(*error_and_spread(records))
+        summary["risk/aurc_xy_m"] = float(mean(risk))
+        summary["risk/aurc_oracle_xy_m"] = float(mean(oracle))
     return summary
 
 
-def risk_coverage(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean softmax position error when only the most certain examples are kept.
-
-    Certainty is the trace of the position covariance, small first; estimates that are not finite
-    are left out. The mean of the curve is the AURC (Geifman & El-Yaniv, 2017).
-
-    Returns:
-      coverage [M], shares kept of all N examples; risk [M] (m); oracle [M] (m), the curve if
-      examples were sorted by their true error: no ordering lies below it.
-    """
+def error_and_spread(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Softmax position errors [N] (m) and the traces of the covariances claimed [N] (m^2)."""
     error = pose_errors(records["softmax"], records["pose"]).xy
-    spread = np.trace(np.asarray(records["covariance"], np.float64)[:, :2, :2], axis1=1, axis2=2)
-    total = len(error)
-    finite = np.isfinite(error)
-    error, spread = error[finite], np.where(np.isfinite(spread), spread, np.inf)[finite]
-    kept = np.arange(1, len(error) + 1)
-    order = np.argsort(spread, kind="stable")
-    return kept / total, np.cumsum(error[order]) / kept, np.cumsum(np.sort(error)) / kept
-
-
-def bin_errors(
-    records: Records, by: str, *, bins: int | Sequence[float] = 5, estimator: str = "softmax"
-) -> list[Bin]:
-    """Errors of one estimator against another record, `fill_rate` or `overlap` say.
-
-    Args:
-      records: see the module.
-      by: name of an [N] record.
-      bins: number of bins of (nearly) equal count, or increasing edges; examples outside given
-        edges, or whose value is not finite, are in no bin.
-      estimator: softmax | gaussian | argmax.
-
-    Returns:
-      The bins that hold examples, in increasing order.
-    """
-    check_records(records)
-    values = np.asarray(records[by], np.float64)
-    errors = pose_errors(records[estimator], records["pose"])
-    if isinstance(bins, int):
-        finite = values[np.isfinite(values)]
-        edges = np.unique(np.quantile(finite, np.linspace(0, 1, bins + 1))) if len(finite) else []
-        if len(edges) == 1:  # a constant: one bin holds all
-            edges = [edges[0], edges[0]]
-    else:
-        edges = list(bins)
-    rows = []
-    for k, (low, high) in enumerate(pairwise(edges)):
-        last = k == len(edges) - 2
-        inside = (values >= low) & ((values <= high) if last else (values < high))
-        if not inside.any():
-            continue
-        part = PoseErrors(*(e[inside] for e in errors))
-        numbers = _error_numbers(part)
-        interval = bootstrap_interval(part.xy[np.isfinite(part.xy)], _rms)
-        rows.append(
-            Bin(
-                low=float(low),
-                high=float(high),
-                count=int(inside.sum()),
-                nonfinite=int(numbers["nonfinite"]),
-                median_xy_m=numbers["median_xy_m"],
-                rms_xy_m=numbers["rms_xy_m"],
-                rms_xy_low=interval[0],
-                rms_xy_high=interval[1],
-                rms_yaw_deg=numbers["rms_yaw_deg"],
-                recall=numbers["recall_0.5m_2deg"],
-            )
-        )
-    return rows
+    covariance = np.asarray(records["covariance"], np.float64)
+    return error, np.trace(covariance[:, :2, :2], axis1=1, axis2=2)
 
 
 def nonfinite_examples(records: Records) -> dict[str, list[int | str]]:
@@ -278,14 +197,14 @@ def _error_numbers(errors: PoseErrors) -> dict[str, float]:
     for axis in ("x", "y", "xy", "longitudinal", "lateral", "yaw"):
         unit = "deg" if axis == "yaw" else "m"
         values = np.abs(getattr(errors, axis)[finite])
-        numbers[f"mean_abs_{axis}_{unit}"] = _mean(values)
-        numbers[f"rms_{axis}_{unit}"] = float(_rms(values)) if len(values) else np.nan
+        numbers[f"mean_abs_{axis}_{unit}"] = float(mean(values))
+        numbers[f"rms_{axis}_{unit}"] = float(rms(values))
         if axis in ("xy", "yaw"):
             numbers[f"median_{axis}_{unit}"] = float(np.median(values)) if len(values) else np.nan
     for metres, degrees in RECALLS:
         # NaN compares as false, so estimates that are not finite are misses.
         hit = (errors.xy <= metres) & (np.abs(errors.yaw) <= degrees)
-        numbers[f"recall_{metres:g}m_{degrees:g}deg"] = _mean(hit)
+        numbers[f"recall_{metres:g}m_{degrees:g}deg"] = float(mean(hit))
     return numbers
 
 
@@ -296,23 +215,15 @@ def _calibration_numbers(records: Records, name: str) -> dict[str, float]:
     levels = np.arange(0.005, 1, 0.01)
     for nees, dof, suffix, label in ((pose, 3, "", "pose"), (xy, 2, "_xy", "xy")):
         usable = nees[np.isfinite(nees)]
-        numbers[f"nees{suffix}"] = _mean(usable)
+        numbers[f"nees{suffix}"] = float(mean(usable))
         numbers[f"median_nees{suffix}"] = float(np.median(usable)) if len(usable) else np.nan
         for level in LEVELS:
             inside = nees <= chi_square_quantile(level, dof)
-            numbers[f"coverage_{level:.0%}_{label}".replace("%", "")] = _mean(inside)
+            numbers[f"coverage_{level:.0%}_{label}".replace("%", "")] = float(mean(inside))
         gap = np.abs(coverage_curve(nees, dof, levels) - levels)
-        numbers[f"calibration_error_{label}"] = _mean(gap)
+        numbers[f"calibration_error_{label}"] = float(mean(gap))
     return numbers
 
 
 def _prefixed(name: str, numbers: Mapping[str, float]) -> dict[str, float]:
     return {f"{name}/{key}": value for key, value in numbers.items()}
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values, dtype=np.float64)) if len(values) else np.nan
-
-
-def _rms(values: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.mean(np.square(values), axis=-1))

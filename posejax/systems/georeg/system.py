@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posejax.config import ConfigError
+from posejax.report import Report
 from posejax.systems.georeg import calibration, summary
 from posejax.systems.georeg.config import ModelConfig, ObjectiveConfig
 from posejax.systems.georeg.model import Features, RegistrationNet, score_volume
@@ -21,7 +21,8 @@ from posejax.systems.georeg.objective import (
     registration_loss,
     registration_metrics,
 )
-from posejax.systems.georeg.report import write_report
+from posejax.systems.georeg.pictures import Setting
+from posejax.systems.georeg.report import make_report
 from posejax.systems.georeg.sources import Av2Logs, RadishLog, RasterFolder, Streets
 from posejax.train.system import Batch, LossOutput, System
 
@@ -139,22 +140,18 @@ class Georeg(System):
     def report(
         self,
         records: Mapping[str, np.ndarray],
+        summary: Mapping[str, float],
         examples: Sequence[Mapping[str, np.ndarray]],
-        folder: Path,
-    ) -> Path:
-        online_channels, geo_channels = self.data.channel_names
-        return write_report(
+    ) -> Report:
+        data, angles = self.data, np.asarray(self.angles)
+        setting = Setting(data.cell_size, self.cell_size, angles, self.radius, *data.channel_names)
+        return make_report(
             records,
+            summary,
             examples,
-            folder,
-            title=f"georeg on {self.data.title}",
-            cell_size=self.data.cell_size,
-            volume_cell_size=self.cell_size,
-            angles=np.asarray(self.angles),
-            radius=self.radius,
-            simulated=self.data.simulated,
-            online_channels=online_channels,
-            geo_channels=geo_channels,
+            setting,
+            title=f"georeg on {data.title}",
+            simulated=data.simulated,
         )
 
 

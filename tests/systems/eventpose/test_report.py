@@ -1,30 +1,17 @@
 """The eventpose report on a made-up evaluation: what it says, and where the pictures put things."""
 
-import json
-from html.parser import HTMLParser
-
 import matplotlib.colors
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from posejax.report.page import figure_png
+from posejax.report import write
+from posejax.report.views import AXES, project, strength_and_share, two_colors
+from posejax.systems.eventpose import smoothing
 from posejax.systems.eventpose.config import TrajectoryConfig
-from posejax.systems.eventpose.pictures import (
-    AXES,
-    AXIS_LENGTH,
-    ESTIMATE,
-    TRUTH,
-    error_curves,
-    paint,
-    pose_figure,
-    project,
-    range_scatter,
-    strength_and_share,
-)
-from posejax.systems.eventpose.report import write_report
-from posejax.systems.eventpose.report_sections import picked_sequences
-from posejax.systems.eventpose.summary import pose_errors
+from posejax.systems.eventpose.pictures import ESTIMATE, TRUTH, channel_kinds, pose_figure
+from posejax.systems.eventpose.report import make_report
+from posejax.systems.eventpose.summary import pose_errors, summarize
 
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * [0.8, 0.3, 0.5]
 BOX = (
@@ -95,28 +82,10 @@ def made_up_example(rng, records, k, size=128, bins=5):
     }
 
 
-def made_up_report(folder, rng, records, examples=(), **changes):
-    options = {"title": "a <made-up> craft", "simulated": True, "trajectory": SMOOTH}
-    path = write_report(records, examples, folder, **{**options, **changes})
-    facts = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
-    return path.read_text(encoding="utf-8"), facts
-
-
-class _Tags(HTMLParser):
-    """Open tags in order, and every address the page would load."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.stack, self.loaded = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "img"):
-            self.stack.append(tag)
-        self.loaded += [v for k, v in attrs if k in ("src", "href")]
-
-    def handle_endtag(self, tag):
-        assert self.stack.pop() == tag
+def made_up_report(records, examples=(), trajectory=SMOOTH, **changes):
+    options = {"title": "a <made-up> craft", "simulated": True, **changes}
+    summary = summarize(records, trajectory)
+    return make_report(records, summary, examples, trajectory=trajectory, **options)
 
 
 def test_report_says_what_was_measured(tmp_path, rng):
@@ -125,50 +94,84 @@ def test_report_says_what_was_measured(tmp_path, rng):
     errors = pose_errors(records)
     worst = int(np.argmax(errors.score))
     examples = [made_up_example(rng, records, k) for k in (5, worst)]
-    text, facts = made_up_report(
-        tmp_path / "report", rng, records, examples, wireframe=BOX, notes="Split val & step 12.",
-        sequence_names=("near", "middle", "far"),
-    )  # fmt: skip
-    tags = _Tags(text)
-    assert not tags.stack
-    assert all(a.startswith(("#", "data:image/png;base64,")) for a in tags.loaded)
-    assert "&lt;made-up&gt;" in text and "&amp; step 12" in text
-    assert text.index("Simulated data") < text.index("SPARK score")
+    report = made_up_report(records, examples, wireframe=BOX)
+    text = write(report, tmp_path).read_text(encoding="utf-8")
     # 2 CDFs, ranges, 3 sequences, 3 conditions, 2 examples.
     assert text.count("<img") == 11
-    assert f"near at {records['time'][5]:.2f} s: " in text and "worst 1 of 72" in text
-    assert facts["simulated"] is True and facts["setting"]["sequences"] == 3
+    assert f"(sequence 0 at {records['time'][5]:.2f} s): " in text and "worst 1 of 72" in text
+    facts = report.to_json()
     assert facts["worst"][0]["index"] == records["index"][worst]
     assert facts["worst"][0]["score"] == pytest.approx(errors.score.max())
     assert facts["summary"]["relative_position"] == pytest.approx(errors.relative.mean())
     assert f"<b>{errors.relative.mean():.4f}</b>" in text
-    assert [s["sequence"] for s in facts["sequences"]] == ["near", "middle", "far"]
-    assert facts["sequences"][2]["range from m"] == pytest.approx(6.0, abs=0.01)
+    assert [s["sequence"] for s in facts["sequences"]] == [f"sequence {k}" for k in range(3)]
+    assert facts["sequences"][2]["range m"][0] == pytest.approx(6.0, abs=0.01)
+    assert facts["sequences"][1]["score"] == pytest.approx(errors.score[24:48].mean())
     for by in ("range_m", "events", "light"):
-        for rows in facts["strata"][by].values():
-            assert sum(row["count"] for row in rows) == 72
+        rows = facts["conditions"][by]
+        assert sum(row["windows"] for row in rows) == 72
+        means = [row["windows"] * row["single-window SPARK score"] for row in rows]
+        assert sum(means) / 72 == pytest.approx(errors.score.mean())
     # A body of constant twist and independent errors: smoothing must help, and be told apart.
     assert facts["summary"]["smoothed/score"] < 0.7 * facts["summary"]["score"]
     low, high = facts["intervals"]["single windows"]["score"]
     assert low < facts["summary"]["score"] < high
 
 
+def test_scores_of_the_table_are_those_of_the_summary(rng):
+    records = made_up_records(rng, sequences=2)
+    report = made_up_report(records)
+    cells = {row[0]: row[1:] for row in report.accuracy[0].rows}
+    numbers = report.summary
+    for label, name, digits in (
+        ("SPARK 2026 = Kelvins 2019: mean of E_t + E_r", "score", 4),
+        ("rotation error (deg), median", "rotation_median_deg", 2),
+    ):
+        assert cells[label][0] == f"{numbers[name]:.{digits}f}"
+        assert cells[label][2] == f"{numbers[f'smoothed/{name}']:.{digits}f}"
+    assert cells["within 0.2 m and 15 deg"][0] == f"{100 * numbers['within_0.2m_15deg']:.1f} %"
+
+
+def test_trajectories_are_smoothed_once_for_numbers_and_report(rng):
+    records = made_up_records(rng, sequences=2)
+    smoothing._smoothed.cache_clear()
+    made_up_report({k: v.copy() for k, v in records.items()})
+    assert smoothing._smoothed.cache_info()[:2] == (1, 1)  # hits, misses
+    records["translation_hat"][3] += 1e-3
+    made_up_report(records)
+    assert smoothing._smoothed.cache_info().misses == 2
+
+
+def test_names_of_the_numbers_cost_no_compilation(rng, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a single record was smoothed")
+
+    records = made_up_records(rng)
+    expected = list(summarize(records, SMOOTH))
+    monkeypatch.setattr(smoothing, "_smooth", refuse)
+    with np.errstate(all="ignore"):
+        single = {k: np.zeros_like(v[:1]) for k, v in records.items()}
+        assert list(summarize(single, SMOOTH)) == expected
+
+
 def test_bare_records_of_one_sequence(tmp_path, rng):
     records = made_up_records(rng, sequences=1, windows=12)
-    text, facts = made_up_report(
-        tmp_path, rng, records, simulated=False, trajectory=PLAIN
-    )  # no examples, no light, no names, no smoothing
+    report = made_up_report(records, simulated=False, trajectory=PLAIN)
+    text = write(report, tmp_path).read_text(encoding="utf-8")
+    # No examples, no light, no names, no smoothing.
     assert "Simulated" not in text and "Pictures" not in text and "smoothed" not in text
     assert "One sequence only" in text and "95 %: " not in text
+    facts = report.to_json()
     assert facts["intervals"]["single windows"]["score"] == [None, None]
-    assert "light" not in facts["strata"] and facts["setting"]["trajectory layer"] == "none"
-    assert not _Tags(text).stack
+    assert "light" not in facts["conditions"]
+    assert facts["settings"]["trajectory layer"] == "none"
 
 
 def test_a_single_window_makes_a_page(tmp_path, rng):
     records = made_up_records(rng, sequences=1, windows=1)
-    text, facts = made_up_report(tmp_path, rng, records, [made_up_example(rng, records, 0)])
-    assert facts["summary"]["examples"] == 1 and "worst 1 of 1" in text
+    report = made_up_report(records, [made_up_example(rng, records, 0)])
+    assert "worst 1 of 1" in write(report, tmp_path).read_text(encoding="utf-8")
+    assert report.summary["examples"] == 1
 
 
 def test_estimates_that_are_not_finite_are_named_and_drawn(tmp_path, rng):
@@ -178,43 +181,37 @@ def test_estimates_that_are_not_finite_are_named_and_drawn(tmp_path, rng):
     records["name"] = np.array([f"RT{k:03d}" for k in range(48)])
     example = made_up_example(rng, records, 7)
     assert np.isnan(example["pose"]).any()
-    text, facts = made_up_report(tmp_path, rng, records, [example], wireframe=BOX)
-    assert "1 of 48 estimates are not finite" in text and "Windows: RT007" in text
-    assert "RT007: the estimate is not finite; worst 1 of 48" in text
-    assert facts["nonfinite"] == ["RT007"] and facts["worst"][0]["finite"] == "no"
-    assert facts["worst"][0]["rotation deg"] == 180
+    report = made_up_report(records, [example], wireframe=BOX)
+    text = write(report, tmp_path).read_text(encoding="utf-8")
+    assert "1 of 48 single-window estimates are not finite" in text and "Windows: RT007" in text
+    assert "Window 1007 (RT007): the estimate is not finite; range" in text
+    facts = report.to_json()
+    assert facts["nonfinite"] == {"single-window": ["RT007"]}
+    assert facts["worst"][0]["finite"] == "no" and facts["worst"][0]["rotation deg"] == 180
     everything = {k: np.full_like(records[k], np.nan) for k in ("translation_hat", "quat_xyzw_hat")}
-    text, _ = made_up_report(tmp_path, rng, {**records, **everything})
-    assert "48 of 48 estimates are not finite" in text
+    lost = made_up_report({**records, **everything})
+    assert len(lost.nonfinite["single-window"]) == 48
+    write(lost, tmp_path)
 
 
-def test_honest_sigmas_read_as_calibrated(tmp_path, rng):
+def test_honest_sigmas_read_as_calibrated(rng):
     records = made_up_records(rng, sequences=4, windows=100)
     n = len(records["index"])
     spread = {"sigma_m": np.full(n, 0.05), "sigma_rad": np.full(n, 0.1)}
-    text, facts = made_up_report(tmp_path, rng, {**records, **spread}, trajectory=PLAIN)
-    assert "<h2>Calibration</h2>" in text
-    assert facts["summary"]["sigma_ratio_m"] == pytest.approx(1, abs=0.1)
+    report = made_up_report({**records, **spread}, trajectory=PLAIN)
+    assert report.summary["sigma_ratio_m"] == pytest.approx(1, abs=0.1)
+    table = report.calibration[0]
     # Of 400 windows the share inside the 90 % sphere is 90 +- 3 %.
-    cells = [row.split("</td>")[0] for row in text.split("<td>")]
-    shares = [float(c[:-2]) for c in cells if c.endswith(" %")]
-    assert len(shares) == 6 and shares[1] == pytest.approx(90, abs=4.5)
-    assert shares[0] == pytest.approx(50, abs=7.5) and shares[5] == pytest.approx(95, abs=3.5)
+    for row in table.rows:
+        cells = dict(zip(table.headers, row, strict=True))
+        assert cells["inside 50 %"] == pytest.approx(0.5, abs=0.075)
+        assert cells["inside 90 %"] == pytest.approx(0.9, abs=0.045)
+        assert cells["inside 95 %"] == pytest.approx(0.95, abs=0.035)
+    assert [p.name for p in report.risk] == ["position", "rotation"]
 
 
-def test_projection_is_that_of_a_pinhole_camera():
-    """By hand: a quarter turn about z takes body x to camera y; the view looks to the right."""
-    pose = pose_of([0, 0, 4], [0, 0, np.sqrt(0.5), np.sqrt(0.5)])
-    k = np.array([[100.0, 0, 64], [0, 200, 32], [0, 0, 1]])
-    np.testing.assert_allclose(project(np.zeros((1, 3)), pose, np.eye(3), k), [[64, 32]])
-    np.testing.assert_allclose(
-        project(np.array([[0.4, 0.2, 0]]), pose, np.eye(3), k), [[59, 52]], atol=1e-12
-    )  # X_camera = (-0.2, 0.4, 4)
-    right = np.array([[0, 0, -1.0], [0, 1, 0], [1, 0, 0]])
-    aside = pose_of([5, 1, 0], [0, 0, 0, 1])
-    np.testing.assert_allclose(project(np.zeros((1, 3)), aside, right, k), [[64, 72]])
-    assert np.isnan(project(np.zeros((1, 3)), aside, -right, k)).all()  # behind
-    assert np.isnan(project(np.zeros((1, 3)), np.full((4, 4), np.nan), right, k)).all()
+def seen(example):
+    return strength_and_share(example["grid"], channel_kinds(example))
 
 
 def test_event_picture_tells_on_from_off():
@@ -222,10 +219,10 @@ def test_event_picture_tells_on_from_off():
     grid[0, 1, 2] = 1  # OFF
     grid[2, 3, 7] = 1  # ON
     grid[3, 5, [0, 5]] = 0.5, 0.5
-    strength, share = strength_and_share({"grid": grid})
+    strength, share = seen({"grid": grid})
     assert share[0, 1] == 0 and share[2, 3] == 1 and share[3, 5] == 0.5
     assert strength[0, 1] == 1 and np.sum(strength > 0) == 3
-    picture = paint(strength, share)
+    picture = two_colors(strength, share)
     assert picture.min() >= 0 and picture.max() <= 1
     off, on, empty = picture[0, 1], picture[2, 3], picture[1, 1]
     hue, _, light = matplotlib.colors.rgb_to_hsv(np.stack([off, on])).T
@@ -234,9 +231,9 @@ def test_event_picture_tells_on_from_off():
     # A frame's channels are slices of time.
     frame = np.zeros((2, 2, 3), np.float32)
     frame[0, 0, 0], frame[0, 1, 1], frame[1, 1, 2] = 1, 1, 1
-    _, late = strength_and_share({"grid": frame, "image": frame})
+    _, late = seen({"grid": frame, "image": frame})
     assert (late[0, 0], late[0, 1], late[1, 1]) == (0, 0.5, 1)
-    nothing, _ = strength_and_share({"grid": np.full((3, 3, 2), np.nan)})
+    nothing, _ = seen({"grid": np.full((3, 3, 2), np.nan)})
     assert nothing.max() == 0
 
 
@@ -260,7 +257,7 @@ def test_poses_are_drawn_where_they_project(rng):
     for i, (_, color) in enumerate(AXES):
         solid, dashed = _lines(axes, color)
         assert solid.get_linestyle() == "-" and dashed.get_linestyle() == "--"
-        tip = AXIS_LENGTH * np.eye(3)[i]
+        tip = 0.5 * np.eye(3)[i]
         rotation = example["view_rotation"]
         for line, name in ((solid, "truth"), (dashed, "pose")):
             end = project(tip[None], example[name], rotation, k)[0]
@@ -270,7 +267,7 @@ def test_poses_are_drawn_where_they_project(rng):
     (drawn,) = _lines(wires, TRUTH)
     a, b = np.moveaxis(drawn.get_xydata().reshape(-1, 3, 2)[:, :2], 1, 0)
     middle = ((a + b) / 2).astype(int)
-    strength, _ = strength_and_share(example)
+    strength, _ = seen(example)
     near = [strength[y - 2 : y + 3, x - 2 : x + 3].max() for x, y in middle]
     assert np.min(near) > 0 and np.mean(near) > 2 * strength.mean()
 
@@ -293,42 +290,3 @@ def test_small_bodies_are_shown_closer_and_stretched_pixels_as_they_see(rng):
     figure = pose_figure(example)
     labels = [t.get_text() for t in figure.axes[-1].get_legend().get_texts()]
     assert "estimate (behind the camera)" in labels and len(figure.axes) == 2
-
-
-def test_error_curves_break_at_gaps_and_mark_what_is_missing(rng):
-    records = made_up_records(rng, sequences=1, windows=30)
-    records["translation_hat"][4] = np.nan
-    missing = np.arange(30) == 4
-    time = records["time"].copy()
-    time[20:] += 5
-    figure = error_curves(time, {"raw": pose_errors(records)}, missing, "RT001")
-    position, rotation = figure.axes
-    line, mark = position.lines
-    x, y = line.get_xydata().T
-    assert len(x) == 31 and np.isnan(x[20]) and np.isnan(y[4]) and np.isnan(y).sum() == 2
-    np.testing.assert_allclose(mark.get_xdata(), [0.4])
-    assert position.get_yscale() == "log" and rotation.get_ylabel() == "rotation error (deg)"
-    low, high = rotation.get_ylim()
-    assert high >= 9.99 * low
-    perfect = {**records, "translation_hat": records["translation"]}
-    exact = error_curves(time, {"raw": pose_errors(perfect)}, missing & False, "exact")
-    assert figure_png(exact)[:4] == b"\x89PNG"
-
-
-def test_ranges_off_the_picture_are_counted():
-    truth = np.linspace(3, 8, 20)
-    estimate = truth.copy()
-    estimate[:3] = np.nan, 500.0, -4.0
-    axes = range_scatter(truth, {"raw": estimate, "same": truth}).axes[0]
-    labels = [t.get_text() for t in axes.get_legend().get_texts()]
-    assert labels == ["raw (3 outside)", "same"]
-    assert len(axes.lines[1].get_xdata()) == 17
-
-
-def test_sequences_are_picked_from_the_worst_to_the_best():
-    scores = np.random.default_rng(3).permutation(30) / 10
-    picked = picked_sequences(scores, 8)
-    assert len(set(picked)) == 8
-    assert scores[picked[0]] == 2.9 and scores[picked[-1]] == 0
-    assert np.all(np.diff(scores[picked]) < 0)
-    assert picked_sequences([0.1, 0.3], 8) == [1, 0]

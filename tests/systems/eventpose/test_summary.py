@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from posejax.systems.eventpose import scores
 from posejax.systems.eventpose.config import TrajectoryConfig
-from posejax.systems.eventpose.summary import pose_errors, strata, summarize
+from posejax.systems.eventpose.summary import pose_errors, summarize
 
 NONE = TrajectoryConfig(method="none")
 
@@ -79,17 +79,6 @@ def test_the_interval_is_by_sequence(records):
            for s in (0, 1)]  # fmt: skip
     low, middle, high = (numbers[k] for k in ("score_low", "score", "score_high"))
     assert min(per) - 1e-9 <= low <= middle <= high <= max(per) + 1e-9
-
-
-def test_strata_hold_every_example_once(records):
-    for by in ("range_m", "events"):
-        rows = strata(records, by)
-        assert sum(r.count for r in rows) == 120 and len(rows) == 4
-        mean = sum(r.score * r.count for r in rows) / 120
-        assert mean == pytest.approx(pose_errors(records).score.mean())
-    assert strata(records, "light") == []
-    (row,) = strata({**records, "light": np.ones(120)}, "light")
-    assert row.count == 120
 
 
 def test_predicted_spreads_are_compared_with_the_errors(records):

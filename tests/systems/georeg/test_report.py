@@ -1,27 +1,18 @@
 """The georeg report on a made-up evaluation: what it says, and where the pictures put things."""
 
-import json
-import re
-from html.parser import HTMLParser
-
 import numpy as np
 import pytest
 
 from posejax.data import se2
-from posejax.report.page import figure_png
-from posejax.systems.georeg.pictures import (
-    Setting,
-    channel_names,
-    choose_display,
-    feature_colors,
-    into_geo_frame,
-    log_prob_sum,
-    paint,
-    registration_figure,
-)
-from posejax.systems.georeg.report import write_report
+from posejax.data.rasters import lay_raster
+from posejax.report import figure_png, write
+from posejax.report.rasters import choose_displays
+from posejax.systems.georeg.pictures import Setting, registration_figure
+from posejax.systems.georeg.report import make_report
+from posejax.systems.georeg.summary import summarize
 
 CELL, RADIUS, ANGLES = 0.2, 20, np.deg2rad(np.linspace(-10, 10, 21))
+SETTING = Setting(CELL, CELL, ANGLES, RADIUS, ("intensity", "occupancy"), ("aerial",))
 COVARIANCE = np.diag([0.12, 0.07, np.deg2rad(0.4)]) ** 2
 
 
@@ -61,7 +52,7 @@ def made_up_example(rng, records, k, size=96):
         geo[(np.abs(x - cx) < 2) & (np.abs(y - cy) < 1.5) & ~road] = rng.uniform(0.3, 0.9, 3)
     geo[paint_] = 1
     geo = np.clip(geo + rng.normal(0, 0.03, geo.shape), 0, 1)
-    online = into_geo_frame(geo, np.ones((big, big)), se2.inverse(pose), (size, size), CELL)
+    online = lay_raster(geo, np.ones((big, big)), se2.inverse(pose), (size, size), CELL)
     v, u = (np.mgrid[:size, :size] + 0.5 - size / 2) * CELL
     mask = np.mod(np.hypot(u, v), 1.2) < 0.6
     intensity = online.mean(2) * mask
@@ -86,96 +77,69 @@ def made_up_example(rng, records, k, size=96):
     }
 
 
-def made_up_report(folder, rng, pictured=1, **changes):
-    records = made_up_records(rng)
-    worst = np.argsort(-records["error"])[:pictured]
-    examples = [made_up_example(rng, records, k) for k in [*worst, 5]]
-    options = {
-        "title": "georeg on <made-up> streets",
-        "cell_size": CELL,
-        "angles": ANGLES,
-        "radius": RADIUS,
-        "simulated": True,
-        "notes": "Split val & checkpoint 12.",
-        "online_channels": ("intensity", "occupancy"),
-        "geo_channels": ("aerial",),
-    }
-    return write_report(records, examples, folder, **{**options, **changes}), records
-
-
-class _Tags(HTMLParser):
-    """Open tags in order, and every address the page would load."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.stack, self.loaded = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "img"):
-            self.stack.append(tag)
-        self.loaded += [v for k, v in attrs if k in ("src", "href")]
-
-    def handle_endtag(self, tag):
-        assert self.stack.pop() == tag
+def made_up_report(records, examples=(), **changes):
+    options = {"title": "georeg on <made-up> streets", "simulated": True, **changes}
+    return make_report(records, summarize(records), examples, SETTING, **options)
 
 
 def test_report_says_what_was_measured(tmp_path, rng):
-    path, records = made_up_report(tmp_path / "report", rng)
-    text = path.read_text(encoding="utf-8")
-    tags = _Tags(text)
-    assert not tags.stack
-    assert all(a.startswith(("#", "data:image/png;base64,")) for a in tags.loaded)
-    assert "Simulated data" in text and "&lt;made-up&gt;" in text and "&amp; checkpoint" in text
+    records = made_up_records(rng)
+    worst = int(np.argmax(records["error"]))
+    examples = [made_up_example(rng, records, k) for k in (5, worst)]
+    report = made_up_report(records, examples)
+    text = write(report, tmp_path).read_text(encoding="utf-8")
     assert text.count("<img") == 8  # 2 CDFs, 2 calibrations, risk, fill rate, 2 examples
-    worst = records["index"][np.argmax(records["error"])]
-    assert f"Example {worst}: " in text and "worst 1 of 300" in text
-    facts = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
-    assert facts["simulated"] is True and facts["setting"]["window_m"] == pytest.approx(4.0)
-    assert facts["worst"][0]["index"] == worst
-    assert facts["worst"][0]["error xy m"] == pytest.approx(records["error"].max())
-    assert sum(b["count"] for b in facts["bins"]["fill_rate"]) == 300
+    index = records["index"][worst]
+    assert f"Example {index}: " in text and "worst 1 of 300" in text
+    facts = report.to_json()
+    assert facts["settings"]["window_m"] == pytest.approx(4.0)
+    assert facts["worst"][0]["index"] == index
+    assert facts["worst"][0]["error xy m"] == pytest.approx(
+        np.hypot(*(records["softmax"] - records["pose"])[worst, :2])
+    )
+    bins = facts["conditions"]["fill_rate"]
+    assert sum(b["examples"] for b in bins) == 300 and len(bins) == 5
     rms = np.sqrt(np.mean((records["softmax"] - records["pose"])[:, 0] ** 2))
     assert facts["summary"]["softmax/rms_x_m"] == pytest.approx(rms)
-    assert re.search(rf"<b>{rms:.3f} m</b>", text)
+    assert f"<b>{rms:.3f} m</b>" in text
     both = facts["summary"]["softmax/rms_xy_m"]
     assert f'<b>{both:.3f} m</b><span class="label">RMS position, softmax</span>' in text
     assert "a degree counts as much as 0.2 m" in text
-    assert len(facts["bins"]["fill_rate"]) == 5
+    assert "ellipses of x, y, yaw" in text and "Mean NLL of the true pose" in text
+    assert f"{300 - records['abstain'].sum()} of 300 remain" in text
 
 
-def test_few_examples_are_not_cut_into_bins_of_three(tmp_path, rng):
+def test_few_examples_are_not_cut_into_bins_of_three(rng):
     records = made_up_records(rng, n=25)
     del records["error"]
-    options = {"title": "few", "cell_size": CELL, "angles": ANGLES, "radius": RADIUS}
-    channels = {"online_channels": ("intensity",), "geo_channels": ("aerial",)}
-    path = write_report(records, [], tmp_path, simulated=False, **options, **channels)
-    bins = json.loads((tmp_path / "report.json").read_text())["bins"]["fill_rate"]
-    assert [b["count"] for b in bins] == [12, 13]
-    assert "then by position error" in path.read_text()
+    report = made_up_report(records)
+    assert [b["examples"] for b in report.to_json()["conditions"]["fill_rate"]] == [12, 13]
+    assert "then by position error" in report.worst_text
 
 
-def test_examples_are_called_by_their_names(tmp_path, rng):
+def test_bins_hold_the_errors_of_their_examples(rng):
+    records = made_up_records(rng)
+    records["softmax"][7] = np.nan
+    error = np.hypot(*(records["softmax"] - records["pose"]).T[:2])
+    for row in made_up_report(records).to_json()["conditions"]["fill_rate"]:
+        inside = (records["fill_rate"] >= row["from"]) & (records["fill_rate"] < row["to"])
+        rms = np.sqrt(np.nanmean(error[inside] ** 2))
+        assert row["RMS softmax position error (m)"] == pytest.approx(rms, rel=0.02)
+        assert row["median xy m"] == pytest.approx(np.nanmedian(error[inside]), rel=0.02)
+        assert row["not finite"] == inside[7]
+        low, high = row["95 % interval"]
+        assert low < rms < high
+
+
+def test_examples_are_called_by_their_names(rng):
     records = made_up_records(rng, n=12)
     records["name"] = np.array([f"log7/{k}" for k in range(12)])
     records["gaussian"][4] = np.nan
     worst = int(np.argmax(records["error"]))
-    path = write_report(
-        records,
-        [made_up_example(rng, records, worst)],
-        tmp_path,
-        title="named",
-        cell_size=CELL,
-        angles=ANGLES,
-        radius=RADIUS,
-        simulated=False,
-        online_channels=("intensity", "occupancy"),
-        geo_channels=("aerial",),
-    )
-    text = path.read_text(encoding="utf-8")
-    assert f"Example {records['index'][worst]} (log7/{worst}): " in text
-    assert "Examples: log7/4" in text
-    facts = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    report = made_up_report(records, [made_up_example(rng, records, worst)])
+    index = records["index"][worst]
+    assert report.gallery[0].title.startswith(f"Example {index} (log7/{worst}): ")
+    facts = report.to_json()
     assert facts["worst"][0]["name"] == f"log7/{worst}"
     assert facts["nonfinite"] == {"gaussian": ["log7/4"]}
 
@@ -190,23 +154,11 @@ def test_report_without_extras_names_what_is_not_finite(tmp_path, rng):
     example["online_mask"] = np.zeros_like(example["online_mask"])
     for name in ("covariance", "online_features", "fill_rate"):
         del example[name]
-    path = write_report(
-        bare,
-        [example],
-        tmp_path,
-        title="bare",
-        cell_size=CELL,
-        angles=ANGLES,
-        radius=RADIUS,
-        simulated=False,
-        online_channels=("a", "b"),
-        geo_channels=("aerial",),
-    )
-    text = path.read_text(encoding="utf-8")
+    report = made_up_report(bare, [example], simulated=False)
+    text = write(report, tmp_path).read_text(encoding="utf-8")
     assert "1 of 12 softmax estimates are not finite" in text and "Examples: 1004" in text
-    assert "Simulated" not in text
-    facts = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert facts["worst"][0] == {
+    assert "Simulated" not in text and "Calibration" not in text and "Conditions" not in text
+    assert report.to_json()["worst"][0] == {
         "index": 1004,
         "error xy m": None,
         "error x m": None,
@@ -215,73 +167,25 @@ def test_report_without_extras_names_what_is_not_finite(tmp_path, rng):
     }
 
 
-def test_online_raster_lands_where_its_pose_says():
-    """A single lit cell at X must appear at R(yaw) X + t of the geo frame."""
-    online = np.zeros((21, 21, 1))
-    online[15, 18] = 1  # X = (8, 5) cells
-    pose = np.array([0.4, -0.6, np.pi / 2])  # (2, -3) cells; R X = (-5, 8)
-    geo = into_geo_frame(online, np.ones((21, 21)), pose, (31, 31), CELL)[..., 0]
-    row, column = np.unravel_index(np.argmax(geo), geo.shape)
-    assert (column - 15, row - 15) == (-5 + 2, 8 - 3)
-    assert geo.max() == pytest.approx(1, abs=1e-5)
-
-
-def test_display_is_colour_or_the_most_informative_channel(rng):
-    assert channel_names(("marks", "aerial"), 4) == ["marks", "aerial r", "aerial g", "aerial b"]
-    with pytest.raises(ValueError, match=r"2 channel names .* for 3 channels"):
-        channel_names(("marks", "height"), 3)
-    raster = np.stack([np.ones((9, 9)), rng.uniform(2, 4, (9, 9)), np.zeros((9, 9))], -1)
-    mask = np.ones((9, 9))
-    shown = choose_display([raster], [mask], ["occupancy", "height", "empty"])
-    assert shown.channels == (1,) and shown.name == "height"
-    aerial = choose_display([raster], [mask], ["aerial r", "aerial g", "aerial b"])
-    assert aerial.channels == (0, 1, 2)
-    mask[0] = 0
-    picture = paint(raster, mask, shown)
-    assert picture[0].max() == 0 and picture[1:].max() == 1 and picture.min() == 0
-    nothing = choose_display([raster], [mask * 0], ["a", "b", "c"])
-    assert paint(raster, mask * 0, nothing).max() == 0
-
-
-def test_map_layers_lie_over_each_other_the_sparse_ones_brightest():
-    layers = np.zeros((10, 10, 2))
-    layers[5, :, 0] = 1  # a painted line
-    layers[2:8, :, 1] = 1  # on the road
-    display = choose_display([layers], [np.ones((10, 10))], ["marks", "drivable"])
-    assert display.name == "drivable < marks"
-    picture = paint(layers, np.ones((10, 10)), display)[..., 0]
-    np.testing.assert_allclose(picture[:, 0], [0, 0, 0.35, 0.35, 0.35, 1, 0.35, 0.35, 0, 0])
-
-
-def test_features_share_their_colours(rng):
-    mixing = rng.normal(size=(3, 6))
-    latent = rng.normal(size=(8, 8, 3)) * [3, 2, 1]
-    online, geo = latent @ mixing, latent[::-1] @ mixing
-    online[0] = 0  # masked out
-    a, b = feature_colors(online, geo)
-    np.testing.assert_allclose(a[1:], b[::-1][1:])
-    assert a[0].max() == 0 and a.shape == (8, 8, 3)
-    assert a.min() >= 0 and a.max() <= 1
-    assert feature_colors(rng.normal(size=(4, 4, 1)))[0][..., 1:].max() == 0
-    assert feature_colors(np.zeros((4, 4, 2)))[0].max() == 0
-
-
-def test_log_prob_sum_survives_impossible_cells():
-    log_prob = np.array([[0.0, -np.inf, np.nan], [0.0, -1000.0, -np.inf]])
-    result = log_prob_sum(log_prob, axis=0)
-    assert result[0] == pytest.approx(np.log(2)) and result[1] == pytest.approx(-1000)
-    assert np.isfinite(result).all() and result[2] < -600
+def test_names_of_channels_must_fit(rng):
+    records = made_up_records(rng, n=12)
+    setting = SETTING._replace(online_channels=("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"3 channel names .* for 2 channels"):
+        make_report(
+            records,
+            summarize(records),
+            [made_up_example(rng, records, 3)],
+            setting,
+            title="",
+            simulated=True,
+        )
 
 
 def test_heat_map_marks_truth_and_estimates_at_their_places(rng):
     records = made_up_records(rng, n=4)
     example = made_up_example(rng, records, 2)
-    names = ["intensity", "occupancy"], ["aerial r", "aerial g", "aerial b"]
-    displays = (
-        choose_display([example[k]], [example[f"{k}_mask"]], n)
-        for k, n in zip(("online", "geo"), names, strict=True)
-    )
-    figure = registration_figure(example, Setting(CELL, CELL, ANGLES, RADIUS, *displays))
+    channels = {"online": SETTING.online_channels, "geo": SETTING.geo_channels}
+    figure = registration_figure(example, SETTING, choose_displays([example], channels))
     axes = {a.get_title(loc="left"): a for a in figure.axes}
     window = next(a for title, a in axes.items() if title.startswith("log-probability"))
     marked = {line.get_label(): line.get_xydata()[0] for line in window.lines}

@@ -8,16 +8,15 @@ from scipy import stats
 from scipy.spatial.transform import Rotation
 
 from posejax.data import se2
+from posejax.report import risk_coverage
 from posejax.systems.georeg.summary import (
-    bin_errors,
+    error_and_spread,
     nonfinite_examples,
     pose_errors,
     pose_nees,
-    risk_coverage,
     summarize,
     worst_first,
 )
-from posejax.systems.georeg.tables import norm_tables
 
 
 def make_records(rng, n=4000, scale=1.0):
@@ -185,51 +184,13 @@ def test_worst_first_ranks_by_the_recorded_error_and_the_lost_before_all(rng):
 
 def test_risk_coverage_by_brute_force(rng):
     records = make_records(rng, n=60)
-    coverage, risk, oracle = risk_coverage(records)
+    coverage, risk, oracle = risk_coverage(*error_and_spread(records))
     error = np.hypot(*(records["softmax"] - records["pose"]).T[:2])
     spread = records["covariance"][:, 0, 0] + records["covariance"][:, 1, 1]
     for k in (1, 17, 60):
         assert risk[k - 1] == pytest.approx(np.mean(error[np.argsort(spread)[:k]]))
         assert oracle[k - 1] == pytest.approx(np.mean(np.sort(error)[:k]))
     assert coverage[-1] == 1 and np.all(oracle <= risk + 1e-12)
-
-
-def test_bins_partition_the_examples(rng):
-    records = make_records(rng, n=203)
-    records["fill_rate"] = np.round(rng.uniform(size=203), 2)
-    bins = bin_errors(records, "fill_rate", bins=4)
-    assert sum(b.count for b in bins) == 203 and len(bins) == 4
-    error = np.hypot(*(records["softmax"] - records["pose"]).T[:2])
-    for k, b in enumerate(bins):
-        upper = records["fill_rate"] <= b.high if k == 3 else records["fill_rate"] < b.high
-        inside = (records["fill_rate"] >= b.low) & upper
-        assert b.rms_xy_m == pytest.approx(np.sqrt(np.mean(error[inside] ** 2)))
-        assert b.rms_xy_low < b.rms_xy_m < b.rms_xy_high
-    given_edges = bin_errors(records, "fill_rate", bins=[0.0, 0.5, 0.6], estimator="gaussian")
-    assert sum(b.count for b in given_edges) == np.sum(records["fill_rate"] <= 0.6)
-    assert given_edges[0].rms_xy_m == pytest.approx(0.5)
-    constant = bin_errors(records | {"overlap": np.ones(203)}, "overlap")
-    assert [b.count for b in constant] == [203]
-    assert bin_errors(records | {"overlap": np.full(203, np.nan)}, "overlap") == []
-
-
-def test_norm_tables_pick_last_and_best_epochs():
-    def epoch(k, loss):
-        parts = {f"{p}/{m}": loss for p in ("train", "val") for m in ("loss", "xy_m", "yaw_rad")}
-        return {"epoch": k, **parts}
-
-    histories = {
-        "BN": [epoch(1, 3.0), epoch(2, 1.5), epoch(3, 2.0)],
-        "GN": [epoch(1, np.nan), epoch(2, 2.5), epoch(3, np.nan)],
-    }
-    last, best = norm_tables(histories).split("Best validation")
-    assert "Last epoch (3)" in last and "2.0000" in last and "1.5000" not in last
-    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in best.split("\n")[4:]]
-    assert rows == [["BN", "2", *["1.5000"] * 3], ["GN", "2", *["2.5000"] * 3]]
-    with pytest.raises(ValueError, match=r"GN, epoch 1: lacks \['val/xy_m'\]"):
-        norm_tables({"GN": [{k: v for k, v in epoch(1, 1.0).items() if k != "val/xy_m"}]})
-    with pytest.raises(ValueError, match="no epoch"):
-        norm_tables({"IN": []})
 
 
 @pytest.mark.parametrize(

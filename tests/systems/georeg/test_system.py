@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from posejax.config import ConfigError, replace
 from posejax.data.raster_folder import write_folder
+from posejax.report import write
 from posejax.systems.georeg import (
     Georeg,
     ModelConfig,
@@ -120,10 +121,9 @@ def test_metrics_feed_summary_and_report(system, tmp_path):
     numbers = system.summarize(records)
     assert numbers["examples"] == 4
     assert 0 <= numbers["softmax/recall_0.2m_1deg"] <= 1
-    examples = [
-        {k: np.asarray(v[i]) for k, v in {**batch.examples, **outputs}.items()} for i in range(2)
-    ]
-    page = system.report(records, examples, tmp_path).read_text()
+    merged = {**batch.examples, **outputs}
+    examples = [{k: np.asarray(v[i]) for k, v in merged.items()} for i in range(2)]
+    page = write(system.report(records, numbers, examples), tmp_path).read_text()
     assert "raster pairs of" in page
     assert "imulated" not in page
 

@@ -1,17 +1,18 @@
 """The System that the engine drives: a frozen dataclass of its options, and pure functions."""
 
-import html
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from beacons.data import Room
+from beacons.data import CORNERS, Room
 from beacons.model import RangeNet
 from beacons.objective import spread, squared_distance
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
+from posejax.report import Card, Plot, Report, error_cdf, pictures
 from posejax.train.system import LossOutput, System
 
 
@@ -64,10 +65,27 @@ class Beacons(System):
             "inside_95": np.mean(records["inside"]),
         }
 
-    def report(self, records, examples, folder: Path):
-        rows = "".join(
-            f"<tr><td>{e['index']}<td>{html.escape(str(e['xy']))}</tr>" for e in examples
+    def report(self, records, summary, examples):
+        worst = np.argsort(-records["error"], kind="stable")
+        distances = {"network": records["error"]}
+        return Report(
+            title="Beacons in a room",
+            simulated=self.data.simulated,
+            summary=summary,
+            count=len(worst),
+            cards={"": [Card(f"{summary['rms']:.3f} m", "RMS position")]},
+            accuracy=[Plot("distance", lambda: error_cdf(distances, unit="m"), "All examples.")],
+            worst=[{k: records[k][i].item() for k in ("index", "error")} for i in worst[:10]],
+            gallery=pictures(examples, records, worst, lambda row, e: str(e["xy"]), room),
         )
-        path = folder / "report.html"
-        path.write_text(f"<h1>Beacons</h1><table>{rows}</table>")
-        return path
+
+
+def room(example):
+    """The distances measured from the beacons, as circles, and the estimate."""
+    figure = Figure(figsize=(3, 3))
+    axes = figure.subplots()
+    for corner, distance in zip(CORNERS, example["ranges"], strict=True):
+        axes.add_patch(Circle(corner, distance, fill=False))
+    axes.plot(*example["xy"], "rx")
+    axes.set(xlim=(0, 4), ylim=(0, 4), aspect="equal")
+    return figure
