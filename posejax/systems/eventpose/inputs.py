@@ -38,6 +38,7 @@ from posejax.systems.eventpose.view import (
     full_view,
     homography,
 )
+from posejax.systems.eventpose.windows import kept_rows
 
 Representation = Literal["voxel", "histogram", "time_surface", "lnes"]
 
@@ -112,16 +113,14 @@ def example_events(example: Mapping[str, Any], resident: Array | None, capacity:
     """Events of an example, times from the start of its window."""
     found = example["found"]
     packed = example["events"] if resident is None else _gather(resident, example, capacity)
-    return unpack_events(packed, jnp.minimum(found, capacity), example["start_us"])
+    start = example["start_us"]
+    end = start + example["duration_us"]
+    return unpack_events(packed, jnp.minimum(found, capacity), start, end_us=end)
 
 
 def _gather(resident: Array, example: Mapping[str, Any], capacity: int) -> Array:
-    """Rows of the array of all events; of too many every k-th, as `windows.kept_rows` takes."""
-    found = example["found"]
-    step = jnp.maximum(1.0, found.astype(jnp.float32) / jnp.float32(capacity))
-    rows = jnp.floor(jnp.arange(capacity, dtype=jnp.float32) * step).astype(jnp.int32)
-    rows = jnp.minimum(rows, jnp.where(found > capacity, found - 1, capacity))
-    return resident[example["first"] + rows]
+    """Rows of the array of all events."""
+    return resident[example["first"] + kept_rows(example["found"], capacity, jnp)]
 
 
 def prepare_events(

@@ -11,7 +11,7 @@ import pytest
 from posejax.config import ConfigError, Experiment, Log, RunOptions, Schedule, TrainConfig
 from posejax.config import Optimizer as OptimizerConfig
 from posejax.data.event_files import EventRecording, PoseTrack, write_spark
-from posejax.data.event_files.windows import Window
+from posejax.events import Window
 from posejax.systems.eventpose.config import EventposeConfig, ModelConfig, TrajectoryConfig
 from posejax.systems.eventpose.data import Recordings
 from posejax.systems.eventpose.inference import load_system, predict_recording, query_times
