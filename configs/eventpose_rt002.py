@@ -21,7 +21,7 @@ def get_config() -> Experiment:
         name="eventpose_rt002",
         system=EventposeConfig(
             data=Frames(),
-            input=InputConfig(size=(96, 96)),
+            input=InputConfig(size=(96, 96), border=True),
             model=ModelConfig(widths=(32, 64, 96, 128), pool="flatten"),
         ),
         train=TrainConfig(

@@ -37,6 +37,7 @@ from posejax.systems.eventpose.view import (
     canonical_view,
     full_view,
     homography,
+    outside,
 )
 from posejax.systems.eventpose.windows import kept_rows
 
@@ -62,6 +63,9 @@ class InputConfig:
       roll: canonical view: in training, turned about its axis by up to +-roll rad.
       aim: canonical view: in training, aimed up to this many spreads beside the centre.
       zoom: canonical view: in training, zoomed by up to exp(+-zoom).
+      border: canonical view: where the picture's border cuts what is seen, centre and size are
+        those of a whole that looks like the visible part, and cells of the grid beyond the border
+        hold -`View.cut` instead of 0. Changes nothing where nothing touches the border.
       supersample: frames: samples per pixel and axis when they are brought into the view.
       noise: frames: standard deviation of the noise added in training (grey values are 0 to 1).
     """
@@ -78,8 +82,17 @@ class InputConfig:
     roll: float = math.pi
     aim: float = 0.15
     zoom: float = 0.1
+    border: bool = False
     supersample: int = 2
     noise: float = 0.02
+
+    def __post_init__(self):
+        turned = self.augment.roll or self.augment.pan or self.augment.tilt
+        if self.border and (self.view == "full" or turned):
+            raise ValueError(
+                "border is for the canonical view, which turns by `roll`; augment.roll, pan and "
+                "tilt would turn the picture's border as well"
+            )
 
     @property
     def channels(self) -> int:
@@ -154,7 +167,9 @@ def prepare_events(
     if keys is not None:
         grid = augment_grid(keys[1], grid, config.augment)
     # Counts span three decades between near and far, bright and dark; their logarithm does not.
-    return Prepared(jnp.sign(grid) * jnp.log1p(jnp.abs(grid)), canonical(view, pose), pose, view)
+    grid = jnp.sign(grid) * jnp.log1p(jnp.abs(grid))
+    grid = _marked(grid, view, config, intrinsics, sensor_size)
+    return Prepared(grid, canonical(view, pose), pose, view)
 
 
 def represent(events: Events, config: InputConfig, window: tuple[Any, Any]) -> Array:
@@ -192,9 +207,18 @@ def prepare_frame(
     values, valid = bilinear_sample(image, where)
     values = values * valid[..., None]
     grid = values.reshape(config.size[0], n, config.size[1], n, -1).mean((1, 3))
+    grid = _marked(grid, view, config, intrinsics, (height, width))
     if keys is not None:
         grid = grid + config.noise * jax.random.normal(keys[1], grid.shape)
     return Prepared(grid, canonical(view, pose), pose, view)
+
+
+def _marked(grid: Array, view: View, config: InputConfig, intrinsics: Array, picture) -> Array:
+    """The border as a mask in the grid itself, as far as it cuts what is seen."""
+    if not config.border:
+        return grid
+    beyond = outside(view, intrinsics, picture, config.size)[..., None]
+    return jnp.where(beyond, grid - view.cut, grid)
 
 
 def _keys(key: Array | None) -> Array | None:
@@ -214,4 +238,6 @@ def _view(xy, weight, config: InputConfig, intrinsics, sensor_size, keys) -> Vie
             "stretch": jnp.exp(jax.random.uniform(c, (), minval=-config.zoom, maxval=config.zoom)),
         }
     how = {"fill": config.fill, "upright": config.upright}
+    if config.border:
+        how["border"] = sensor_size
     return canonical_view(xy, weight, intrinsics, config.size, **how, **random)
