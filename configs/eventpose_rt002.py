@@ -19,7 +19,7 @@ def get_config() -> Experiment:
         name="eventpose_rt002",
         system=Eventpose(
             data=Frames(),
-            input=InputConfig(size=(96, 96)),
+            input=InputConfig(size=(96, 96), border=True),
             model=ModelConfig(widths=(32, 64, 96, 128), pool="flatten"),
         ),
         train=TrainConfig(

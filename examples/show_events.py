@@ -16,8 +16,7 @@ from PIL import Image
 
 from posejax.data.errors import DataError
 from posejax.data.event_files import EventRecording, audit, read_recording
-from posejax.data.event_files.windows import Window
-from posejax.events import events_from_arrays, histogram
+from posejax.events import Window, events_from_arrays, histogram, window_bounds
 
 
 def main() -> int:
@@ -47,7 +46,7 @@ def main() -> int:
 
 def panel(recording: EventRecording, window: Window, t: float) -> np.ndarray:
     """[h, w, 3] uint8, at most 360 pixels high."""
-    start, end = map(float, window.bounds(t))
+    start, end = window_bounds(t, window)
     part = recording.window(start, end)
     height, width = recording.sensor_size
     factor = -(-height // 360)

@@ -1,47 +1,50 @@
-"""Event cameras: representations, augmentations and windows as pure functions (docs/events.md)."""
+"""Event cameras: representations, augmentations and windows as pure functions (docs/events.md).
 
-from posejax.data.event_files import AuditReport, audit
-from posejax.data.event_files import pack as pack_events
-from posejax.events.augment import AugmentRule, augment, augment_grid
-from posejax.events.events import (
-    Dropped,
-    Events,
-    dropped_events,
-    events_from_arrays,
-    unpack_events,
-)
-from posejax.events.noise import (
-    add_events,
-    add_grid_noise,
-    add_hot_pixels,
-    add_leak_noise,
-    flip_polarity,
-    scale_time,
-    thin,
-)
-from posejax.events.representations import (
-    averaged_time_surface,
-    event_frame,
-    histogram,
-    lnes,
-    time_surface,
-    voxel_grid,
-)
-from posejax.events.slicing import (
-    Slice,
-    Window,
-    pose_at,
-    query_of,
-    row_at,
-    slice_rows,
-    slice_window,
-    sliding_windows,
-    window_bounds,
-)
-from posejax.events.views import mirror, pan_tilt, roll, rotate_view
+Names load on first use. Packing and the rule of windows are NumPy's: data workers, which run
+without jax, import them from here.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what editors see; at run time the names come through `__getattr__`
+    from posejax.events.augmentation import AugmentRule, augment, augment_grid
+    from posejax.events.events import (
+        Dropped,
+        Events,
+        dropped_events,
+        events_from_arrays,
+        unpack_events,
+    )
+    from posejax.events.noise import (
+        add_events,
+        add_grid_noise,
+        add_hot_pixels,
+        add_leak_noise,
+        flip_polarity,
+        scale_time,
+        thin,
+    )
+    from posejax.events.packing import pack_events
+    from posejax.events.representations import (
+        averaged_time_surface,
+        event_frame,
+        histogram,
+        lnes,
+        time_surface,
+        voxel_grid,
+    )
+    from posejax.events.slicing import Slice, pose_at, row_at, slice_rows, slice_window
+    from posejax.events.views import mirror, pan_tilt, roll, rotate_view
+    from posejax.events.windows import (
+        Window,
+        query_of,
+        sliding_windows,
+        window_bounds,
+        window_rows,
+    )
 
 __all__ = [
-    "AuditReport",
     "AugmentRule",
     "Dropped",
     "Events",
@@ -51,7 +54,6 @@ __all__ = [
     "add_grid_noise",
     "add_hot_pixels",
     "add_leak_noise",
-    "audit",
     "augment",
     "augment_grid",
     "averaged_time_surface",
@@ -78,4 +80,26 @@ __all__ = [
     "unpack_events",
     "voxel_grid",
     "window_bounds",
+    "window_rows",
 ]
+
+# Where names are looked for, in this order: what is without jax comes first.
+_MODULES = (
+    "windows",
+    "packing",
+    "events",
+    "slicing",
+    "representations",
+    "views",
+    "noise",
+    "augmentation",
+)
+
+
+def __getattr__(name: str) -> Any:
+    for module in _MODULES if name in __all__ else ():
+        home = importlib.import_module(f"{__name__}.{module}")
+        if hasattr(home, name):
+            globals()[name] = getattr(home, name)
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

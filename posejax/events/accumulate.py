@@ -14,12 +14,14 @@ or one scatter. The derivative by the weights is a gather at the same indices, a
 same rule.
 
 `how="fixed"` adds integers, multiples of 2^-16: sums of integers do not depend on the order, so
-that results repeat to the bit on devices whose atomic additions come in any order.
+that results repeat to the bit on devices whose atomic additions come in any order. An event adds at
+most one to a cell, so the capacity tells the largest sum there can be: from 65536 events on (32768
+with signed polarity) the multiples are of a larger power of two, and no sum can wrap.
 """
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,7 @@ from posejax.events.events import Events
 from posejax.events.taps import Taps
 
 How = Literal["float", "fixed", "max"]
-FIXED_POINT = 1 << 16
+_FRACTION_BITS = 16
 _VALID = Events._fields.index("valid")
 
 _SCATTER = lax.ScatterDimensionNumbers(
@@ -53,8 +55,9 @@ def accumulate(
       taps: cells and weights of events.
       events: fields [N].
       start, end, tau: scalars, seconds.
-      how: "float"; "fixed", rounded to multiples of 2^-16 and exact for sums below 32768; or "max",
-        -inf in cells without events.
+      how: "float"; "fixed", every weight (at most one) rounded to a multiple of 2^-16, or of a
+        larger power of two for large capacities (`fixed_point`); or "max", -inf in cells without
+        events.
 
     Returns:
       [taps.cells].
@@ -74,7 +77,7 @@ def _kernel(taps: Taps, how: How) -> Callable:
 
     together = _maps(partial(_fill, one, taps, how))[1]
     forward = _batched(partial(_fill_by_loop, one, taps, how), together)
-    pull = _batched(*_maps(partial(_pull, one, taps.cells, how)))
+    pull = _batched(*_maps(partial(_pull, one, taps, how)))
 
     @jax.custom_vjp
     def kernel(*leaves):
@@ -167,8 +170,8 @@ _SPARSE = 32
 def _fill(one: Callable, taps: Taps, how: How, *leaves) -> Array:
     """[cells] of one window."""
     index, weights = one(*leaves)
-    grid = _scatter(_empty(taps.cells, how, weights.dtype), index, weights, how)
-    return _finish(grid, how, weights.dtype)
+    grid = _scatter(_empty(taps.cells, how, weights.dtype), index, weights, taps, how)
+    return _finish(grid, taps, how, weights)
 
 
 def _fill_by_loop(one: Callable, taps: Taps, how: How, *arrays) -> Array:
@@ -201,10 +204,10 @@ def _fill_by_loop(one: Callable, taps: Taps, how: How, *arrays) -> Array:
             fresh = _empty(cells, how, dtype)
             grids = lax.dynamic_update_slice(grids, fresh, (k * cells,))
         index, weights = apart(in_batch, *_window(arrays, k))
-        return _scatter(grids, index, weights, how)
+        return _scatter(grids, index, weights, taps, how)
 
     grids = lax.fori_loop(0, size, body, _empty(size * cells, how, dtype))
-    return _finish(grids, how, dtype).reshape(size, cells)
+    return _finish(grids, taps, how, weights).reshape(size, cells)
 
 
 def _empty(cells: int, how: How, dtype) -> Array:
@@ -213,22 +216,33 @@ def _empty(cells: int, how: How, dtype) -> Array:
     return jnp.full((cells,), -jnp.inf if how == "max" else 0, dtype)
 
 
-def _scatter(grids: Array, index: Array, weights: Array, how: How) -> Array:
+def fixed_point(taps: Taps, capacity: int) -> int:
+    """Steps per unit of "fixed" sums, a power of two: all events in one cell still fit 32 bits."""
+    bits = 31 if taps.polarity == "signed" else 32  # sums without a sign are read as uint32
+    return 1 << min(_FRACTION_BITS, bits - capacity.bit_length())
+
+
+def _scatter(grids: Array, index: Array, weights: Array, taps: Taps, how: How) -> Array:
     if how == "fixed":
-        weights = jnp.round(weights * FIXED_POINT).astype(jnp.int32)
+        scale = fixed_point(taps, weights.shape[0])
+        weights = jnp.round(weights * scale).astype(jnp.int32)
     runs = weights.reshape(-1, weights.shape[-1])
     put = lax.scatter_max if how == "max" else lax.scatter_add
     return put(grids, index.reshape(-1, 1), runs, _SCATTER, mode=_DROP)
 
 
-def _finish(grids: Array, how: How, dtype) -> Array:
-    return grids.astype(dtype) / FIXED_POINT if how == "fixed" else grids
+def _finish(grids: Array, taps: Taps, how: How, weights: Any) -> Array:
+    if how != "fixed":
+        return grids
+    if taps.polarity != "signed":
+        grids = lax.bitcast_convert_type(grids, jnp.uint32)
+    return grids.astype(weights.dtype) / fixed_point(taps, weights.shape[0])
 
 
 # ---- backward -----------------------------------------------------------------------------------
 
 
-def _pull(one: Callable, cells: int, how: How, *arrays) -> list[Array]:
+def _pull(one: Callable, taps: Taps, how: How, *arrays) -> list[Array]:
     """Cotangents of the differentiable leaves of one window, from that of the grid."""
     *leaves, out, g = arrays
     where = [i for i, x in enumerate(leaves) if _differentiable(x)]
@@ -248,6 +262,7 @@ def _pull(one: Callable, cells: int, how: How, *arrays) -> list[Array]:
     slope = at_index(g)
     if how == "max":
         tied = (at_index(out) == weights).astype(g.dtype)
-        count = at_index(_scatter(_empty(cells, "float", g.dtype), index, tied, "float"))
+        empty = _empty(taps.cells, "float", g.dtype)
+        count = at_index(_scatter(empty, index, tied, taps, "float"))
         slope = slope * tied / jnp.maximum(count, 1)
     return list(back(slope))

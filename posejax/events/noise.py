@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from posejax.events.events import Events, check_events
+from posejax.geometry import as_float
 
 
 def scale_time(events: Events, factor: ArrayLike, origin: ArrayLike) -> Events:
@@ -49,7 +50,8 @@ def add_events(events: Events, new: Events) -> tuple[Events, Array]:
     filled = ~events.valid & (rank < count)
     source = order[jnp.clip(rank, 0, len(order) - 1)]
     fields = {
-        name: jnp.where(filled, getattr(new, name)[source].astype(old.dtype), old)
+        # In the wider type of the two: as uint8 a new pixel 300 would be pixel 44.
+        name: jnp.where(filled, getattr(new, name)[source], old)
         for name, old in events._asdict().items()
         if name != "valid"
     }
@@ -143,9 +145,10 @@ def _some(key: Array, events: Events, rate: ArrayLike, window) -> Events:
 
 
 def add_grid_noise(
-    key: Array, grid: Array, *, probability: ArrayLike = 1.0, amplitude: ArrayLike = 0.05
+    key: Array, grid: ArrayLike, *, probability: ArrayLike = 1.0, amplitude: ArrayLike = 0.05
 ) -> Array:
     """Uniform noise in [0, amplitude) on all cells of a representation, with some probability."""
+    grid = as_float(grid)
     use, values = jax.random.split(key)
     noise = jax.random.uniform(values, grid.shape, grid.dtype) * amplitude
     return grid + jnp.where(jax.random.bernoulli(use, probability), noise, 0)

@@ -63,7 +63,8 @@ def voxel_grid(
         from start to end.
       space: "nearest", the cell of the pixel's centre; or "bilinear", shared between the four
         nearest cell centres (what falls beyond the outermost centres is lost there).
-      accumulate: "float", or "fixed" for sums of multiples of 2^-16, which repeat to the bit.
+      accumulate: "float", or "fixed" for sums of multiples of 2^-16, which repeat to the bit (of
+        2^-15 from a capacity of 65536 on, and so on: no sum wraps).
 
     Returns:
       [H, W, C], C = 2 B for "split" (OFF bins first), else B; float.

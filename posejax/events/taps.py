@@ -53,6 +53,9 @@ class Taps:
             raise ValueError(f"bins must be positive, got {self.bins}")
         if self.cells >= 2**31:
             raise ValueError(f"{self.cells} cells are too many for 32-bit indices")
+        for cells, pixels in zip(self.size, self.sensor_size, strict=True):
+            if (2 * pixels + 1) * cells >= 2**32:  # see `_cells_along`
+                raise ValueError(f"{pixels} pixels on {cells} cells are too many for 32 bits")
         choices = {"polarity": Polarity, "time": Interpolation, "space": Splat, "value": Value}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed.__args__:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posejax.data.event_files import unpack
 from posejax.events import (
     Window,
+    dropped_events,
+    histogram,
     pack_events,
     pose_at,
     query_of,
@@ -19,6 +20,7 @@ from posejax.events import (
     sliding_windows,
     unpack_events,
     window_bounds,
+    window_rows,
 )
 from posejax.geometry import se3_exp
 
@@ -37,13 +39,12 @@ def test_unpacking_inverts_packing(rng):
     for name, want in (("x", x), ("y", y), ("p", p), ("valid", np.arange(500) < 400)):
         np.testing.assert_array_equal(getattr(events, name), want)
     np.testing.assert_allclose(events.t, (t - t[0]) * 1e-6, rtol=2e-7)
-    for ours, theirs in zip(events[:2], unpack(packed)[:2], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="uint32"):
         unpack_events(packed.astype(np.int64), 400)
 
 
 SLICE = jax.jit(slice_window, static_argnames="capacity")
+ROWS = jax.jit(slice_rows, static_argnames="capacity")
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,6 +123,72 @@ def test_anchors(anchor, want):
     np.testing.assert_array_equal(query_of(np.stack([first, last], -1), rows), [20, 31])
 
 
+@pytest.mark.parametrize("anchor", ["before", "after", "centred"])
+@pytest.mark.parametrize(
+    "length", [{"duration": 0.1}, {"duration": 0.100001}, {"count": 7}, {"count": 64}]
+)
+@pytest.mark.parametrize("query", [-30_000, 50_001, 500_000, 990_000, 1_030_000])
+def test_host_and_device_cut_the_same_window(rng, anchor, length, query):
+    """In the past, in the future and in between, of odd and of even length."""
+    x, y, t, p = recording(rng)
+    packed, window = pack_events(x, y, t, p), Window(anchor, **length)
+    rows, start, end = window_rows(packed[:, 1], query, window)
+    traced = jnp.int32(query)
+    if window.count is None:
+        bounds = window_bounds(traced, window, unit=1e-6)
+        assert (start, end) == tuple(map(int, bounds)) and end - start == round(1e6 * window.length)
+        events, left_out = SLICE(packed, *bounds, capacity=512)
+    else:
+        bounds = window_bounds(row_at(packed, traced), window)
+        events, left_out = ROWS(packed, *bounds, capacity=512, origin_us=traced)
+    assert left_out == 0
+    np.testing.assert_array_equal(np.asarray(events.x)[np.asarray(events.valid)], x[rows])
+
+
+def test_a_window_before_zero_is_no_window_after_everything():
+    with pytest.raises(ValueError, match="signed"):
+        window_bounds(np.uint32(5), Window("before"), unit=1e-6)
+    with pytest.raises(ValueError, match="shorter than a step"):
+        window_bounds(5, Window(duration=1e-7), unit=1e-6)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.array])
+def test_times_of_every_size_find_their_row(kind):
+    """Beyond 2^31 NumPy's integers used to become row 0, beyond 2^32 to start again."""
+    t = np.array([0, 5, 2**31 - 1, 2**31 + 7, 3_000_000_000, 2**32 - 1])
+    packed = jnp.asarray(pack_events(np.arange(6), np.zeros(6, int), t, np.ones(6, int)))
+    for us in (-(2**40), -1, 0, 1, 2**31, 3_000_000_000, 3_000_000_001, 2**32 - 1, 2**32, 2**33):
+        assert int(row_at(packed, kind(us))) == np.searchsorted(t, us)
+    events, _ = slice_window(packed, kind(3_000_000_000), kind(2**33), capacity=8)
+    np.testing.assert_array_equal(np.asarray(events.x)[np.asarray(events.valid)], [4, 5])
+    np.testing.assert_allclose(
+        unpack_events(packed, 6, kind(2**33)).t, (t - 2**33) * 1e-6, rtol=2e-7
+    )
+    np.testing.assert_allclose(unpack_events(packed, 6, kind(-5)).t, (t + 5) * 1e-6, rtol=2e-7)
+    with pytest.raises(ValueError, match="below 2"):
+        row_at(packed, 1 << 50)
+    beyond = slice_rows(packed, np.int64(3e9), np.int64(4e9), capacity=4, origin_us=0)
+    assert not beyond.events.valid.any()
+
+
+@pytest.mark.parametrize("seconds", [5, 30, 60, 67.108872, 600, 4000])
+def test_long_windows_keep_their_last_events(seconds):
+    """float32 has no number between 30 s and a microsecond less."""
+    end = round(1e6 * seconds)
+    t = np.array([0, end - 9, end - 1, end, end + 9])
+    packed = pack_events(np.arange(5), np.zeros(5, int), t, np.ones(5, int))
+    events, _ = slice_window(packed, 0, end, capacity=8)
+    where = {"sensor_size": (1, 8), "window": (0.0, end * 1e-6)}
+    assert dropped_events(events, **where).used == 3
+    assert histogram(events, size=(1, 8), **where).sum() == 3
+    assert np.max(np.abs(np.asarray(events.t)[:3] - t[:3] * 1e-6)) <= 4 * np.spacing(
+        np.float32(seconds)
+    )
+    # What lies at the end or behind is not moved into the window.
+    unpacked = unpack_events(packed, 5, 0, end_us=end)
+    assert (np.asarray(unpacked.t) < np.float32(end * 1e-6)).tolist() == [True] * 3 + [False] * 2
+
+
 def test_sliding_windows():
     bounds = sliding_windows(0.0, 1.0, Window(duration=0.1))
     assert bounds.shape == (10, 2)
@@ -160,5 +227,11 @@ def test_poses_between_labels_lie_on_the_screw():
     pose, inside = at(0.4, t, poses)
     assert not inside
     np.testing.assert_allclose(pose, poses[-1], atol=1e-6)
+    unix = np.float64(1.7e9) + np.asarray(t, np.float64)
+    np.testing.assert_allclose(
+        pose_at(1.7e9 + 0.2, unix, poses)[0], at(0.2, t, poses)[0], atol=1e-6
+    )
+    with pytest.raises(ValueError, match="float32"):
+        pose_at(jnp.float32(1.7e9), unix, poses)
     slope = jax.jacobian(lambda q: pose_at(q, t, poses)[0])(0.1)
     assert np.isfinite(slope).all()

@@ -1,4 +1,4 @@
-"""Event-camera recordings: readers, writers, packing and the audit, in NumPy.
+"""Event-camera recordings: readers, writers and the audit, in NumPy.
 
 `read_recording(path)` tells the format itself; see docs/event_files.md.
 """
@@ -13,7 +13,6 @@ from posejax.data.event_files.dsec import (
 )
 from posejax.data.event_files.event_npz import read_event_npz, write_event_npz
 from posejax.data.event_files.evt import read_evt, write_evt
-from posejax.data.event_files.packing import pack, pack_recording, unpack
 from posejax.data.event_files.pose_table import read_pose_table, write_pose_table
 from posejax.data.event_files.reading import format_of, read_recording
 from posejax.data.event_files.recording import EventRecording, PoseTrack
@@ -37,8 +36,6 @@ __all__ = [
     "audit",
     "format_of",
     "infer_tick",
-    "pack",
-    "pack_recording",
     "read_calibration",
     "read_dsec",
     "read_event_npz",
@@ -51,7 +48,6 @@ __all__ = [
     "read_spades_labels",
     "read_spark",
     "rectify",
-    "unpack",
     "write_dsec",
     "write_event_npz",
     "write_evt",

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 from posejax.config import ConfigError
-from posejax.data.event_files import EventRecording, pack_recording
-from posejax.data.event_files.windows import Window
+from posejax.data.event_files import EventRecording
+from posejax.events import Window
 from posejax.geometry import matrix_to_quat_xyzw
 from posejax.loading import Predictor
 from posejax.systems.eventpose.data import Frames
 from posejax.systems.eventpose.smoothing import smoothed
 from posejax.systems.eventpose.system import Eventpose
-from posejax.systems.eventpose.windows import WindowRule, cut_window
+from posejax.systems.eventpose.windows import WindowRule, cut_window, pack_recording
 
 _BATCH = 16
 
@@ -92,7 +92,8 @@ def query_times(recording: EventRecording, window: Window, period: float) -> np.
     if not len(recording):
         return np.empty(0)
     start, end = recording.t[[0, -1]] * recording.tick_seconds
-    before, after = window.reach
+    # A window by count may be of any duration: it asks for no room.
+    before, after = window.reach() if window.count is None else (0.0, 0.0)
     # The first event comes a little after the clock's zero.
     first = int(np.ceil((start + before) / period - 0.1))
     last = int(np.floor((end - after) / period + 0.1))

@@ -37,7 +37,9 @@ from posejax.systems.eventpose.view import (
     canonical_view,
     full_view,
     homography,
+    outside,
 )
+from posejax.systems.eventpose.windows import kept_rows
 
 Representation = Literal["voxel", "histogram", "time_surface", "lnes"]
 
@@ -61,6 +63,9 @@ class InputConfig:
       roll: canonical view: in training, turned about its axis by up to +-roll rad.
       aim: canonical view: in training, aimed up to this many spreads beside the centre.
       zoom: canonical view: in training, zoomed by up to exp(+-zoom).
+      border: canonical view: where the picture's border cuts what is seen, centre and size are
+        those of a whole that looks like the visible part, and cells of the grid beyond the border
+        hold -`View.cut` instead of 0. Changes nothing where nothing touches the border.
       supersample: frames: samples per pixel and axis when they are brought into the view.
       noise: frames: standard deviation of the noise added in training (grey values are 0 to 1).
     """
@@ -77,8 +82,17 @@ class InputConfig:
     roll: float = math.pi
     aim: float = 0.15
     zoom: float = 0.1
+    border: bool = False
     supersample: int = 2
     noise: float = 0.02
+
+    def __post_init__(self):
+        turned = self.augment.roll or self.augment.pan or self.augment.tilt
+        if self.border and (self.view == "full" or turned):
+            raise ValueError(
+                "border is for the canonical view, which turns by `roll`; augment.roll, pan and "
+                "tilt would turn the picture's border as well"
+            )
 
     @property
     def channels(self) -> int:
@@ -112,16 +126,14 @@ def example_events(example: Mapping[str, Any], resident: Array | None, capacity:
     """Events of an example, times from the start of its window."""
     found = example["found"]
     packed = example["events"] if resident is None else _gather(resident, example, capacity)
-    return unpack_events(packed, jnp.minimum(found, capacity), example["start_us"])
+    start = example["start_us"]
+    end = start + example["duration_us"]
+    return unpack_events(packed, jnp.minimum(found, capacity), start, end_us=end)
 
 
 def _gather(resident: Array, example: Mapping[str, Any], capacity: int) -> Array:
-    """Rows of the array of all events; of too many every k-th, as `windows.kept_rows` takes."""
-    found = example["found"]
-    step = jnp.maximum(1.0, found.astype(jnp.float32) / jnp.float32(capacity))
-    rows = jnp.floor(jnp.arange(capacity, dtype=jnp.float32) * step).astype(jnp.int32)
-    rows = jnp.minimum(rows, jnp.where(found > capacity, found - 1, capacity))
-    return resident[example["first"] + rows]
+    """Rows of the array of all events."""
+    return resident[example["first"] + kept_rows(example["found"], capacity, jnp)]
 
 
 def prepare_events(
@@ -155,7 +167,9 @@ def prepare_events(
     if keys is not None:
         grid = augment_grid(keys[1], grid, config.augment)
     # Counts span three decades between near and far, bright and dark; their logarithm does not.
-    return Prepared(jnp.sign(grid) * jnp.log1p(jnp.abs(grid)), canonical(view, pose), pose, view)
+    grid = jnp.sign(grid) * jnp.log1p(jnp.abs(grid))
+    grid = _marked(grid, view, config, intrinsics, sensor_size)
+    return Prepared(grid, canonical(view, pose), pose, view)
 
 
 def represent(events: Events, config: InputConfig, window: tuple[Any, Any]) -> Array:
@@ -193,9 +207,18 @@ def prepare_frame(
     values, valid = bilinear_sample(image, where)
     values = values * valid[..., None]
     grid = values.reshape(config.size[0], n, config.size[1], n, -1).mean((1, 3))
+    grid = _marked(grid, view, config, intrinsics, (height, width))
     if keys is not None:
         grid = grid + config.noise * jax.random.normal(keys[1], grid.shape)
     return Prepared(grid, canonical(view, pose), pose, view)
+
+
+def _marked(grid: Array, view: View, config: InputConfig, intrinsics: Array, picture) -> Array:
+    """The border as a mask in the grid itself, as far as it cuts what is seen."""
+    if not config.border:
+        return grid
+    beyond = outside(view, intrinsics, picture, config.size)[..., None]
+    return jnp.where(beyond, grid - view.cut, grid)
 
 
 def _keys(key: Array | None) -> Array | None:
@@ -215,4 +238,6 @@ def _view(xy, weight, config: InputConfig, intrinsics, sensor_size, keys) -> Vie
             "stretch": jnp.exp(jax.random.uniform(c, (), minval=-config.zoom, maxval=config.zoom)),
         }
     how = {"fill": config.fill, "upright": config.upright}
+    if config.border:
+        how["border"] = sensor_size
     return canonical_view(xy, weight, intrinsics, config.size, **how, **random)

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from posejax.report.statistics import cluster_bootstrap
+from posejax.systems.eventpose import scores
 from posejax.systems.eventpose.config import TrajectoryConfig
 from posejax.systems.eventpose.smoothing import smoothed
 
 Records = Mapping[str, np.ndarray]
 STRATA = {"range_m": "range (m)", "events": "events in the window", "light": "light"}
-_POSITION_THRESHOLD, _ROTATION_THRESHOLD = 2.173e-3, 0.169  # SPEED+: relative, deg
 
 
 class PoseErrors(NamedTuple):
@@ -42,15 +42,17 @@ def pose_errors(records: Records) -> PoseErrors:
     """Errors of the recorded estimates, float64."""
     t, t_hat = (np.asarray(records[k], np.float64) for k in ("translation", "translation_hat"))
     q, q_hat = (np.asarray(records[k], np.float64) for k in ("quat_xyzw", "quat_xyzw_hat"))
-    finite = is_finite(records)
-    distance = np.linalg.norm(t, axis=1)
-    position = np.where(
-        finite, np.linalg.norm(np.where(finite[:, None], t_hat, 0) - t, axis=1), distance
+    finite = is_finite(records)[:, None]
+    t_hat = np.where(finite, t_hat, 0)
+    half_turn = np.stack([q[:, 3], q[:, 2], -q[:, 1], -q[:, 0]], axis=1)  # orthogonal to q
+    q_hat = np.where(finite, q_hat, half_turn)
+    return PoseErrors(
+        scores.position_error(t, t_hat),
+        scores.relative_position_error(t, t_hat),
+        np.rad2deg(scores.rotation_error(q, q_hat)),
+        scores.spark_2026(t, q, t_hat, q_hat),
+        scores.speed_plus(t, q, t_hat, q_hat),
     )
-    angle = np.where(finite, _angle(q, np.where(finite[:, None], q_hat, 1.0)), np.pi)
-    relative, degrees = position / distance, np.rad2deg(angle)
-    kept = relative * (relative >= _POSITION_THRESHOLD), angle * (degrees >= _ROTATION_THRESHOLD)
-    return PoseErrors(position, relative, degrees, relative + angle, kept[0] + kept[1])
 
 
 def constant_pose(records: Records) -> dict[str, np.ndarray]:
@@ -71,14 +73,6 @@ def is_finite(records: Records) -> np.ndarray:
     """[N] bool: the estimate is a pose."""
     both = (records["translation_hat"], records["quat_xyzw_hat"])
     return np.isfinite(both[0]).all(1) & np.isfinite(both[1]).all(1)
-
-
-def _angle(q: np.ndarray, q_hat: np.ndarray) -> np.ndarray:
-    """[N] rad between attitudes: 2 atan2(|q - q^|, |q + q^|) of unit quaternions on one side."""
-    q, q_hat = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, q_hat))
-    near = np.where((np.sum(q * q_hat, 1) < 0)[:, None], -q_hat, q_hat)
-    # The angle of the quaternions themselves is half the rotation's, and atan2 of halves of it.
-    return 4 * np.arctan2(np.linalg.norm(q - near, axis=1), np.linalg.norm(q + near, axis=1))
 
 
 def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float]:

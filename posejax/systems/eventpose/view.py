@@ -10,8 +10,13 @@ and size, at the full resolution of the grid, and predicts
     t' = R t / zoom,    R' = R R_body,    zoom = focal length of the view / that of the camera,
 
 where t' hardly varies: its depth is the range of a target of this size on the sensor. `uncanonical`
-inverts it. A random roll of the virtual camera is an augmentation that loses no event and, in
-training, replaces attitudes that the recordings do not hold.
+inverts it, whatever the view. A random roll of the virtual camera is an augmentation that loses no
+event and, in training, replaces attitudes that the recordings do not hold.
+
+What the border of the picture cuts looks smaller, nearer to the picture's middle and longer along
+the border than it is. With `border` centre and size are those of a whole that would look like the
+visible part (see `_completed`), and `View.cut` tells how little to trust them; it is zero, and
+nothing changes, where nothing touches the border.
 """
 
 from typing import NamedTuple
@@ -23,6 +28,9 @@ from posejax.geometry import einsum, inverse_intrinsics, normalize, safe_norm, s
 
 _ROUNDS = 4  # of trimming: enough to leave noise events behind, see tests
 _REACH = 2.2  # pixels beyond this many spreads from the centre are trimmed
+_BAND = 0.25  # a strip along the border, in standard deviations across it
+_CONTACT = (0.01, 0.05)  # share of the pixels in that strip: untouched below, cut above
+_HALF_NORMAL = 0.571  # variance over squared distance of the mean to the cut, of half a normal
 
 
 class View(NamedTuple):
@@ -31,11 +39,13 @@ class View(NamedTuple):
     rotation: [3, 3] view_from_camera.
     intrinsics: [3, 3] of the view, pixels of the grid.
     zoom: focal length of the view, in pixels of a full-sensor grid, over that of the camera.
+    cut: 0 if all of what is seen lies inside the picture, to 1 if its border cuts it clearly.
     """
 
     rotation: Array
     intrinsics: Array
     zoom: Array
+    cut: Array
 
 
 class Blob(NamedTuple):
@@ -49,12 +59,21 @@ class Blob(NamedTuple):
     axis: Array
 
 
-def blob_of(xy: Array, weight: Array) -> Blob:
+def blob_of(xy: Array, weight: Array, border: tuple[int, int] | None = None) -> Blob:
     """Robust first and second moments of weighted points [N, 2].
 
     Trimmed means: points further than 2.2 spreads from the centre are left out of the next round,
     so that noise all over the sensor loses its pull. Without weight the result is zero.
+
+    Args:
+      xy: [N, 2]; weight: [N].
+      border: (H, W) of the picture that may cut what is seen; not considered if not given.
     """
+    return _blob(xy, weight, border)[0]
+
+
+def _blob(xy: Array, weight: Array, border: tuple[int, int] | None) -> tuple[Blob, Array]:
+    """The blob, and how clearly the border cuts it."""
     near = weight
     centre, spread = jnp.zeros(2, xy.dtype), jnp.zeros((), xy.dtype)
     for _ in range(_ROUNDS):
@@ -66,14 +85,57 @@ def blob_of(xy: Array, weight: Array) -> Blob:
         near = weight * (square <= (_REACH * spread) ** 2)
     # Half the angle of the traceless part of the covariance; atan2(0, 0) is 0.
     dx, dy = (xy - centre[None]).T
-    axis = 0.5 * jnp.arctan2(jnp.sum(near * 2 * dx * dy), jnp.sum(near * (dx**2 - dy**2)))
-    return Blob(centre, spread, axis)
+    mixed, unequal = jnp.sum(near * 2 * dx * dy), jnp.sum(near * (dx**2 - dy**2))
+    if border is None:
+        return Blob(centre, spread, 0.5 * jnp.arctan2(mixed, unequal)), jnp.zeros((), xy.dtype)
+    shift, widening, cut = _completed(xy, near, centre, border)
+    mixed = mixed + near.sum() * 2 * widening[0, 1]
+    unequal = unequal + near.sum() * (widening[0, 0] - widening[1, 1])
+    added = jnp.trace(widening)
+    wider = jnp.sqrt(spread**2 + jnp.where(added > 0, added, 1))
+    whole = Blob(
+        centre + shift, jnp.where(added > 0, wider, spread), 0.5 * jnp.arctan2(mixed, unequal)
+    )
+    return whole, cut
+
+
+def _completed(
+    xy: Array, near: Array, centre: Array, border: tuple[int, int]
+) -> tuple[Array, Array, Array]:
+    """What the border hides: shift of the centre [2], growth of the covariance [2, 2], and `cut`.
+
+    Of a normal distribution cut off at the distance d from the mean m of what is left, whose
+    variance is v, the whole has the mean m - theta d and the variance v + theta d^2, theta a
+    function of v / d^2 alone (Cohen, Simplified Estimators for the Normal Distribution When Samples
+    Are Singly Censored or Truncated, Technometrics 1959); a power is within a few per cent of it up
+    to half a normal, beyond which nothing is made up. Along the border both follow by regression,
+    for a craft that lies aslant. It counts as far as there are pixels at the
+    border: what only comes near is whole.
+    """
+    off = xy - centre[None]
+    share = near / jnp.maximum(near.sum(), 1e-6)
+    spread = einsum("n,ni,nj->ij", share, off, off) + 1e-12 * jnp.eye(2)
+    square = jnp.diagonal(spread)
+    size = jnp.array(border[::-1], xy.dtype)
+    shift, widening, cut = jnp.zeros(2, xy.dtype), jnp.zeros((2, 2), xy.dtype), jnp.float32(0)
+    for sign, distance, inside in ((-1, centre, xy), (1, size - centre, size[None] - xy)):
+        # Linear across the strip instead of a step: moving by a part of a pixel changes a part.
+        strip = jnp.clip(1 - inside / (2 * _BAND * jnp.sqrt(square))[None], 0, 1)
+        touching = einsum("n,ni->i", share, strip)
+        contact = jnp.clip((touching - _CONTACT[0]) / (_CONTACT[1] - _CONTACT[0]), 0, 1)
+        distance = jnp.maximum(distance, jnp.sqrt(square / _HALF_NORMAL))
+        theta = contact * 7.7 * (square / distance**2) ** 3.64
+        along = spread / square[:, None]  # row i: by how much all moves with coordinate i
+        shift = shift + einsum("i,ij->j", sign * theta * distance, along)
+        widening = widening + einsum("i,ij,ik->jk", theta * distance**2, along, along)
+        cut = jnp.maximum(cut, contact.max())
+    return shift, widening, cut
 
 
 def full_view(intrinsics: Array, sensor_size: tuple[int, int], size: tuple[int, int]) -> View:
     """The whole sensor on a grid of `size` (H, W), pixels stretched to fit."""
     scale = jnp.array([size[1] / sensor_size[1], size[0] / sensor_size[0], 1.0])
-    return View(jnp.eye(3), scale[:, None] * intrinsics, jnp.float32(1))
+    return View(jnp.eye(3), scale[:, None] * intrinsics, jnp.float32(1), jnp.float32(0))
 
 
 def canonical_view(
@@ -88,6 +150,7 @@ def canonical_view(
     roll: Array | float = 0.0,
     offset: Array | tuple[float, float] = (0.0, 0.0),
     stretch: Array | float = 1.0,
+    border: tuple[int, int] | None = None,
 ) -> View:
     """The view that puts weighted pixels in the middle of a grid of `size` (H, W).
 
@@ -100,11 +163,12 @@ def canonical_view(
       roll: further turn of the view about its axis (rad).
       offset, stretch: aim beside the centre, in spreads, and zoom by this much more: training draws
         them at random, since what the events tell of centre and size is uncertain.
+      border: (H, W) of the picture, to look at what it cuts as at a whole.
 
     Returns:
       The view. Without any weight it looks straight ahead with the smallest zoom.
     """
-    centre, spread, axis = blob_of(xy, weight)
+    (centre, spread, axis), cut = _blob(xy, weight, border)
     if upright:
         roll = roll - axis
     seen = weight.sum() > 0
@@ -124,7 +188,7 @@ def canonical_view(
     f = zoom * focal
     zero, one = jnp.zeros_like(f), jnp.ones_like(f)
     k = jnp.stack([f, zero, one * size[1] / 2, zero, f, one * size[0] / 2, zero, zero, one])
-    return View(rotation, k.reshape(3, 3), zoom)
+    return View(rotation, k.reshape(3, 3), zoom, cut)
 
 
 def homography(view: View, intrinsics: Array) -> Array:
@@ -137,6 +201,20 @@ def apply_homography(h: Array, xy: Array) -> Array:
     q = einsum("ij,...j->...i", h, jnp.concatenate([xy, jnp.ones_like(xy[..., :1])], axis=-1))
     depth = q[..., 2:]
     return jnp.where(depth > 1e-6, q[..., :2] / jnp.where(depth > 1e-6, depth, 1), -1e6)
+
+
+def outside(
+    view: View, intrinsics: Array, picture: tuple[int, int], size: tuple[int, int]
+) -> Array:
+    """[H, W] bool: centres of the cells of a view's grid that lie beyond the border of the picture.
+
+    A dark cell in the picture says that nothing moves there; one outside of it says nothing.
+    """
+    rows, columns = jnp.meshgrid(jnp.arange(size[0]), jnp.arange(size[1]), indexing="ij")
+    cells = jnp.stack([columns, rows], axis=-1).astype(jnp.float32) + 0.5
+    xy = apply_homography(jnp.linalg.inv(homography(view, intrinsics)), cells)
+    inside = (xy >= 0) & (xy < jnp.array(picture[::-1], jnp.float32)[None, None])
+    return ~inside.all(-1)
 
 
 def canonical(view: View, camera_from_body: Array) -> Array:

@@ -14,8 +14,8 @@ import numpy as np
 
 from posejax.data.dataset import Source
 from posejax.data.errors import DataError
-from posejax.data.event_files import PoseTrack, SparkFile, pack_recording
-from posejax.data.event_files.windows import Window
+from posejax.data.event_files import EventRecording, PoseTrack, SparkFile
+from posejax.events import Window, pack_events, window_bounds, window_rows
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ class WindowSource(Source):
         file, window = self.files[k], self.rule.window
         if window.count is not None:
             return self[index]
-        start, end = window.bounds(file.labels.t_seconds[j])  # type: ignore[union-attr]
-        record = {"packed": pack_recording(file.window(float(start), float(end) + 1e-5))}
+        start, end = window_bounds(float(file.labels.t_seconds[j]), window)  # type: ignore[union-attr]
+        # A little more than the window, which is cut in whole microseconds.
+        record = {"packed": pack_recording(file.window(start - 1e-5, end + 1e-5))}
         return {**self._about(index), **record, "first_row": 0}
 
     def packed(self, sequence: int) -> np.ndarray:
@@ -144,7 +145,7 @@ def _usable(file: SparkFile, window: Window) -> list[int]:
     t, slack = labels.t_seconds, 1e-6
     if window.count is not None:
         return list(range(len(t)))
-    start, end = window.bounds(t)
+    start, end = window_bounds(t, window)
     inside = (start >= t[0] - slack) & (end <= t[-1] + slack)
     return np.flatnonzero(inside).tolist()
 
@@ -160,7 +161,7 @@ def query(
     t = track.t_seconds
     time, before = float(t[label]), label
     if rng is not None and rule.any_time and label + 1 < len(t):
-        _, after = rule.window.reach if rule.window.count is None else (0.0, 0.0)
+        _, after = rule.window.reach() if rule.window.count is None else (0.0, 0.0)
         latest = min(float(t[label + 1]), float(t[-1]) - after)
         time += max(0.0, latest - time) * rng.random()
     before = min(before, len(t) - 2) if len(t) > 1 else 0
@@ -204,7 +205,7 @@ def cut_window(
       rule: how windows are cut.
       first_row: of the recording in the split's array, in device-resident mode.
     """
-    rows, start, end = rule.window.rows(packed[:, 1], query_us)
+    rows, start, end = window_rows(packed[:, 1], query_us, rule.window)
     found = rows.stop - rows.start
     part = {
         "start_us": np.int32(start),
@@ -220,11 +221,19 @@ def cut_window(
     return {**part, "events": events}
 
 
-def kept_rows(found: int, capacity: int) -> np.ndarray:
+def kept_rows(found: Any, capacity: int, xp: Any = np) -> Any:
     """[capacity] int32 rows of a window that are taken: all, or every k-th of too many.
 
-    In float32, as the device computes it (`inputs.resident_events`).
+    Args:
+      found: events in the window, an integer of `xp`.
+      capacity: at most so many are taken.
+      xp: numpy or jax.numpy. Both compute in float32, so that host and device take the same rows.
     """
-    step = np.maximum(np.float32(1), np.float32(found) / np.float32(capacity))
-    rows = np.floor(np.arange(capacity, dtype=np.float32) * step).astype(np.int32)
-    return np.minimum(rows, max(found - 1, 0) if found > capacity else capacity)
+    step = xp.maximum(xp.float32(1), xp.float32(found) / xp.float32(capacity))
+    rows = xp.floor(xp.arange(capacity, dtype=xp.float32) * step).astype(xp.int32)
+    return xp.minimum(rows, xp.int32(xp.where(found > capacity, found - 1, capacity)))
+
+
+def pack_recording(recording: EventRecording) -> np.ndarray:
+    """uint32 [N, 2]: a whole recording, times from its own zero."""
+    return pack_events(recording.x, recording.y, recording.t_microseconds(), recording.p)

@@ -12,7 +12,7 @@ import posejax
 from posejax.config import ConfigError, Experiment, Log, RunOptions, Schedule, TrainConfig
 from posejax.config import Optimizer as OptimizerConfig
 from posejax.data.event_files import EventRecording, PoseTrack, write_spark
-from posejax.data.event_files.windows import Window
+from posejax.events import Window
 from posejax.systems.eventpose import (
     Eventpose,
     InputConfig,

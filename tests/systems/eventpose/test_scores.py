@@ -14,6 +14,7 @@ from posejax.systems.eventpose.scores import (
     spark_2026,
     speed_plus,
 )
+from tests.eager import compiled_programs
 
 # Compiled whole: one program per shape instead of one per operation.
 kelvins_2019, spark_2026 = jax.jit(kelvins_2019), jax.jit(spark_2026)
@@ -27,11 +28,12 @@ def turn_about_x(angle):
 
 
 @pytest.mark.golden
-def test_scores_equal_the_reference_numbers(golden):
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_scores_equal_the_reference_numbers(golden, kind):
     z = golden("losses.npz")
-    truth = z["speed/t_gt"], z["speed/q_gt"]
-    estimate = z["speed/t_est"], z["speed/q_est"]
     with jax.enable_x64(True):
+        truth = kind(z["speed/t_gt"]), kind(z["speed/q_gt"])
+        estimate = kind(z["speed/t_est"]), kind(z["speed/q_est"])
         e_t = relative_position_error(truth[0], estimate[0])
         e_r = rotation_error(truth[1], estimate[1])
         np.testing.assert_allclose(e_t, z["speed/e_t"], rtol=0, atol=1e-12)
@@ -46,6 +48,18 @@ def test_scores_equal_the_reference_numbers(golden):
         np.testing.assert_allclose(plus, z["speed/score_plus"], rtol=0, atol=3e-8)
         assert int((np.asarray(e_t) < 2.173e-3).sum()) == 69
         assert int((np.asarray(e_r) < np.deg2rad(0.169)).sum()) == 55
+
+
+def test_numpy_stays_numpy_in_float64(rng):
+    """Evaluations are computed on the host, where nothing needs to be compiled."""
+    t, t_hat = rng.normal(5, 1, size=(2, 9, 3)).astype(np.float32)
+    q, q_hat = rng.normal(size=(2, 9, 4)).astype(np.float32)
+    with compiled_programs() as programs:
+        found = speed_plus(t, q, t_hat, q_hat)
+    assert isinstance(found, np.ndarray) and found.dtype == np.float64 and not programs
+    jitted = jax.jit(speed_plus)(t, q, t_hat, q_hat)
+    assert jitted.dtype == jnp.float32
+    np.testing.assert_allclose(found, jitted, rtol=1e-5)
 
 
 def test_thresholds_act_on_each_term_alone():

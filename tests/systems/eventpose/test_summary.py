@@ -32,6 +32,7 @@ def records(rng):
 
 
 def test_errors_are_the_official_scores(records):
+    """Those of scores.py, which are compared with the reference numbers."""
     errors = pose_errors(records)
     pair = [jnp.asarray(records[k]) for k in
             ("translation", "quat_xyzw", "translation_hat", "quat_xyzw_hat")]  # fmt: skip

@@ -1,5 +1,7 @@
 """The canonical view is an exact change of variables, and finite for empty windows."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,70 @@ def test_hardly_any_event_gives_a_finite_view(count):
     np.testing.assert_allclose(view.rotation @ view.rotation.T, np.eye(3), atol=1e-6)
     if not count:
         np.testing.assert_array_equal(view.rotation, np.eye(3))
+
+
+def craft(rng, angle=0.0):
+    """A body of 60 x 24 pixels around the origin, denser in the middle, in a picture of 240."""
+    xy = rng.normal(size=(3000, 2)) * [15.0, 6.0]
+    c, s = np.cos(angle), np.sin(angle)
+    return xy @ np.array([[c, s], [-s, c]])
+
+
+def seen(xy, centre, size=240):
+    """Points at `centre`, and weights that are zero outside of the picture."""
+    xy = jnp.asarray(xy + centre, jnp.float32)
+    return xy, ((xy >= 0) & (xy < size)).all(-1).astype(jnp.float32)
+
+
+FRAME = jnp.array([[419.5, 0, 120.0], [0, 419.5, 120.0], [0, 0, 1]])
+PLAIN = jax.jit(lambda xy, w: canonical_view(xy, w, FRAME, (96, 96), upright=True))
+BORDER = jax.jit(
+    lambda xy, w: canonical_view(xy, w, FRAME, (96, 96), upright=True, border=(240, 240))
+)
+
+
+@pytest.mark.parametrize("centre", [(120, 120), (70, 60), (180, 60)])
+def test_a_border_that_cuts_nothing_changes_nothing(rng, centre):
+    """Bit for bit, also with some noise at the border."""
+    xy = np.concatenate([craft(rng, 0.4), np.array([[1.0, 5], [239, 80], [3, 238]]) - centre])
+    views = [view(*seen(xy, centre)) for view in (PLAIN, BORDER)]
+    assert views[1].cut == 0
+    for a, b in zip(*views, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, np.pi / 2])
+def test_a_craft_that_leaves_the_picture_changes_its_view_gently(rng, angle):
+    xy = craft(rng, angle)
+    whole = BORDER(*seen(xy, [120, 120]))
+    views, plain = [], []
+    for y in np.arange(60, 0, -0.5):  # to half of it
+        views.append(BORDER(*seen(xy, [120, y])))
+        plain.append(PLAIN(*seen(xy, [120, y])))
+    zoom = np.array([v.zoom for v in views]) / whole.zoom
+    cut = np.array([v.cut for v in views])
+    assert cut[0] == 0 and cut[-1] == 1 and np.abs(np.diff(cut)).max() < 0.2
+    assert np.abs(np.diff(zoom)).max() < 0.04 and np.abs(zoom - 1).max() < 0.25
+    turns = [float(rotation_angle(a.rotation, b.rotation)) for a, b in itertools.pairwise(views)]
+    assert max(turns) < 0.1
+    # Nearer to the whole than the visible part alone, in size and in place.
+    bare = np.array([v.zoom for v in plain]) / whole.zoom
+    late = slice(-20, None)  # from about a third cut away
+    assert np.abs(zoom[late] - 1).mean() < 0.7 * np.abs(bare[late] - 1).mean()
+    true = np.array([120, 0.5])
+    errors = [
+        float(jnp.linalg.norm(blob_of(*seen(xy, true), b).centre - true))
+        for b in (None, (240, 240))
+    ]
+    assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("y", [30.0, 8.0, 0.0, -10.0, -200.0])
+def test_the_pose_comes_back_from_a_cut_view(rng, y):
+    view = BORDER(*seen(craft(rng), [120, y]))
+    assert all(bool(jnp.isfinite(v).all()) for v in view)
+    np.testing.assert_allclose(uncanonical(view, canonical(view, POSE)), POSE, atol=5e-6)
+    np.testing.assert_allclose(view.rotation @ view.rotation.T, np.eye(3), atol=1e-6)
 
 
 def test_the_full_view_is_the_sensor_stretched():

@@ -3,6 +3,8 @@
 import pickle
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from posejax.data.event_files import (
     write_spark,
 )
 from posejax.data.event_files.spades_csv import write_spades_csv
-from posejax.data.event_files.windows import Window
+from posejax.events import Window, window_bounds, window_rows
 from posejax.systems.eventpose.data import Recordings, divide
 from posejax.systems.eventpose.windows import WindowRule, WindowSource, kept_rows, window_example
 
@@ -47,20 +49,20 @@ def make(folder: Path, **rule) -> WindowSource:
 )
 def test_anchors(anchor, bounds):
     t_us = np.arange(0, 1_000_000, 1000)
-    rows, start, end = Window(anchor).rows(t_us, 300_000)
+    rows, start, end = window_rows(t_us, 300_000, Window(anchor))
     np.testing.assert_allclose([start, end], np.array(bounds) * 1e6)
     np.testing.assert_array_equal(t_us[rows], t_us[(t_us >= start) & (t_us < end)])
-    np.testing.assert_allclose(np.array(Window(anchor).bounds(0.3)), bounds)
+    np.testing.assert_allclose(window_bounds(0.3, Window(anchor)), bounds)
 
 
 @pytest.mark.parametrize("anchor, first", [("before", 200), ("after", 300), ("centred", 250)])
 def test_windows_by_count(anchor, first):
     t_us = np.arange(0, 1_000_000, 1000)
-    rows, start, end = Window(anchor, count=100).rows(t_us, 300_000)
+    rows, start, end = window_rows(t_us, 300_000, Window(anchor, count=100))
     assert (rows.start, rows.stop) == (first, first + 100)
     assert start <= t_us[rows][0] and t_us[rows][-1] < end
     assert start <= 300_000 <= end
-    rows, start, end = Window(anchor, count=100).rows(np.empty(0, int), 5)
+    rows, start, end = window_rows(np.empty(0, int), 5, Window(anchor, count=100))
     assert rows == slice(0, 0) and end > start
 
 
@@ -115,6 +117,9 @@ def test_too_many_events_are_thinned_evenly():
         steps = np.diff(rows)
         assert steps.min() >= 1 and steps.max() - steps.min() <= 1
     np.testing.assert_array_equal(kept_rows(3, 5), np.arange(5))
+    on_device = jax.jit(lambda found: kept_rows(found, 4096, jnp))
+    for found in (0, 4095, 4096, 4097, 99_999, 2**24 + 1):
+        np.testing.assert_array_equal(on_device(found), kept_rows(found, 4096))
 
 
 def test_sources_cross_processes(recordings):

@@ -6,6 +6,7 @@ normalisation: there is no second place where a label would have to be flipped t
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,7 @@ def _matrix(rows) -> np.ndarray | None:
     return None if rows is None else np.asarray(rows)
 
 
+@partial(jax.jit, static_argnames=("rule", "sensor_size"))
 def augment(
     key: Array,
     events: Events,
@@ -144,6 +146,6 @@ _PARTS = (
 )
 
 
-def augment_grid(key: Array, grid: Array, rule: AugmentRule) -> Array:
+def augment_grid(key: Array, grid: ArrayLike, rule: AugmentRule) -> Array:
     """The rule's noise on a representation [H, W, C]."""
     return add_grid_noise(key, grid, probability=rule.grid_noise, amplitude=rule.grid_amplitude)
