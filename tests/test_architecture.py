@@ -23,6 +23,7 @@ BELOW: dict[str, set[str]] = {
     "geometry": set(),
     "image": {"geometry"},
     **{room: {"geometry", "image"} for room in FUNCTIONS},
+    "nn": {"geometry", "image", "data"},  # of data, the reader of weights' files
     "events": {"geometry", "image", "data"},  # of data, packing and the audit
     "data": set(),
     "report": set(),

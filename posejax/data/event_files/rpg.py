@@ -13,7 +13,7 @@ import numpy as np
 from posejax.data.errors import DataError
 from posejax.data.event_files.pose_table import read_pose_table, write_pose_table
 from posejax.data.event_files.recording import EventRecording, Fields
-from posejax.data.event_files.text_table import read_table, ticks_of, write_table
+from posejax.data.tables import read_table, ticks_of, write_table
 
 _CALIBRATION = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3")
 

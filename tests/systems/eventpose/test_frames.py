@@ -50,7 +50,7 @@ def test_the_camera_of_a_shrunk_centred_crop(folder):
 @pytest.mark.parametrize(
     "old, new, where",
     [
-        ("filename,", "file,", "line 1"),
+        ("filename,", "file,", "column filename: missing"),
         ("0.2,6,", "0.2,x,", "line 4"),
         ("0.2,6,", "0.2,nan,", "line 4"),
         ("5,0,0,0,1", "5,0,0,0,3", "line 3"),
@@ -77,6 +77,18 @@ def test_a_picture_that_is_none_is_named(folder):
     (folder / "frames" / "img002.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"img002\.png"):
         FrameSource(folder, (0, 10))
+    Image.new("RGB", (20, 24)).save(folder / "frames" / "img002.png")
+    with pytest.raises(DataError, match=r"img002\.png: size: \(24, 20\)"):
+        FrameSource(folder, (0, 10))
+
+
+def test_a_table_does_not_open_other_folders_files(folder):
+    Image.new("RGB", (24, 24)).save(folder / "outside.png")
+    text = (folder / "labels.csv").read_text()
+    for name in ("../outside.png", str(folder / "outside.png")):
+        (folder / "labels.csv").write_text(text.replace("img002.png", name))
+        with pytest.raises(DataError, match=r"labels\.csv: column filename: .*outside"):
+            FrameSource(folder, (0, 10))
 
 
 @pytest.mark.real
