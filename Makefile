@@ -11,13 +11,14 @@ SYSTEM ?= georeg
 # The constraints pin the versions that the numbers in docs/results.md were measured with.
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
 
-.PHONY: train eval demo test test-all lint bench docs setup clean help
+.PHONY: train eval demo test test-all lint bench docs fuzz setup clean help
 
 help:
 	@echo "make train [CONFIG=configs/georeg_sim.py] [ARGS='--train.steps 100']   train a system"
 	@echo "make eval WORKDIR=runs/georeg_sim                                     evaluate it on val (ARGS='--split test')"
 	@echo "make demo [SYSTEM=georeg]                                             shipped weights, simulated worlds, a report"
 	@echo "make test | test-all | lint | bench | docs                            checks, benchmarks, the site"
+	@echo "make fuzz [ARGS='--mutations 100000']                                 damaged files for every reader"
 
 setup: $(STAMP)
 
@@ -50,6 +51,9 @@ test-all: lint docs
 
 bench: $(STAMP)
 	$(PY) -m benchmarks.run $(ARGS)
+
+fuzz: $(STAMP)
+	JAX_PLATFORMS=cpu $(PY) -m tests.fuzz $(ARGS)
 
 $(DOCS_STAMP): $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[docs]'

@@ -176,6 +176,8 @@ def read_ground_height(log_dir: str | Path) -> GroundHeight:
     scale = _number(path, sim2, "s")
     if not 1 / _CELLS[1] <= scale <= 1 / _CELLS[0]:
         raise DataError(path, "s", scale, "pixels per metre > 0")
+    if np.abs(translation).max() > _FARTHEST:
+        raise DataError(path, "t", translation.tolist(), f"at most {_FARTHEST:g} m")
     if not is_rotation(rotation):
         raise DataError(path, "R", rotation.tolist(), "a rotation")
     return GroundHeight(height.astype(np.float32), (rotation, translation, scale))
