@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from posejax.data import av2
 from posejax.data.cameras import Camera
 from posejax.data.errors import DataError
+from posejax.data.feather import FeatherTable
 
 TIME = 315970000000000000
 INTRINSICS = "calibration/intrinsics.feather"
@@ -145,3 +146,27 @@ def test_real_boxes_hold_the_points_they_claim(data_dir):
     ]
     assert len(counts) == 47
     np.testing.assert_array_equal(counts, now.points)
+
+
+def test_what_a_compressed_column_claims_is_compared_with_its_bytes(tmp_path):
+    """Arrow asks for the memory of the claim; only a machine without so much would notice."""
+    path = tmp_path / "a.feather"
+    feather.write_feather(pa.table({"x": np.zeros(20_000)}), str(path), compression="lz4")
+    raw = path.read_bytes()
+    at = raw.index((20_000 * 8).to_bytes(8, "little"))  # before the compressed bytes
+    for claim in (1 << 34, 1 << 62, -2):
+        path.write_bytes(raw[:at] + claim.to_bytes(8, "little", signed=True) + raw[at + 8 :])
+        with pytest.raises(DataError, match=rf"file: unreadable .*a buffer of {claim} bytes in"):
+            FeatherTable(path)
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd", "uncompressed"])
+def test_tables_of_every_compression(tmp_path, compression):
+    path, want = tmp_path / "a.feather", np.arange(5e4) // 999
+    feather.write_feather(
+        pa.table({"x": want, "n": ["a"] * 50_000}),
+        str(path),
+        compression=compression,
+        chunksize=999,
+    )
+    np.testing.assert_array_equal(FeatherTable(path).column("x", "floating"), want)
