@@ -30,7 +30,8 @@ def read_camera(path: Path) -> Camera:
     """
     found = read_json(path, "cameraMatrix, Nu and Nv")
     rows = found.get("cameraMatrix")
-    if not isinstance(rows, list) or [np.shape(row) for row in rows] != [(3,)] * 3:
+    lists = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+    if not lists or [len(row) for row in rows] != [3, 3, 3]:
         raise DataError(path, "cameraMatrix", repr(rows)[:80], "3 x 3 numbers")
     k = np.array([[json_number(path, "cameraMatrix", v) for v in row] for row in rows])
     if min(k[0, 0], k[1, 1]) <= 0:

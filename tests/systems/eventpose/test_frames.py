@@ -65,7 +65,15 @@ def test_labels_that_are_no_poses_are_refused(folder, old, new, where):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", '{"Nu": 1}', '{"cameraMatrix": [[0,0,0],[0,1,0],[0,0,1]], "Nu": 9, "Nv": 9}']
+    "text",
+    [
+        '{"cameraMatrix": [[1,0,[0]],[0,1,0],[0,0,1]], "Nu": 9, "Nv": 9}',
+        '{"cameraMatrix": [[1,0,0],[0,1,0],[0,0,1]], "Nu": 9.5, "Nv": 9}',
+        '{"cameraMatrix": [[1,0,0],[0,1,0],7], "Nu": 9, "Nv": 9}',
+        "{",
+        '{"Nu": 1}',
+        '{"cameraMatrix": [[0,0,0],[0,1,0],[0,0,1]], "Nu": 9, "Nv": 9}',
+    ],
 )
 def test_a_camera_that_is_none_is_refused(folder, text):
     (folder / "camera.json").write_text(text)
