@@ -141,11 +141,13 @@ def read_sweep(path: str | Path) -> Sweep:
         coordinates.
     """
     table = FeatherTable(path)
-    xyz = np.stack([table.column(name, "floating") for name in "xyz"], axis=1)
-    if not (farthest := float(np.abs(xyz).max())) < _FARTHEST:
+    with np.errstate(over="ignore"):  # of float64 columns; infinite is far
+        columns = [table.column(name, "floating").astype(np.float32, copy=False) for name in "xyz"]
+    xyz = np.stack(columns, axis=1)
+    if not (farthest := max(float(xyz.max()), -float(xyz.min()))) < _FARTHEST:
         raise DataError(path, "columns x, y, z", f"{farthest:g}", f"below {_FARTHEST:g} m")
     return Sweep(
-        xyz=xyz.astype(np.float32),
+        xyz=xyz,
         intensity=table.column("intensity", "uint8"),
         laser_number=table.column("laser_number", "uint8"),
         offset_ns=table.column("offset_ns", "int32"),

@@ -56,7 +56,8 @@ class FeatherTable:
         return self._table.num_rows
 
     def column(self, name: str, kind: str) -> np.ndarray:
-        """[N] of a column of a kind of `_IS`, e.g. "uint8"; text as an array of `str` objects.
+        """[N] of a column of a kind of `_IS`, e.g. "uint8"; half precision as float32, text as an
+        array of `str` objects.
 
         Raises:
           DataError: no such column, or more than one; another type; nulls; floats that are not
@@ -75,6 +76,8 @@ class FeatherTable:
             raise DataError(self.path, field, f"{column.null_count} nulls", "none")
         with decoding(self.path, field, kind):
             values = column.to_numpy()
+        if values.dtype == np.float16:
+            values = values.astype(np.float32)  # in which arithmetic is ten times faster
         if kind == "floating" and not (finite := np.isfinite(values)).all():
             bad = np.flatnonzero(~finite)
             found = f"{len(bad)} non-finite, first in row {bad[0]}"
