@@ -11,7 +11,7 @@ SYSTEM ?= georeg
 # The constraints pin the versions that the numbers in docs/results.md were measured with.
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
 
-.PHONY: train eval demo test test-all lint bench results-check docs setup clean help
+.PHONY: train eval demo test test-all lint bench results-check fuzz docs setup clean help
 
 help:
 	@echo "make train [CONFIG=configs/georeg_sim.py] [ARGS='--train.steps 100']   train a system"
@@ -19,6 +19,7 @@ help:
 	@echo "make demo [SYSTEM=georeg]                                             shipped weights, simulated worlds, a report"
 	@echo "make test | test-all | lint | bench | docs                            checks, benchmarks, the site"
 	@echo "make results-check                                                    do the cheap numbers of docs/results.md come again?"
+	@echo "make fuzz [ARGS='--mutations 100000']                                 damaged files for every reader"
 
 setup: $(STAMP)
 
@@ -54,6 +55,9 @@ bench: $(STAMP)
 
 results-check: $(STAMP)
 	$(PY) -m benchmarks.results_check $(ARGS)
+
+fuzz: $(STAMP)
+	JAX_PLATFORMS=cpu $(PY) -m tests.fuzz $(ARGS)
 
 $(DOCS_STAMP): $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[docs]'

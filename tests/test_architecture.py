@@ -26,7 +26,8 @@ ENGINE = {
 BELOW: dict[str, set[str]] = {
     "geometry": set(),
     "image": {"geometry"},
-    **{room: {"geometry", "image"} for room in FUNCTIONS},
+    **{room: {"geometry", "image", "lazy"} for room in FUNCTIONS},
+    "nn": {"geometry", "image", "data"},  # of data, the reader of weights' files
     "data": set(),
     "lazy": set(),
     "report": set(),
@@ -143,7 +144,7 @@ def impure(graph: dict[str, set[str]]) -> list[str]:
                 seen.add(target)
                 if target.split(".")[0] == "posejax" and target != "posejax":
                     chains.append((*chain, target))
-                    if room_of(target) not in PURE:
+                    if room_of(target) not in PURE | {"lazy"}:
                         found.append(" -> ".join(chains.pop()))
     return found
 

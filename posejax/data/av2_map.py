@@ -10,7 +10,6 @@ is in the city frame, in metres. Rasters have row 0 at the smallest y: rows grow
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from posejax.data.arrays import read_npy
 from posejax.data.errors import DataError
+from posejax.data.files import json_number, read_json
+from posejax.data.images import read_image
+from posejax.data.rigid import is_rotation
+
+_FARTHEST = 1e7  # m: city frames start within the city; UTM coordinates fit too
+_HIGHEST = 1e5  # m
+_CELLS = (1e-3, 1e3)  # m: sides of a raster's cells
 
 #: Paint on a lane boundary, as named by the Argoverse 2 map format.
 MARK_TYPES = frozenset(
@@ -94,7 +101,7 @@ def read_vector_map(log_dir: str | Path) -> VectorMap:
         an unknown mark type.
     """
     path = _only(Path(log_dir) / "map", "log_map_archive_*.json")
-    archive = _read_json(path)
+    archive = read_json(path)
     lanes = [_lane(path, key, lane) for key, lane in _items(path, archive, "lane_segments")]
     areas = [
         _polyline(path, f"drivable_areas.{key}", area, "area_boundary", 3)
@@ -155,21 +162,24 @@ def read_ground_height(log_dir: str | Path) -> GroundHeight:
     """
     folder = Path(log_dir) / "map"
     path = _only(folder, "*ground_height_surface____*.npy")
-    try:
-        height = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(path, "file", f"unreadable ({error})", "a .npy array") from error
+    height = read_npy(path)
     if height.ndim != 2 or not np.issubdtype(height.dtype, np.floating):
         raise DataError(path, "array", f"{height.dtype}{height.shape}", "floating [H, W]")
     if not np.isfinite(height).any():
         raise DataError(path, "array", "no finite height", "NaN only where unknown")
+    if not (highest := float(np.nanmax(np.abs(height)))) <= _HIGHEST:
+        raise DataError(path, "array", f"{highest:g}", f"metres, at most {_HIGHEST:g}")
     path = _only(folder, "*___img_Sim2_city.json")
-    sim2 = _read_json(path)
+    sim2 = read_json(path)
     rotation = np.array([_number(path, sim2, "R", i) for i in range(4)]).reshape(2, 2)
     translation = np.array([_number(path, sim2, "t", i) for i in range(2)])
     scale = _number(path, sim2, "s")
-    if scale <= 0:
+    if not 1 / _CELLS[1] <= scale <= 1 / _CELLS[0]:
         raise DataError(path, "s", scale, "pixels per metre > 0")
+    if np.abs(translation).max() > _FARTHEST:
+        raise DataError(path, "t", translation.tolist(), f"at most {_FARTHEST:g} m")
+    if not is_rotation(rotation):
+        raise DataError(path, "R", rotation.tolist(), "a rotation")
     return GroundHeight(height.astype(np.float32), (rotation, translation, scale))
 
 
@@ -194,20 +204,15 @@ def read_orthophoto(log_dir: str | Path) -> Orthophoto:
     """
     folder = Path(log_dir) / "aerial"
     path = folder / "orthophoto.json"
-    frame = _read_json(path)
+    frame = read_json(path)
     cell_size, x_min, y_min = (
         _number(path, frame, k) for k in ("cell_size_m", "x_min_m", "y_min_m")
     )
-    if cell_size <= 0:
-        raise DataError(path, "cell_size_m", cell_size, "> 0")
-    path = folder / "orthophoto.png"
-    if not path.is_file():
-        raise DataError(path, "file", "not found", "an RGB picture")
-    try:
-        with Image.open(path) as image:
-            rgb = np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise DataError(path, "file", f"unreadable ({error})", "an RGB picture") from error
+    if not _CELLS[0] <= cell_size <= _CELLS[1]:
+        raise DataError(path, "cell_size_m", cell_size, f"{_CELLS[0]:g} to {_CELLS[1]:g} m")
+    if max(abs(x_min), abs(y_min)) > _FARTHEST:
+        raise DataError(path, "x_min_m, y_min_m", (x_min, y_min), f"at most {_FARTHEST:g} m")
+    rgb = read_image(folder / "orthophoto.png", convert="RGB")
     return Orthophoto(rgb, cell_size, x_min, y_min)
 
 
@@ -241,26 +246,11 @@ def _only(folder: Path, pattern: str) -> Path:
     return files[0]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DataError(path, "file", "not found", "a JSON object")
-    try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(path, "file", f"no JSON ({error})", "a JSON object") from error
-    if not isinstance(value, dict):
-        raise DataError(path, "top level", type(value).__name__, "a JSON object")
-    return value
-
-
 def _number(path: Path, source: dict[str, Any], key: str, index: int | None = None) -> float:
     value = source.get(key)
     if index is not None:
         value = value[index] if isinstance(value, list) and index < len(value) else None
-    field = key if index is None else f"{key}[{index}]"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(path, field, repr(value), "a finite number")
-    return float(value)
+    return json_number(path, key if index is None else f"{key}[{index}]", value)
 
 
 def _items(path: Path, archive: dict[str, Any], key: str):
@@ -280,12 +270,14 @@ def _polyline(path: Path, where: str, entry: dict[str, Any], key: str, shortest:
     if not isinstance(points, list) or len(points) < shortest:
         found = f"{len(points)} points" if isinstance(points, list) else repr(points)
         raise DataError(path, f"{where}.{key}", found, f"at least {shortest} points")
-    try:
-        line = np.array([(p["x"], p["y"], p["z"]) for p in points], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(path, f"{where}.{key}", f"bad point ({error!r})", "x, y, z") from error
-    if not np.isfinite(line).all():
-        raise DataError(path, f"{where}.{key}", "non-finite coordinate", "finite x, y, z")
+    where = f"{where}.{key}"
+    line = np.empty((len(points), 3))
+    for i, point in enumerate(points):
+        if not isinstance(point, dict) or not {"x", "y", "z"} <= point.keys():
+            raise DataError(path, f"{where}[{i}]", f"bad point ({repr(point)[:80]})", "x, y, z")
+        line[i] = [json_number(path, f"{where}[{i}].{axis}", point[axis]) for axis in "xyz"]
+    if not np.abs(line).max() <= _FARTHEST:
+        raise DataError(path, where, np.abs(line).max(), f"metres, at most {_FARTHEST:g}")
     return line
 
 
@@ -294,15 +286,14 @@ def _lane(path: Path, key: str, lane: dict[str, Any]) -> LaneSegment:
 
     def mark(side: str) -> str:
         value = lane.get(f"{side}_lane_mark_type")
-        if value not in MARK_TYPES:
-            raise DataError(
-                path, f"{where}.{side}_lane_mark_type", repr(value), "a known mark type"
-            )
+        if not isinstance(value, str) or value not in MARK_TYPES:
+            where_ = f"{where}.{side}_lane_mark_type"
+            raise DataError(path, where_, repr(value)[:80], "a known mark type")
         return value
 
     for field, kind in (("id", int), ("is_intersection", bool), ("lane_type", str)):
-        if not isinstance(lane.get(field), kind):
-            raise DataError(path, f"{where}.{field}", repr(lane.get(field)), kind.__name__)
+        if type(lane.get(field)) is not kind:
+            raise DataError(path, f"{where}.{field}", repr(lane.get(field))[:80], kind.__name__)
     return LaneSegment(
         id=lane["id"],
         left=_polyline(path, where, lane, "left_lane_boundary", 2),
@@ -311,11 +302,25 @@ def _lane(path: Path, key: str, lane: dict[str, Any]) -> LaneSegment:
         right_mark_type=mark("right"),
         is_intersection=lane["is_intersection"],
         lane_type=lane["lane_type"],
-        successors=tuple(lane.get("successors", ())),
-        predecessors=tuple(lane.get("predecessors", ())),
-        left_neighbor_id=lane.get("left_neighbor_id"),
-        right_neighbor_id=lane.get("right_neighbor_id"),
+        successors=_ids(path, where, lane, "successors"),
+        predecessors=_ids(path, where, lane, "predecessors"),
+        left_neighbor_id=_neighbor(path, where, lane, "left_neighbor_id"),
+        right_neighbor_id=_neighbor(path, where, lane, "right_neighbor_id"),
     )
+
+
+def _ids(path: Path, where: str, lane: dict[str, Any], key: str) -> tuple[int, ...]:
+    value = lane.get(key, [])
+    if not isinstance(value, list) or not all(type(v) is int for v in value):
+        raise DataError(path, f"{where}.{key}", repr(value)[:80], "a list of lane ids")
+    return tuple(value)
+
+
+def _neighbor(path: Path, where: str, lane: dict[str, Any], key: str) -> int | None:
+    value = lane.get(key)
+    if value is not None and type(value) is not int:
+        raise DataError(path, f"{where}.{key}", repr(value)[:80], "a lane id or null")
+    return value
 
 
 def _points(line: np.ndarray) -> list[dict[str, float]]:

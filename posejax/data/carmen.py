@@ -14,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from posejax.data import arrays
 from posejax.data.errors import DataError
+from posejax.data.tables import finite_numbers, read_words
 
 _KEYS = ("ranges_cm", "beam_angles_deg", "odom", "laser_pose", "t")
+_FARTHEST = 1e4  # m: no planar laser sees as far
 
 
 @dataclass(frozen=True)
@@ -81,18 +84,20 @@ def read_clf(path: str | Path, no_return: float = 50.0) -> LaserLog:
         off, not numeric, not finite, of another beam count, or earlier than the one before.
     """
     scans, tails, times = [], [], []
-    for number, line in enumerate(_lines(path), start=1):
-        words = line.split()
-        if not words or words[0] != "FLASER":
+    for number, words in read_words(path, "a CARMEN log"):
+        if words[0] != "FLASER":
             continue
         field = f"line {number}"
-        if len(words) < 2 or not words[1].isdecimal() or int(words[1]) < 2:
-            raise DataError(path, field, f"FLASER {' '.join(words[1:2])}", "a beam count >= 2")
-        count = int(words[1])
+        count = _count(words[1]) if len(words) > 1 else 0
+        if count < 2:
+            found = f"FLASER {' '.join(words[1:2])[:40]}"
+            raise DataError(path, field, found, "a beam count >= 2")
         if len(words) < count + 9:
             found = f"{len(words)} words for {count} beams"
             raise DataError(path, field, found, f"at least {count + 9}", "is the log cut off?")
-        values = _floats(path, field, words[2 : count + 9])
+        values = finite_numbers(path, field, words[2 : count + 9])
+        if not all(abs(r) <= _FARTHEST for r in values[:count]):
+            raise DataError(path, field, f"a range beyond {_FARTHEST:g} m", "ranges in metres")
         if scans and len(scans[0]) != count:
             raise DataError(path, field, f"{count} beams", f"{len(scans[0])} as in the first scan")
         if times and values[-1] < times[-1]:
@@ -131,26 +136,21 @@ def read_npz(path: str | Path, no_return: float = 50.0) -> LaserLog:
     Raises:
       DataError: missing file or array, wrong shape or dtype, non-finite value, unordered time.
     """
-    if not Path(path).is_file():
-        raise DataError(path, "file", "not found", "an .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in _KEYS if key not in file]
-            if missing:
-                raise DataError(path, missing[0], "missing", f"arrays {', '.join(_KEYS)}")
-            data = {key: file[key] for key in _KEYS}
-    except (OSError, EOFError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(path, "file", f"unreadable ({error})", "an .npz file") from error
+    data = arrays.read_npz(path, _KEYS, ())
     ranges = data["ranges_cm"]
     if ranges.ndim != 2 or not np.issubdtype(ranges.dtype, np.integer):
         raise DataError(path, "ranges_cm", f"{ranges.dtype}{ranges.shape}", "integers [N, B]")
+    if not ranges.size or ranges.shape[1] < 2:
+        raise DataError(path, "ranges_cm", f"shape {ranges.shape}", "scans of two beams or more")
+    if int(ranges.max()) > 100 * _FARTHEST:
+        raise DataError(path, "ranges_cm", int(ranges.max()), f"at most {100 * _FARTHEST:g}")
     scans, beams = ranges.shape
     shapes = {"beam_angles_deg": (beams,), "odom": (scans, 3), "laser_pose": (scans, 3)}
     for key, shape in {**shapes, "t": (scans,)}.items():
         if data[key].shape != shape:
             raise DataError(path, key, f"shape {data[key].shape}", f"{shape}")
+        if data[key].dtype.kind not in "iuf":
+            raise DataError(path, key, f"dtype {data[key].dtype}", "numbers")
         if not np.isfinite(data[key]).all():
             raise DataError(path, key, "non-finite values", "finite numbers")
     if (np.diff(data["t"]) < 0).any():
@@ -185,14 +185,13 @@ def read_relations(path: str | Path) -> Relations:
         numeric, not finite, or with z, roll or pitch, which a planar log cannot have.
     """
     rows = []
-    for number, line in enumerate(_lines(path), start=1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
+    for number, words in read_words(path, "a table of relations"):
+        if words[0].startswith("#"):
             continue
         field = f"line {number}"
         if len(words) != 8:
             raise DataError(path, field, f"{len(words)} numbers", "t1 t2 x y z roll pitch yaw")
-        row = _floats(path, field, words)
+        row = finite_numbers(path, field, words)
         if any(row[4:7]):
             raise DataError(path, field, f"z, roll, pitch = {row[4:7]}", "0: the log is planar")
         rows.append(row)
@@ -211,20 +210,5 @@ def write_relations(path: str | Path, relations: Relations) -> None:
     Path(path).write_text("".join(rows))
 
 
-def _lines(path: str | Path) -> list[str]:
-    if not Path(path).is_file():
-        raise DataError(path, "file", "not found", "a text file")
-    try:
-        return Path(path).read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(path, "file", f"not text ({error})", "a text file") from error
-
-
-def _floats(path: str | Path, field: str, words: list[str]) -> list[float]:
-    try:
-        values = [float(word) for word in words]
-    except ValueError as error:
-        raise DataError(path, field, str(error), "numbers") from error
-    if not np.isfinite(values).all():
-        raise DataError(path, field, "a non-finite number", "finite numbers")
-    return values
+def _count(word: str) -> int:
+    return int(word) if word.isascii() and word.isdecimal() and len(word) < 6 else 0

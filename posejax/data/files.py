@@ -41,7 +41,9 @@ def read_bytes(path: str | Path, expected: str, limit: int = MAX_BYTES) -> bytes
     path = Path(path)
     try:
         if not path.is_file():
-            raise DataError(path, "file", "no file" if path.exists() else "not found", expected)
+            raise DataError(
+                path, "file", "not a regular file" if path.exists() else "not found", expected
+            )
         size = path.stat().st_size
         if size > limit:
             raise DataError(path, "size", f"{size} bytes", f"at most {limit}")
@@ -112,15 +114,28 @@ def text_number(word: str) -> float:
 
 
 def path_inside(folder: Path, name: str) -> Path | None:
-    """FOLDER/NAME, or None for a name that leads out of the folder (absolute, or with "..").
+    """FOLDER/NAME, or None for a name that leads out of the folder.
 
-    A table that came with a data set must not make its reader open other files.
+    That is one that is absolute or has a "..", on any system, or goes through a link to elsewhere:
+    a table that came with a data set must not make its reader open other files.
     """
     parts = PurePosixPath(name), PureWindowsPath(name)
     absolute = any(path.is_absolute() or path.drive or path.root for path in parts)
     if absolute or "\0" in name or any(".." in path.parts for path in parts):
         return None
-    return folder / name
+    try:
+        within = (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle, names that no disk takes
+        return None
+    return folder / name if within else None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False for names that no disk takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,12 @@ import numpy as np
 
 from posejax.data.errors import DataError
 
+# What h5py raises on damaged files: the class depends on which part of the library notices.
+UNREADABLE = (
+    OSError, RuntimeError, ValueError, IndexError, KeyError, TypeError, MemoryError,
+    AttributeError, OverflowError,
+)  # fmt: skip
+
 
 class H5File:
     """Read-only view of an HDF5 file that may cross process borders.
@@ -43,11 +49,11 @@ class H5File:
         """
         with self._lock:
             if self._handle is None or self._owner != os.getpid():
+                if not self.path.is_file():  # a pipe would block
+                    raise DataError(self.path, "file", "not found", "an HDF5 file")
                 try:
                     self._handle = h5py.File(self.path, "r")
-                except FileNotFoundError:
-                    raise DataError(self.path, "file", "does not exist", "an HDF5 file") from None
-                except OSError as error:
+                except UNREADABLE as error:
                     raise DataError(self.path, "file", str(error), "an HDF5 file") from None
                 self._owner = os.getpid()
             return self._handle
@@ -59,17 +65,17 @@ class H5File:
           DataError: no such data set (names those there are), or it cannot be decoded.
         """
         handle = self.open()
-        item = handle.get(name)
-        if not isinstance(item, h5py.Dataset):
+        try:
+            item = handle.get(name)
+            if isinstance(item, h5py.Dataset):
+                return np.asarray(item[rows])
             there: list[str] = []
             handle.visititems(
                 lambda key, value: there.append(key) if isinstance(value, h5py.Dataset) else None
             )
-            raise DataError(self.path, name, "no such data set", f"one of {', '.join(there[:20])}")
-        try:
-            return np.asarray(item[rows])
-        except (OSError, IndexError, ValueError) as error:
+        except UNREADABLE as error:
             raise DataError(self.path, name, f"rows {rows}: {error}", "readable rows") from None
+        raise DataError(self.path, name, "no such data set", f"one of {', '.join(there[:20])}")
 
     def close(self) -> None:
         """Close this process's handle; the next read opens it again."""

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from posejax.data.errors import DataError
+from posejax.data.files import read_bytes
 from posejax.data.rigid import is_rotation, se3_inverse
+from posejax.data.tables import finite_numbers, read_words
 
 
 def read_velodyne(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -16,12 +18,11 @@ def read_velodyne(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         values, reflectance outside [0, 1].
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(path, "file", "not found", "a Velodyne .bin file")
-    size = path.stat().st_size
-    if size == 0 or size % 16:
-        raise DataError(path, "size", f"{size} bytes", "a positive multiple of 16 (x, y, z, r)")
-    points = np.fromfile(path, "<f4").reshape(-1, 4)
+    raw = read_bytes(path, "a Velodyne .bin file")
+    if not raw or len(raw) % 16:
+        found, expected = f"{len(raw)} bytes", "a positive multiple of 16 (x, y, z, r)"
+        raise DataError(path, "size", found, expected)
+    points = np.frombuffer(bytearray(raw), "<f4").reshape(-1, 4)
     if not np.isfinite(points).all():
         row = int(np.flatnonzero(~np.isfinite(points).all(1))[0])
         raise DataError(path, f"point {row}", points[row].tolist(), "finite x, y, z, r")
@@ -44,19 +45,12 @@ def read_poses(path: str | Path) -> np.ndarray:
         numbers or whose 3x3 part is no rotation.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(path, "file", "not found", "a table of 3x4 poses")
     poses = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            values = np.array([float(word) for word in line.split()])
-        except ValueError as error:
-            raise DataError(path, f"line {number}", str(error), "numbers") from error
-        if values.shape != (12,) or not np.isfinite(values).all():
-            raise DataError(path, f"line {number}", f"{values.size} numbers", "12 finite numbers")
-        pose = np.concatenate([values.reshape(3, 4), [[0, 0, 0, 1]]])
+    for number, words in read_words(path, "a table of 3x4 poses"):
+        values = finite_numbers(path, f"line {number}", words)
+        if len(values) != 12:
+            raise DataError(path, f"line {number}", f"{len(values)} numbers", "12 finite numbers")
+        pose = np.concatenate([np.reshape(values, (3, 4)), [[0, 0, 0, 1]]])
         if not is_rotation(pose[:3, :3]):
             raise DataError(path, f"line {number}", "a 3x3 part that is no rotation", "a pose")
         poses.append(pose)

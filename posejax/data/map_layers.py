@@ -7,10 +7,12 @@ import numpy as np
 
 from posejax.data.av2_map import VectorMap, read_orthophoto, read_vector_map
 from posejax.data.drawing import bounds, polygon_coverage, stroke
+from posejax.data.errors import DataError
 from posejax.data.rasters import MapRaster, reduce_raster
 
 AERIAL_LAYERS = ("aerial", "gray")  # three channels of colour; one of luminance
 VECTOR_LAYERS = ("marks", "drivable", "non_drivable", "crossings")
+_MAX_CELLS = 1 << 27  # of a drawn map, a kilometre and a half square in cells of 12.5 cm
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -62,12 +64,16 @@ def read_map_raster(
     if set(layers) & set(AERIAL_LAYERS):
         photo = read_orthophoto(log_dir)
         frame = MapRaster(photo.rgb, None, photo.x_min, photo.y_min, photo.cell_size)
-        frame = reduce_raster(frame, max(1, round(cell_size / photo.cell_size)))
+        factor = max(1, round(cell_size / photo.cell_size))
+        if factor > min(photo.rgb.shape[:2]):
+            found = f"{photo.rgb.shape[:2]} cells of {photo.cell_size:g} m"
+            raise DataError(log_dir, "photograph", found, f"at least one cell of {cell_size:g} m")
+        frame = reduce_raster(frame, factor)
         planes["aerial"] = frame.values
         planes["gray"] = np.rint(frame.values @ _LUMINANCE).astype(np.uint8)[..., None]
     else:
         assert vector_map is not None
-        frame, mask = _vector_frame(vector_map, cell_size / 2, margin)
+        frame, mask = _vector_frame(log_dir, vector_map, cell_size / 2, margin)
     for layer in set(layers) & set(VECTOR_LAYERS):
         assert vector_map is not None
         coverage = draw_layer(vector_map, layer, frame, mark_width)
@@ -139,11 +145,16 @@ def crossing_polygon(edge1: np.ndarray, edge2: np.ndarray) -> np.ndarray:
 
 
 def _vector_frame(
-    vector_map: VectorMap, cell_size: float, margin: float
+    log_dir: str | Path, vector_map: VectorMap, cell_size: float, margin: float
 ) -> tuple[MapRaster, np.ndarray]:
     points = [*vector_map.drivable_areas, *(lane.left for lane in vector_map.lane_segments)]
+    if not points:
+        raise DataError(log_dir, "map", "no lanes and no drivable areas", "at least one")
     x_min, y_min, x_max, y_max = bounds(points, margin)
     shape = (int(np.ceil((y_max - y_min) / cell_size)), int(np.ceil((x_max - x_min) / cell_size)))
+    if shape[0] * shape[1] > _MAX_CELLS:
+        found = f"{x_max - x_min:.0f} x {y_max - y_min:.0f} m, {shape[0]} x {shape[1]} cells"
+        raise DataError(log_dir, "map's extent", found, f"at most {_MAX_CELLS} cells")
     frame = MapRaster(np.zeros((*shape, 0), np.uint8), None, x_min, y_min, cell_size)
     wide = [p for area in vector_map.drivable_areas for p in (area, *_outline(area, 2 * margin))]
     mask = polygon_coverage(wide, shape=shape, x_min=x_min, y_min=y_min, cell_size=cell_size)

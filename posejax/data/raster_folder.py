@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
+from posejax.data.arrays import read_npy, read_npz
 from posejax.data.errors import DataError
+from posejax.data.files import is_file, path_inside, text_number
+from posejax.data.images import read_image
+from posejax.data.tables import named_row, read_csv
 
 INDEX_FILE = "poses.csv"
 COLUMNS = ("id", "online", "geo", "x", "y", "yaw", "cell_size")
@@ -60,22 +63,15 @@ def read_index(folder: str | Path, split: str = "", on_error: OnError = "stop") 
         finite, cell size <= 0.
     """
     path = Path(folder) / INDEX_FILE
-    if not path.is_file():
-        raise DataError(path, "file", "not found", f"a table with columns {','.join(COLUMNS)}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        for column in COLUMNS:
-            if column not in (table.fieldnames or ()):
-                found = f"missing (the file has: {', '.join(table.fieldnames or ())})"
-                raise DataError(path, f"column {column}", found, f"columns {','.join(COLUMNS)}")
-        rows = list(table)
+    names, rows = read_csv(path, COLUMNS)
     pairs: dict[str, RasterPair] = {}
     skipped: list[tuple[str, str]] = []
-    for number, row in enumerate(rows, start=2):
-        if split and row.get("split") is not None and row["split"] != split:
+    for number, words in rows:
+        row = dict(zip(names, words, strict=False))
+        if split and row.get("split", split) != split:
             continue
         try:
-            pair = _pair(path, number, row)
+            pair = _pair(path, number, named_row(path, number, names, words))
             if pair.id in pairs:
                 raise DataError(path, f"line {number}: id", f"{pair.id!r} twice", "unique ids")
             pairs[pair.id] = pair
@@ -102,25 +98,18 @@ def read_raster(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         another shape, infinite values, no valid cell.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(path, "file", "not found", "a raster")
     mask = None
-    try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                if "values" not in file:
-                    raise DataError(path, "array values", "missing", "values[, mask]")
-                values, mask = file["values"], file.get("mask")
-        elif path.suffix == ".png":
-            values, mask = _read_png(path)
-        else:
-            raise DataError(path, "file type", path.suffix or "none", ".npy, .npz or .png")
-    except DataError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(path, "file", f"unreadable ({error})", f"a {path.suffix} file") from error
+    if path.suffix == ".npy":
+        values = read_npy(path)
+    elif path.suffix == ".npz":
+        arrays = read_npz(path, ("values",), ("mask",))
+        values, mask = arrays["values"], arrays.get("mask")
+    elif path.suffix == ".png":
+        values = read_image(path, modes=("L", "LA", "RGB", "RGBA"))
+        if values.ndim == 3 and values.shape[-1] in (2, 4):
+            values, mask = values[..., :-1], values[..., -1]
+    else:
+        raise DataError(path, "file type", path.suffix or "none", ".npy, .npz or .png")
     if values.dtype.name not in _DTYPES:
         raise DataError(path, "dtype", values.dtype.name, " or ".join(_DTYPES))
     if values.ndim == 2:
@@ -129,13 +118,15 @@ def read_raster(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(path, "shape", values.shape, "[H, W] or [H, W, C], not empty")
     if mask is None:
         mask = ~np.isnan(values).any(-1)
-    elif mask.shape != values.shape[:2]:
-        raise DataError(path, "mask", f"shape {mask.shape}", f"{values.shape[:2]}")
+    elif mask.shape != values.shape[:2] or mask.dtype.kind not in "biuf":
+        found = f"shape {mask.shape} of {mask.dtype}"
+        raise DataError(path, "mask", found, f"{values.shape[:2]} of bool or numbers")
     mask = np.asarray(mask) > 0
     if not mask.any():
         raise DataError(path, "mask", "no valid cell", "at least one")
     if values.dtype != np.uint8:
-        values = np.where(mask[..., None], values.astype(np.float32), 0)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            values = np.where(mask[..., None], values.astype(np.float32), 0)
         if not np.isfinite(values).all():
             hint = "mark cells without data by NaN in a .npy, or by a mask"
             raise DataError(path, "values", "non-finite in valid cells", "finite values", hint)
@@ -201,9 +192,9 @@ def _pair(path: Path, number: int, row: dict[str, str]) -> RasterPair:
     numbers = {}
     for column in ("x", "y", "yaw", "cell_size"):
         try:
-            numbers[column] = float(row[column])
-        except (TypeError, ValueError):
-            raise problem(column, repr(row[column]), "a number") from None
+            numbers[column] = text_number(row[column])
+        except ValueError:
+            raise problem(column, repr(row[column])[:80], "a number") from None
         if not np.isfinite(numbers[column]):
             raise problem(column, row[column], "a finite number")
     if numbers["cell_size"] <= 0:
@@ -212,9 +203,12 @@ def _pair(path: Path, number: int, row: dict[str, str]) -> RasterPair:
     for column in ("online", "geo"):
         if not row[column]:
             raise problem(column, "empty", "a file name")
-        files[column] = path.parent / row[column]
-        if not files[column].is_file():
-            raise problem(column, f"no file {row[column]!r}", "a raster in the folder")
+        file = path_inside(path.parent, row[column])
+        if file is None:
+            raise problem(column, f"{row[column][:80]!r} leads out of the folder", "a name inside")
+        if not is_file(file):
+            raise problem(column, f"no file {row[column][:80]!r}", "a raster in the folder")
+        files[column] = file
     return RasterPair(
         id=row["id"],
         online=files["online"],
@@ -223,14 +217,3 @@ def _pair(path: Path, number: int, row: dict[str, str]) -> RasterPair:
         cell_size=numbers["cell_size"],
         split=row.get("split") or "",
     )
-
-
-def _read_png(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    with Image.open(path) as image:
-        if image.mode not in ("L", "LA", "RGB", "RGBA"):
-            hint = "16-bit and palette pictures lose values silently: store them as .npy"
-            raise DataError(path, "colour mode", image.mode, "L, LA, RGB or RGBA", hint)
-        pixels = np.asarray(image)
-    if image.mode in ("LA", "RGBA"):
-        return pixels[..., :-1], pixels[..., -1]
-    return pixels, None

@@ -4,8 +4,9 @@ Names load on first use. Packing and the rule of windows are NumPy's: data worke
 without jax, import them from here.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from posejax.lazy import attach
 
 if TYPE_CHECKING:  # what editors see; at run time the names come through `__getattr__`
     from posejax.events.augmentation import AugmentRule, augment, augment_grid
@@ -83,23 +84,58 @@ __all__ = [
     "window_rows",
 ]
 
-# Where names are looked for, in this order: what is without jax comes first.
-_MODULES = (
-    "windows",
-    "packing",
-    "events",
-    "slicing",
-    "representations",
-    "views",
-    "noise",
-    "augmentation",
+__getattr__, _ = attach(
+    __name__,
+    {
+        "augmentation": (
+            "AugmentRule",
+            "augment",
+            "augment_grid",
+        ),
+        "events": (
+            "Dropped",
+            "Events",
+            "dropped_events",
+            "events_from_arrays",
+            "unpack_events",
+        ),
+        "noise": (
+            "add_events",
+            "add_grid_noise",
+            "add_hot_pixels",
+            "add_leak_noise",
+            "flip_polarity",
+            "scale_time",
+            "thin",
+        ),
+        "packing": ("pack_events",),
+        "representations": (
+            "averaged_time_surface",
+            "event_frame",
+            "histogram",
+            "lnes",
+            "time_surface",
+            "voxel_grid",
+        ),
+        "slicing": (
+            "Slice",
+            "pose_at",
+            "row_at",
+            "slice_rows",
+            "slice_window",
+        ),
+        "views": (
+            "mirror",
+            "pan_tilt",
+            "roll",
+            "rotate_view",
+        ),
+        "windows": (
+            "Window",
+            "query_of",
+            "sliding_windows",
+            "window_bounds",
+            "window_rows",
+        ),
+    },
 )
-
-
-def __getattr__(name: str) -> Any:
-    for module in _MODULES if name in __all__ else ():
-        home = importlib.import_module(f"{__name__}.{module}")
-        if hasattr(home, name):
-            globals()[name] = getattr(home, name)
-            return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,6 @@ of its author's choice.
 import dataclasses
 import difflib
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+
+from posejax.data.arrays import read_npz
+from posejax.data.files import decoding, read_bytes
 
 Layout = Literal["same", "conv", "linear"]
 # Axes of the Flax array in the PyTorch one: OIHW -> HWIO (also C1HW -> HW1C), OI -> IO.
@@ -215,8 +217,8 @@ def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """Arrays by name from a `.safetensors` or `.npz` file.
 
     Raises:
-      ValueError: a pickled checkpoint (with how to convert it), another kind of file, or one that
-        cannot be read.
+      ValueError: a pickled checkpoint (with how to convert it), or another kind of file.
+      DataError (a ValueError): one that cannot be read, or holds more than plain arrays.
       FileNotFoundError: no such file.
       ImportError: a `.safetensors` file and the optional dependency is missing.
     """
@@ -229,11 +231,7 @@ def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {k: file[k] for k in file.files}
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: not a readable .npz file of plain arrays: {error}") from None
+        return read_npz(path)
     try:
         import safetensors
         import safetensors.numpy
@@ -242,10 +240,10 @@ def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             f"{path}: reading .safetensors needs the optional dependency: "
             "pip install 'posejax[safetensors]'"
         ) from error
-    try:
-        return safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path}: not a readable .safetensors file: {error}") from None
+    expected = "a .safetensors file"
+    raw = read_bytes(path, expected)
+    with decoding(path, "file", expected):
+        return safetensors.numpy.load(raw)
 
 
 def _to_layout(value: np.ndarray, entry: Entry) -> np.ndarray:

@@ -6,7 +6,6 @@ classes of posejax and of modules that the program has imported itself, and no o
 
 import json
 import sys
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,8 @@ import numpy as np
 
 from posejax import config_io
 from posejax.config import ConfigError, Experiment
-from posejax.data.errors import DataError
+from posejax.data.arrays import read_npz
+from posejax.data.files import decoding, read_bytes
 from posejax.train import groups
 from posejax.train.checkpoint import CheckpointError, Checkpoints, find_checkpoint
 
@@ -65,26 +65,19 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any]:
       ConfigError: another kind of file.
       DataError: missing, damaged, or with pickled objects, which are never loaded.
     """
-    unreadable: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zipfile.BadZipFile)
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {k: file[k] for k in file.files}
-            text = str(arrays.pop(_CONFIG, "null"))
-        elif path.suffix == ".safetensors":
-            library = _safetensors()
-            unreadable += (library.SafetensorError,)
-            with library.safe_open(str(path), "np") as file:
-                arrays = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-                text = (file.metadata() or {}).get(_CONFIG, "null")
-        else:
-            raise ConfigError(f"{path}: expected a .npz or .safetensors file")
+    expected = "a file written by posejax.train.save_weights or export"
+    if path.suffix == ".npz":
+        arrays = read_npz(path)
+        text = str(arrays.pop(_CONFIG, "null"))
+    elif path.suffix == ".safetensors":
+        library, raw = _safetensors(), read_bytes(path, expected)
+        with decoding(path, "file", expected):
+            arrays = library.numpy.load(raw)
+            text = _metadata(raw).get(_CONFIG, "null")
+    else:
+        raise ConfigError(f"{path}: expected a .npz or .safetensors file")
+    with decoding(path, "config", expected):
         return arrays, json.loads(text)
-    except ConfigError:
-        raise
-    except unreadable as error:
-        expected = "a file written by posejax.train.save_weights or export"
-        raise DataError(path, "weights", f"cannot be read ({error})", expected) from error
 
 
 def load(source: Path | str, which: str = "best", experiment: Experiment | None = None) -> Weights:
@@ -239,6 +232,12 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(name, {})
         node[leaf] = value
     return tree
+
+
+def _metadata(raw: bytes) -> dict[str, str]:
+    """Texts in the header of a .safetensors file that the library has read."""
+    size = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + size]).get("__metadata__") or {}
 
 
 def _safetensors() -> Any:

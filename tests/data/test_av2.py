@@ -140,7 +140,7 @@ BROKEN = [
         "sweep",
         SWEEP,
         lambda p: edit_table(p, lambda c: c.update({k: v[:0] for k, v in c.items()})),
-        "0 points",
+        "rows: 0 rows",
     ),
     ("poses", POSES, lambda p: p.unlink(), "file: not found"),
     ("poses", POSES, lambda p: edit_table(p, lambda c: c.pop("qw")), "column qw: missing"),

@@ -47,7 +47,7 @@ def test_reading_after_close_opens_again(path):
 
 
 def test_errors_name_file_and_data_set(path, tmp_path):
-    with pytest.raises(DataError, match=r"none\.h5: file: does not exist"):
+    with pytest.raises(DataError, match=r"none\.h5: file: not found"):
         H5File(tmp_path / "none.h5").open()
     with pytest.raises(DataError, match=r"events\.h5: events/ys: .*events/xs"):
         H5File(path).read("events/ys")

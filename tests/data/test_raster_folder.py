@@ -46,6 +46,10 @@ def test_round_trip_and_splits(folder):
         ("cell_size", "0.3", r"column cell_size: \[0.2, 0.3\]; expected one cell size"),
         ("online", "gone.npz", r"online: no file 'gone.npz'"),
         ("geo", "", r"geo: empty; expected a file name"),
+        ("geo", "../secret.npz", r"geo: '../secret.npz' leads out of the folder"),
+        ("geo", "/etc/hostname", r"geo: '/etc/hostname' leads out of the folder"),
+        ("geo", "a" * 5000, r"geo: 'aaa.*(no file|leads out)|no file 'aaa"),
+        ("x", "1_0", r"x: '1_0'; expected a number"),
         ("id", "s0", r"line 3: id: 's0' twice; expected unique ids"),
         ("id", "", r"id: empty"),
     ],
@@ -74,6 +78,41 @@ def test_index_problems(tmp_path, folder):
         read_index(folder)
 
 
+def test_links_do_not_lead_out_and_rows_of_another_length_are_skipped(folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "a.npz"
+    np.savez(outside, values=np.ones((4, 4)))
+    (folder / "link.npz").symlink_to(outside)
+    _edit(folder, 3, "geo", "link.npz")
+    with pytest.raises(DataError, match=r"line 3 \(id 's1'\): geo: 'link.npz' leads out"):
+        read_index(folder)
+    text = (folder / "poses.csv").read_text()
+    (folder / "poses.csv").write_text(text + "s9,a.npz\n")
+    index = read_index(folder, on_error="skip")
+    assert [name for name, _ in index.skipped] == ["s1", "s9"]
+    assert "line 6: 2 words; expected 8" in index.skipped[1][1]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".png"])
+def test_damaged_rasters_are_data_errors(tmp_path, suffix):
+    """np.load and Pillow raise a dozen classes, some of which `on_error skip` does not cover."""
+    path = tmp_path / f"a{suffix}"
+    values = np.arange(400, dtype=np.uint8).reshape(20, 20)
+    if suffix == ".png":
+        Image.fromarray(values).save(path)
+    else:
+        np.save(path, values) if suffix == ".npy" else np.savez_compressed(path, values=values)
+    raw = path.read_bytes()
+    for at in range(0, len(raw), 7):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 0x55]) + raw[at + 1 :])
+        try:
+            assert read_raster(path)[0].shape[2] == 1
+        except DataError as error:
+            assert error.file == str(path)
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    with pytest.raises(DataError, match="file: unreadable"):
+        read_raster(path)
+
+
 def test_bad_rasters_are_named(tmp_path):
     def check(name, array, message):
         np.save(tmp_path / name, array)
@@ -85,7 +124,7 @@ def test_bad_rasters_are_named(tmp_path):
     check("n.npy", np.full((4, 4), np.nan), "mask: no valid cell")
     check("f.npy", np.full((4, 4), np.inf), "values: non-finite in valid cells")
     np.savez(tmp_path / "m.npz", values=np.zeros((4, 4)), mask=np.zeros((4, 5)))
-    with pytest.raises(DataError, match=r"mask: shape \(4, 5\); expected \(4, 4\)"):
+    with pytest.raises(DataError, match=r"mask: shape \(4, 5\) of float64; expected \(4, 4\)"):
         read_raster(tmp_path / "m.npz")
     np.savez(tmp_path / "v.npz", raster=np.zeros((4, 4)))
     with pytest.raises(DataError, match="array values: missing"):

@@ -211,7 +211,7 @@ def test_weights_files_hold_arrays_only(tmp_path):
     np.testing.assert_array_equal(found.params["a"]["b"], 1)
     evil = tmp_path / "evil.npz"
     np.savez(evil, **{"params/a": np.array([object()], dtype=object)})
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="Python objects"):
         load_weights(evil)
     with pytest.raises(ValueError, match=r"\.npz or \.safetensors"):
         save_weights(tmp_path / "w.bin", {}, {})
@@ -232,9 +232,9 @@ def test_damaged_weights_are_named(tmp_path, suffix):
         pytest.importorskip("safetensors")
     path = save_weights(tmp_path / f"w{suffix}", {"a": np.ones(99)}, {})
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=rf"w\{suffix}: weights: cannot be read"):
+    with pytest.raises(DataError, match=rf"w\{suffix}: file: unreadable"):
         load_weights(path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="file: not found"):
         load_weights(tmp_path / f"none{suffix}")
 
 

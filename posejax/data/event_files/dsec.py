@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from posejax.data.cameras import convert_pixels
 from posejax.data.errors import DataError
 from posejax.data.event_files.h5_columns import Column, file_of, read_whole
 from posejax.data.event_files.lazy import LazyEvents
@@ -134,7 +135,7 @@ def read_rectify_map(path: str | Path, sensor_size: tuple[int, int] = SENSOR_SIZ
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0][:2]
         raise DataError(path, "rectify_map", f"not finite at ({row}, {column})", "finite numbers")
-    return (values + 0.5).astype(np.float32)
+    return convert_pixels(values, source="opencv", target="posejax").astype(np.float32)
 
 
 def rectify(recording: EventRecording, rectify_map: np.ndarray) -> np.ndarray:

@@ -8,24 +8,16 @@ label_names [M] text                                                   optional
 """
 
 import os
-import struct
-import zipfile
-import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from posejax.data.arrays import read_npz
 from posejax.data.errors import DataError
 from posejax.data.event_files.recording import EventRecording, PoseTrack
 
 _EVENTS = ("x", "y", "t", "p")
 _LABELS = ("label_t", "label_translation", "label_quat_xyzw")
-_UNREADABLE = (
-    OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, MemoryError,
-    OverflowError, SyntaxError, TypeError, struct.error, zlib.error, zipfile.BadZipFile,
-)  # fmt: skip
-_DEFLATE_LIMIT = 1032
 
 
 def read_event_npz(
@@ -41,10 +33,7 @@ def read_event_npz(
         `PoseTrack` refuse.
     """
     path = Path(path)
-    arrays = _read(path)
-    for key in _EVENTS:
-        if key not in arrays:
-            raise DataError(path, f"array {key}", "missing", f"arrays {', '.join(_EVENTS)}")
+    arrays = read_npz(path, _EVENTS, ("tick_seconds", "sensor_size", *_LABELS, "label_names"))
     if tick_seconds is None:
         tick_seconds = float(_numbers(path, arrays, "tick_seconds", 1)[0])
     if sensor_size is None:
@@ -81,46 +70,6 @@ def write_event_npz(path: str | Path, recording: EventRecording) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """Every known array; sizes are compared with the bytes in the archive before reading."""
-    known = {*_EVENTS, *_LABELS, "tick_seconds", "sensor_size", "label_names"}
-    arrays, field = {}, "file"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                name = info.filename.removesuffix(".npy")
-                if name not in known:
-                    continue
-                field = f"array {name}"
-                if info.file_size > (info.compress_size + 64) * _DEFLATE_LIMIT:
-                    raise ValueError(f"{info.file_size} bytes out of {info.compress_size}")
-                with archive.open(info) as member:
-                    arrays[name] = _array(member, info.file_size)
-    except FileNotFoundError:
-        raise DataError(path, "file", "not found", "an .npz file") from None
-    except _UNREADABLE as error:
-        raise DataError(path, field, f"damaged ({error})", "an array of numbers") from None
-    return arrays
-
-
-def _array(member: IO[bytes], size: int) -> np.ndarray:
-    """One .npy member of `size` bytes; never of Python objects."""
-    version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
-    else:
-        raise ValueError(f".npy version {version}")
-    if dtype.hasobject:
-        raise ValueError("Python objects")
-    count = int(np.prod([int(side) for side in shape], dtype=object)) if shape else 1
-    if min(shape, default=0) < 0 or count * dtype.itemsize > size:
-        raise ValueError(f"shape {shape} of {dtype} in {size} bytes")
-    values = np.frombuffer(member.read(), dtype, count)
-    return values.reshape(shape, order="F" if fortran else "C")
 
 
 def _numbers(path: Path, arrays: dict[str, np.ndarray], key: str, count: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 
 from posejax.data.errors import DataError
 from posejax.data.event_files.recording import EventRecording, Fields
+from posejax.data.files import read_bytes
 
 Compat = Literal["", "expelliarmus"]
 _US = 1e-6
@@ -61,10 +62,7 @@ def read_evt(
         word, unknown word types, no time word, times that run backwards, pixels off the sensor.
     """
     path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(path, "file", f"cannot be read ({error})", "a RAW file") from None
+    raw = read_bytes(path, "a RAW file of EVT 2.0 or 3.0")
     header, start = _header(raw)
     version = version or _version(path, header)
     if version not in (2, 3):

@@ -11,10 +11,8 @@ import h5py
 import numpy as np
 
 from posejax.data.errors import DataError
-from posejax.data.hdf5 import H5File
+from posejax.data.hdf5 import UNREADABLE, H5File
 
-# What h5py raises on damaged files: the class depends on which part of the library notices.
-UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError, AttributeError)
 _MAX_RATIO = 20_000  # uncompressed over stored bytes; deflate reaches 1032, zstd more on constants
 _FREE = 1 << 24  # up to 16 MiB nobody is hurt
 _PLUGIN = "a compression filter is missing: `pip install hdf5plugin` and import it"

@@ -10,7 +10,8 @@ import numpy as np
 
 from posejax.data.errors import DataError
 from posejax.data.event_files.recording import PoseTrack
-from posejax.data.event_files.text_table import read_table, write_table
+from posejax.data.files import read_bytes
+from posejax.data.tables import read_table, write_table
 
 Meaning = Literal["camera_from_body", "body_from_camera"]
 _COLUMNS = ("t", "x", "y", "z", "qx", "qy", "qz", "qw")
@@ -32,7 +33,9 @@ def read_pose_table(
       DataError: see `read_table` and `PoseTrack`; or times of fewer than 0.01 or more than 100,000
         poses per second, which is another time unit.
     """
-    comma = b"," in _first_line(path)
+    raw = read_bytes(path, f"a table of {', '.join(_COLUMNS)}")
+    first_line = next((line for line in raw.split(b"\n") if not line.startswith(b"#")), b"")
+    comma = b"," in first_line
     table, first = read_table(path, dict.fromkeys(_COLUMNS, float), "," if comma else " ")
     seconds = table["t"] * time_unit
     track = PoseTrack(
@@ -58,16 +61,3 @@ def write_pose_table(
     poses = poses if meaning == "camera_from_body" else poses.inverse()
     rows = np.concatenate([poses.t_seconds[:, None], poses.translation, poses.quat_xyzw], axis=1)
     write_table(path, dict(zip(_COLUMNS, rows.T, strict=True)))
-
-
-def _first_line(path: str | Path) -> bytes:
-    """The first line that is no comment."""
-    try:
-        with Path(path).open("rb") as file:
-            for _ in range(1000):
-                line = file.readline(4096)
-                if not line.startswith(b"#"):
-                    return line
-    except OSError as error:
-        raise DataError(path, "file", f"cannot be read ({error})", "a pose table") from None
-    return b""

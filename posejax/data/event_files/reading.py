@@ -9,12 +9,12 @@ from posejax.data.errors import DataError
 from posejax.data.event_files.dsec import read_dsec
 from posejax.data.event_files.event_npz import read_event_npz
 from posejax.data.event_files.evt import read_evt
-from posejax.data.event_files.h5_columns import UNREADABLE
 from posejax.data.event_files.pose_table import read_pose_table
 from posejax.data.event_files.recording import EventRecording
 from posejax.data.event_files.rpg import read_rpg
 from posejax.data.event_files.spades_csv import read_spades_csv
 from posejax.data.event_files.spark import read_spark
+from posejax.data.hdf5 import UNREADABLE
 
 _US = 1e-6
 
@@ -27,9 +27,13 @@ def format_of(path: str | Path) -> str:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise DataError(path, "file", "not a regular file", "a recording")
         with path.open("rb") as file:
             head = file.read(4096)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        if isinstance(error, DataError):
+            raise
         raise DataError(path, "file", f"cannot be read ({error})", "a recording") from None
     if h5py.is_hdf5(path):
         return _hdf5_layout(path)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from posejax.data.cameras import convert_intrinsics
 from posejax.data.errors import DataError
 from posejax.data.event_files.pose_table import read_pose_table, write_pose_table
 from posejax.data.event_files.recording import EventRecording, Fields
-from posejax.data.event_files.text_table import read_table, ticks_of, write_table
+from posejax.data.tables import read_table, ticks_of, write_table
 
 _CALIBRATION = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3")
 
@@ -88,5 +89,6 @@ def read_calibration(path: str | Path) -> Calibration:
                 path, f"line {first}: {key}", value, "a finite (focal: positive) number"
             )
     fx, fy, cx, cy = (float(table[key][0]) for key in _CALIBRATION[:4])
-    K = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])
+    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    K = convert_intrinsics(K, source="opencv", target="posejax")
     return Calibration(K, np.array([table[key][0] for key in _CALIBRATION[4:]]))

@@ -12,8 +12,9 @@ import numpy as np
 from posejax.data.errors import DataError
 from posejax.data.event_files.recording import EventRecording, Fields, PoseTrack
 from posejax.data.event_files.spark import POSE_COLUMNS, SENSOR_SIZE
-from posejax.data.event_files.text_table import read_table, write_table
 from posejax.data.event_files.ticks import TickEvidence, settle_tick
+from posejax.data.files import text_number
+from posejax.data.tables import named_row, read_csv, read_table, write_table
 
 _EVENTS = {"t": int, "x": int, "y": int, "p": int}
 _HEADER = ("filename", *POSE_COLUMNS)
@@ -68,24 +69,12 @@ def read_spades_labels(path: str | Path, *, label_rate: float = 10.0) -> PoseTra
       DataError: missing file or column, a row of another length, a word that is no number, and
         what `PoseTrack` refuses, with the line.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, "file", f"cannot be read ({error})", "a table of poses") from None
-    header, *lines = text.rstrip().split("\n")
-    names = [name.strip() for name in header.split(",")]
-    missing = [name for name in _HEADER if name not in names]
-    if missing:
-        found = f"missing in {', '.join(names)[:200]}"
-        raise DataError(path, f"line 1: column {missing[0]}", found, ",".join(_HEADER))
+    names, rows = read_csv(path, _HEADER)
     files, poses = [], []
-    for number, line in enumerate(lines, start=2):
-        words = line.rstrip("\r").split(",")
-        if len(words) != len(names):
-            raise DataError(path, f"line {number}", f"{len(words)} words", f"{len(names)}")
-        row = dict(zip(names, words, strict=True))
+    for line, words in rows:
+        row = named_row(path, line, names, words)
         files.append(row["filename"])
-        poses.append([_number(path, number, key, row[key]) for key in POSE_COLUMNS])
+        poses.append([_number(path, line, key, row[key]) for key in POSE_COLUMNS])
     values = np.array(poses, np.float64).reshape(-1, 7)
     return PoseTrack(
         t_seconds=np.arange(len(values)) / label_rate,
@@ -122,6 +111,6 @@ def write_spades_csv(
 
 def _number(path: str | Path, line: int, key: str, word: str) -> float:
     try:
-        return float(word)
+        return text_number(word)
     except ValueError:
         raise DataError(path, f"line {line}: {key}", repr(word[:40]), "a number") from None

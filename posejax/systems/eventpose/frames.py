@@ -8,17 +8,19 @@ The pictures may be a centred crop of the sensor, shrunk by a whole number: thei
 from their size.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from posejax.data.cameras import Camera
 from posejax.data.dataset import Source
 from posejax.data.errors import DataError
 from posejax.data.event_files.spades_csv import read_spades_labels
+from posejax.data.files import json_number, path_inside, read_json
+from posejax.data.images import read_image
+
+_LARGEST = 1 << 14  # pixels of a side
 
 
 def read_camera(path: Path) -> Camera:
@@ -27,16 +29,18 @@ def read_camera(path: Path) -> Camera:
     Raises:
       DataError: missing or not a camera.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        k = np.array(found["cameraMatrix"], np.float64)
-        size = int(found["Nv"]), int(found["Nu"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        expected = "cameraMatrix, Nu and Nv"
-        raise DataError(path, "camera", f"{type(error).__name__}: {error}", expected) from None
-    if k.shape != (3, 3) or not np.isfinite(k).all() or min(k[0, 0], k[1, 1], *size) <= 0:
+    found = read_json(path, "cameraMatrix, Nu and Nv")
+    rows = found.get("cameraMatrix")
+    lists = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+    if not lists or [len(row) for row in rows] != [3, 3, 3]:
+        raise DataError(path, "cameraMatrix", repr(rows)[:80], "3 x 3 numbers")
+    k = np.array([[json_number(path, "cameraMatrix", v) for v in row] for row in rows])
+    if min(k[0, 0], k[1, 1]) <= 0:
         raise DataError(path, "cameraMatrix", k.tolist(), "3 x 3 with positive focal lengths")
-    return Camera(k, size)
+    height, width = (json_number(path, key, found.get(key)) for key in ("Nv", "Nu"))
+    if not all(side == int(side) and 0 < side <= _LARGEST for side in (height, width)):
+        raise DataError(path, "Nv, Nu", (height, width), f"1 to {_LARGEST} pixels")
+    return Camera(k, (int(height), int(width)))
 
 
 def crop_camera(camera: Camera, size: tuple[int, int]) -> Camera:
@@ -55,11 +59,7 @@ def read_picture(path: Path) -> np.ndarray:
     Raises:
       DataError: missing, or no picture.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(path, "picture", str(error), "an 8-bit picture") from None
+    return read_image(path, convert="RGB")
 
 
 def picture_size(root: Path) -> tuple[int, int]:
@@ -87,10 +87,22 @@ class FrameSource(Source):
             raise DataError(
                 self.root / "labels.csv", "rows", len(self.track), f"more than {rows[0]}"
             )
-        self.images = np.stack([self._read(i) for i in range(*self.rows)])
+        images = [self._read(i) for i in range(*self.rows)]
+        for row, image in enumerate(images, start=self.rows[0]):
+            if image.shape != images[0].shape:
+                path = self.root / "frames" / self.track.names[row]
+                raise DataError(
+                    path, "size", image.shape[:2], f"{images[0].shape[:2]} as the first"
+                )
+        self.images = np.stack(images)
 
     def _read(self, row: int) -> np.ndarray:
-        return read_picture(self.root / "frames" / self.track.names[row])
+        name, folder = self.track.names[row], self.root / "frames"
+        path = path_inside(folder, name)
+        if path is None:
+            table = self.root / "labels.csv"
+            raise DataError(table, "column filename", repr(name)[:80], f"a name within {folder}")
+        return read_picture(path)
 
     def __len__(self) -> int:
         return self.rows[1] - self.rows[0]

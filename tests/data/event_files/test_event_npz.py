@@ -50,8 +50,8 @@ def test_the_plainest_archive(tmp_path):
         ({"label_t": np.zeros(7)}, "label 1: time"),
         ({"label_translation": np.zeros((7, 2))}, "translation: shape"),
         ({"label_names": np.zeros(7)}, "array label_names: float64"),
-        ({"x": np.array([object()])}, "array x: damaged .*bjects"),
-        ({"t": np.zeros(500, [("a", int)])}, "t: dtype"),
+        ({"x": np.array([object()])}, "array x: unreadable .*bjects"),
+        ({"t": np.zeros(500, [("a", int)])}, "array t: unreadable .*records"),
     ],
 )
 def test_malformed_archives_are_named(path, changes, message):
@@ -68,8 +68,9 @@ def test_claimed_shapes_are_compared_with_the_bytes(path):
         header, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)}
     )
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("t.npy", header.getvalue() + bytes(80))
-    with pytest.raises(DataError, match=r"array t: damaged .*1000000000000"):
+        for name in "xytp":
+            archive.writestr(f"{name}.npy", header.getvalue() + bytes(80))
+    with pytest.raises(DataError, match=r"array x: unreadable .*1000000000000"):
         read_event_npz(path)
 
 
@@ -82,8 +83,9 @@ def test_code_in_an_archive_is_not_run(tmp_path):
     np.save(buffer, np.zeros(3, np.int64))
     with zipfile.ZipFile(tmp_path / "t.npz", "w") as archive:
         archive.writestr("x.npy", pickle.dumps(Trap()))
-        archive.writestr("y.npy", buffer.getvalue())
-    with pytest.raises(DataError, match="array x: damaged"):
+        for name in "ytp":
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    with pytest.raises(DataError, match="array x: unreadable"):
         read_event_npz(tmp_path / "t.npz")
 
 
@@ -91,5 +93,5 @@ def test_not_an_archive(tmp_path):
     with pytest.raises(DataError, match="not found"):
         read_event_npz(tmp_path / "none.npz")
     (tmp_path / "b.npz").write_bytes(b"PK nothing")
-    with pytest.raises(DataError, match="file: damaged"):
+    with pytest.raises(DataError, match="file: unreadable"):
         read_event_npz(tmp_path / "b.npz")

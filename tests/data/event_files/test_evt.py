@@ -183,5 +183,5 @@ def test_headers(tmp_path):
     path.write_bytes(b"% evt 3.0\n% geometry 64x48\n" + b"% \x00\x80\xff" + GOOD)
     with pytest.raises(DataError, match="data"):
         read_evt(path)
-    with pytest.raises(DataError, match=r"none\.raw: file: cannot be read"):
+    with pytest.raises(DataError, match=r"none\.raw: file: not found"):
         read_evt(tmp_path / "none.raw")

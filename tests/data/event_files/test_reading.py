@@ -78,7 +78,7 @@ def test_text_needs_a_sensor_size(tmp_path, micro):
 def test_what_is_no_recording(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_recording(tmp_path / "none.h5")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_recording(tmp_path)
     (tmp_path / "a.bin").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=r"content: .*expected HDF5"):

@@ -258,7 +258,7 @@ def test_claimed_terabytes_are_refused_at_once(tmp_path, chunks):
 
 
 def test_not_hdf5(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match="not found"):
         SparkFile(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("t x y p")
     with pytest.raises(DataError, match=r"text\.h5: file"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from posejax.data import tables
 from posejax.data.errors import DataError
 from posejax.data.event_files import (
     read_calibration,
@@ -11,7 +12,6 @@ from posejax.data.event_files import (
     read_rpg,
     read_spades_csv,
     read_spades_labels,
-    text_table,
     write_pose_table,
     write_rpg,
     write_spades_csv,
@@ -103,8 +103,8 @@ def test_the_fast_path_takes_regular_text_and_agrees_with_the_exact_one(rng):
     columns = {"t": float, "x": int}
     t, x = rng.uniform(0, 1, 200), rng.integers(-50, 50, 200)
     body = "\n".join(f"{a!r} {b}" for a, b in zip(t.tolist(), x, strict=True)).encode()
-    fast = text_table._fast(body, columns, " ")
-    exact = text_table._exact("f", body, columns, " ", 1)
+    fast = tables._fast(body, columns, " ")
+    exact = tables._exact("f", body, columns, " ", 1)
     assert fast is not None
     for key in columns:
         assert fast[key].dtype == exact[key].dtype
@@ -112,7 +112,7 @@ def test_the_fast_path_takes_regular_text_and_agrees_with_the_exact_one(rng):
 
 
 def test_missing_and_empty_text(tmp_path):
-    with pytest.raises(DataError, match=r"no\.txt: file: cannot be read"):
+    with pytest.raises(DataError, match=r"no\.txt: file: not found"):
         read_rpg(tmp_path / "no.txt", sensor_size=SIZE)
     for text in ("", "# only a comment", "\n\n"):
         (tmp_path / "e.txt").write_text(text)
@@ -168,7 +168,7 @@ def test_the_tick_of_spades_events_follows_from_the_labels(spades, recording):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("Tx,", "X,", "line 1: column Tx: missing in filename, X"),
+        ("Tx,", "X,", "column Tx: missing .the file has: filename, X"),
         ("img001_RT000.png,", "img001_RT000.png,x", "line 3: Tx: "),
         ("img001_RT000.png,", "img001_RT000.png,1,", "line 3: 9 words; expected 8"),
         ("img002_RT000.png,", "img002_RT000.png,nan", "line 4: Tx: 'nan"),
@@ -196,7 +196,7 @@ def test_label_values_are_checked_with_their_line(spades):
     with pytest.raises(DataError, match="labels: none"):
         read(spades)
     path.write_bytes(b"\xff\xfe\0")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="file: no text"):
         read(spades)
 
 

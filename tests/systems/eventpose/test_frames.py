@@ -50,7 +50,7 @@ def test_the_camera_of_a_shrunk_centred_crop(folder):
 @pytest.mark.parametrize(
     "old, new, where",
     [
-        ("filename,", "file,", "line 1"),
+        ("filename,", "file,", "column filename: missing"),
         ("0.2,6,", "0.2,x,", "line 4"),
         ("0.2,6,", "0.2,nan,", "line 4"),
         ("5,0,0,0,1", "5,0,0,0,3", "line 3"),
@@ -65,7 +65,15 @@ def test_labels_that_are_no_poses_are_refused(folder, old, new, where):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", '{"Nu": 1}', '{"cameraMatrix": [[0,0,0],[0,1,0],[0,0,1]], "Nu": 9, "Nv": 9}']
+    "text",
+    [
+        '{"cameraMatrix": [[1,0,[0]],[0,1,0],[0,0,1]], "Nu": 9, "Nv": 9}',
+        '{"cameraMatrix": [[1,0,0],[0,1,0],[0,0,1]], "Nu": 9.5, "Nv": 9}',
+        '{"cameraMatrix": [[1,0,0],[0,1,0],7], "Nu": 9, "Nv": 9}',
+        "{",
+        '{"Nu": 1}',
+        '{"cameraMatrix": [[0,0,0],[0,1,0],[0,0,1]], "Nu": 9, "Nv": 9}',
+    ],
 )
 def test_a_camera_that_is_none_is_refused(folder, text):
     (folder / "camera.json").write_text(text)
@@ -77,6 +85,18 @@ def test_a_picture_that_is_none_is_named(folder):
     (folder / "frames" / "img002.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"img002\.png"):
         FrameSource(folder, (0, 10))
+    Image.new("RGB", (20, 24)).save(folder / "frames" / "img002.png")
+    with pytest.raises(DataError, match=r"img002\.png: size: \(24, 20\)"):
+        FrameSource(folder, (0, 10))
+
+
+def test_a_table_does_not_open_other_folders_files(folder):
+    Image.new("RGB", (24, 24)).save(folder / "outside.png")
+    text = (folder / "labels.csv").read_text()
+    for name in ("../outside.png", str(folder / "outside.png")):
+        (folder / "labels.csv").write_text(text.replace("img002.png", name))
+        with pytest.raises(DataError, match=r"labels\.csv: column filename: .*outside"):
+            FrameSource(folder, (0, 10))
 
 
 @pytest.mark.real

@@ -1,12 +1,19 @@
-"""Tables of numbers as text: read fast where they are regular, else line by line for the errors."""
+"""Tables as text: columns of numbers, CSV with names in its first line, lines of words.
 
+Columns are read fast where the text is regular, else line by line for the errors.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow
-from pyarrow import csv
+import pyarrow.csv
 
 from posejax.data.errors import DataError
+from posejax.data.files import read_bytes, read_text, text_number
 
 _TYPES = {int: pyarrow.int64(), float: pyarrow.float64()}
 _INT64 = 1 << 63
@@ -30,10 +37,7 @@ def read_table(
       DataError: missing or empty file; with its line, another number of words, a word that is no
         number of its kind, or an empty line between others.
     """
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(path, "file", f"cannot be read ({error})", "a text file") from None
+    raw = read_bytes(path, f"a table of {', '.join(columns)}")
     skipped, start = 0, 0
     while start < len(raw) and (raw.startswith(b"#", start) or header):
         header = header and raw.startswith(b"#", start)
@@ -48,8 +52,10 @@ def read_table(
 def write_table(path: str | Path, columns: dict[str, np.ndarray], delimiter: str = " ") -> None:
     """Write columns without a header; numbers keep every digit."""
     table = pyarrow.table({key: pyarrow.array(values) for key, values in columns.items()})
-    options = csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="none")
-    csv.write_csv(table, str(path), options)
+    options = pyarrow.csv.WriteOptions(
+        include_header=False, delimiter=delimiter, quoting_style="none"
+    )
+    pyarrow.csv.write_csv(table, str(path), options)
 
 
 def _fast(body: bytes, columns: dict[str, type], delimiter: str) -> dict[str, np.ndarray] | None:
@@ -58,11 +64,15 @@ def _fast(body: bytes, columns: dict[str, type], delimiter: str) -> dict[str, np
         return None
     block = max(1 << 20, min(len(body) + 1, 1 << 30))
     try:
-        table = csv.read_csv(
+        table = pyarrow.csv.read_csv(
             pyarrow.BufferReader(body),
-            csv.ReadOptions(column_names=list(columns), use_threads=False, block_size=block),
-            csv.ParseOptions(delimiter=delimiter, quote_char=False, ignore_empty_lines=False),
-            csv.ConvertOptions(
+            pyarrow.csv.ReadOptions(
+                column_names=list(columns), use_threads=False, block_size=block
+            ),
+            pyarrow.csv.ParseOptions(
+                delimiter=delimiter, quote_char=False, ignore_empty_lines=False
+            ),
+            pyarrow.csv.ConvertOptions(
                 column_types={key: _TYPES[kind] for key, kind in columns.items()}, null_values=[]
             ),
         )
@@ -98,6 +108,72 @@ def _exact(
         key: np.array([row[i] for row in rows], np.int64 if kind is int else np.float64)
         for i, (key, kind) in enumerate(columns.items())
     }
+
+
+def read_csv(
+    path: str | Path, columns: Sequence[str]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read a CSV table whose first line names its columns; empty lines are passed over.
+
+    Returns:
+      the names, and (line number, words) of every row, whose number of words `named_row` checks.
+
+    Raises:
+      DataError: missing file, no UTF-8, broken quotes, a name twice, one of `columns` missing.
+    """
+    expected = f"columns {','.join(columns)}"
+    reader = csv.reader(io.StringIO(read_text(path, f"a table with {expected}"), newline=""))
+    rows = []
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise DataError(path, f"line {reader.line_num}", error, "CSV") from None
+    names = [name.strip() for name in rows[0][1]] if rows else []
+    for name in columns:
+        if names.count(name) != 1:
+            problem = "twice" if name in names else "missing"
+            found = f"{problem} (the file has: {', '.join(names)[:200]})"
+            raise DataError(path, f"column {name}", found, expected)
+    return names, rows[1:]
+
+
+def named_row(
+    path: str | Path, line: int, names: Sequence[str], words: Sequence[str]
+) -> dict[str, str]:
+    """{name: word} of a row of `read_csv`.
+
+    Raises:
+      DataError: another number of words than names.
+    """
+    if len(words) != len(names):
+        raise DataError(path, f"line {line}", f"{len(words)} words", f"{len(names)}")
+    return dict(zip(names, words, strict=True))
+
+
+def read_words(path: str | Path, expected: str) -> Iterator[tuple[int, list[str]]]:
+    """(1-based line number, words) of every line of a text file that is not empty.
+
+    Raises:
+      DataError: missing file, or no UTF-8.
+    """
+    for number, line in enumerate(read_text(path, expected).split("\n"), start=1):
+        if words := line.split():
+            yield number, words
+
+
+def finite_numbers(path: str | Path, field: str, words: Sequence[str]) -> list[float]:
+    """Words as floats.
+
+    Raises:
+      DataError: one is no number, or not finite.
+    """
+    try:
+        values = [text_number(word) for word in words]
+    except ValueError as error:
+        raise DataError(path, field, error, "numbers") from None
+    if not np.isfinite(values).all():
+        raise DataError(path, field, "a non-finite number", "finite numbers")
+    return values
 
 
 def ticks_of(path: str | Path, seconds: np.ndarray, tick: float, first: int) -> np.ndarray:
