@@ -21,7 +21,7 @@ import numpy as np
 from posejax.data.errors import DataError
 
 HEADER = ("timestamp", "Tx", "Ty", "Tz", "Qx", "Qy", "Qz", "Qw")
-_ID = re.compile(r"\w+_\d{3,}")
+_ID = re.compile(r"\w+_[0-9]{3,18}")
 # Six decimals of each component leave 2e-6 in the length; a forgotten normalisation leaves more.
 _UNIT_TOLERANCE = 1e-4
 
@@ -188,7 +188,7 @@ def _numbers(name: str | Path, line: int, row: list[str]) -> list[float]:
 def _check_id(name: str | Path, line: int, text: str, previous: str | None) -> None:
     if not _ID.fullmatch(text):
         hint = "recording, underscore, number from 1 with three digits"
-        raise DataError(name, f"line {line}", f"id {text!r}", "e.g. RT901_001", hint)
+        raise DataError(name, f"line {line}", f"id {text[:80]!r}", "e.g. RT901_001", hint)
     recording, _, number = text.rpartition("_")
     if previous is None or previous.rpartition("_")[0] != recording:
         return

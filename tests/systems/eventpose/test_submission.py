@@ -61,6 +61,7 @@ def test_rows_follow_the_template(rng, tmp_path):
         (["RT901_001,0.1,0.2,5.0,0.5,0.5,0.5"], ["line 2", "7 fields", "expected 8"]),
         ([GOOD, "RT901_002,0.1,x,5,0,0,0,1"], ["line 3, Ty", "'x'", "a number"]),
         ([GOOD, "RT901_002,0.1,,5,0,0,0,1"], ["line 3, Ty", "''"]),
+        ([GOOD, GOOD.replace("_001", "_" + "9" * 5000)], ["line 3", "e.g. RT901_001"]),
         (["RT901_001,nan,0.2,5,0,0,0,1"], ["line 2, Tx", "finite"]),
         (["RT901_001,0.1,0.2,5,0,0,inf,1"], ["line 2, Qz", "finite"]),
         (["RT901_001,0.1,0.2,5,0,0,0,1.01"], ["RT901_001", "length 1.01", "unit"]),
