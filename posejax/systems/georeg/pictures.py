@@ -43,7 +43,10 @@ class Setting(NamedTuple):
 def registration_figure(
     example: Example, setting: Setting, shown: Mapping[str, rasters.Display]
 ) -> Figure:
-    """All pictures of one example: rasters, overlays, volume, yaw and, if given, features."""
+    """All pictures of one example: rasters, overlays, volume, yaw and, if given, features.
+
+    The truth (`pose`) is left out where nobody knows it.
+    """
     features = "online_features" in example and "geo_features" in example
     figure = Figure(figsize=(15.2, 3.9 * (2 + features)), layout="constrained")
     axes = figure.subplots(2 + features, 4)
@@ -59,11 +62,14 @@ def registration_figure(
     both = np.zeros_like(ground)
     poses = (("pose", TRUTH, "at the truth"), ("softmax", ESTIMATE, "at the softmax estimate"))
     for panel, (name, color, title) in zip(axes[0, 2:], poses, strict=True):
+        if name not in example:
+            panel.set_axis_off()
+            continue
         light = lay_raster(brightness, mask, example[name], ground.shape[:2], cell)
         picture = 0.7 * ground * (1 - light) + to_rgb(color) * light
         rasters.show_raster(panel, picture, cell, f"online over geo {title}")
         both = both + to_rgb(color) * light
-    title = "truth (green), estimate (pink), both (pale)"
+    title = "truth (green), estimate (pink), both (pale)" if "pose" in example else "estimate"
     rasters.show_raster(axes[1, 0], np.clip(both, 0, 1), cell, title)
 
     _volume(axes[1, 1], axes[1, 2], example, setting)
@@ -79,6 +85,7 @@ def _volume(whole: Axes, zoom: Axes, example: Example, setting: Setting) -> None
     markers = [
         rasters.Marker(example[k][0], example[k][1], label, sign, color, ellipses.get(k))
         for k, label, sign, color, *_ in _READINGS
+        if k in example
     ]
     scores = rasters.log_sum(example["log_prob"], axis=0)
     rasters.show_log_scores(whole, zoom, scores, setting.volume_cell_size, markers)
@@ -88,7 +95,8 @@ def _yaw(axes: Axes, example: Example, angles: np.ndarray) -> None:
     """Probability of each yaw, summed over the window, with the readings."""
     weight = np.exp(rasters.log_sum(example["log_prob"].reshape(len(angles), -1), axis=1))
     tidy(axes, "yaw (deg)", "probability", "yaw, summed over the window")
-    marks = {r[1]: (float(np.rad2deg(example[r[0]][2])), *r[4:]) for r in _READINGS}
+    given = [r for r in _READINGS if r[0] in example]
+    marks = {r[1]: (float(np.rad2deg(example[r[0]][2])), *r[4:]) for r in given}
     variance = max(float(example["covariance"][2, 2]), 0.0) if "covariance" in example else np.nan
     middle, half = np.rad2deg(float(example["softmax"][2])), 1.96 * np.rad2deg(np.sqrt(variance))
     weight = weight / max(weight.sum(), 1e-300)
