@@ -4,8 +4,8 @@ import argparse
 
 from posejax.data.event_files.spark import read_spark
 from posejax.sim.event_camera import event_statistics
+from posejax.sim.factory import SPLITS
 from posejax.sim.spacecraft_sequences import (
-    SPLITS,
     SpacecraftSettings,
     ensure_sequences,
     read_info,

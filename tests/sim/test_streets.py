@@ -65,7 +65,7 @@ def test_second_call_writes_nothing_and_another_setting_is_another_folder(datase
     assert ensure_streets(root, "train", 2, 3, seed=5, **SMALL) == folder
     settings = json.loads((folder.parent / "settings.json").read_text())
     assert settings["street"]["half_extent"] == 40.0
-    monkeypatch.setattr(generate_module, "run_jobs", lambda *a, **k: None)
+    monkeypatch.setattr(generate_module, "ensure_items", lambda *a, **k: None)
     others = [
         ensure_streets(root, "train", 2, 3, seed=6, **SMALL),
         ensure_streets(root, "train", 2, 4, seed=5, **SMALL),
