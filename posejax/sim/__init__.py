@@ -1,5 +1,6 @@
 """Simulated worlds and sensors: one scene description, one ray caster, real on-disk formats."""
 
+from posejax.sim.builder import SceneBuilder
 from posejax.sim.event_camera import (
     EventPixels,
     EventSensor,
@@ -11,7 +12,7 @@ from posejax.sim.event_camera import (
 )
 from posejax.sim.generate import Aerial, Drive, ensure_streets
 from posejax.sim.raycast import Hits, cast_rays
-from posejax.sim.scene import Material, Scene, SceneBuilder
+from posejax.sim.scene import Material, Scene
 from posejax.sim.sensors import (
     Lidar,
     Light,

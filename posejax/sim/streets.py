@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from posejax.data.av2 import VectorMap
+from posejax.sim.builder import SceneBuilder
 from posejax.sim.paint import Canvas, disc, rectangle
 from posejax.sim.roads import Road, free_intervals, make_roads, vector_map
-from posejax.sim.scene import Material, Scene, SceneBuilder
+from posejax.sim.scene import Material, Rectangles, Scene, Textures
 from posejax.sim.street_ground import ground_texture, paint_streets
 
 # Labels of what a ray can hit.
@@ -143,15 +144,17 @@ def build_street_world(
 
 def _with_ground(scene: Scene, texture: jax.Array, extent: float) -> Scene:
     """Lay the ground in without copying its texture through NumPy."""
-    axes = np.array([[[1, 0, 0], [0, 1, 0]]], np.float32)
-    ground = scene.rectangles._replace(
-        centre=np.zeros((1, 3), np.float32),
-        axes=axes,
-        half_size=np.full((1, 2), extent, np.float32),
-        texture=texture,
-        label=np.full(1, GROUND, np.int32),
+    ground = Rectangles(
+        np.zeros((1, 3), np.float32),
+        np.array([[[1, 0, 0], [0, 1, 0]]], np.float32),
+        np.full((1, 2), extent, np.float32),
+        np.zeros(1, np.int32),
+        np.full(1, GROUND, np.int32),
+        np.zeros(1, np.int32),
     )
-    return jax.device_put(scene._replace(rectangles=ground))
+    size = np.array(texture.shape[1:3], np.int32).reshape(1, 1, 2)
+    textures = Textures(texture.reshape(-1, 4), np.zeros((1, 1), np.int32), size)
+    return jax.device_put(scene._replace(rectangles=ground, textures=textures))
 
 
 @jax.jit
