@@ -56,6 +56,10 @@ class SceneBuilder:
         self._objects.append((label, yaw))
         return len(self._objects)
 
+    def count(self, kind: str) -> int:
+        """Number of "boxes", "cylinders" or "ellipsoids" so far: the row that the next one gets."""
+        return len(self._solids[kind])
+
     def objects(self) -> list[ObjectBox]:
         """The box of every object: the smallest one of its yaw that holds all its parts."""
         parts: dict[int, list] = {number + 1: [] for number in range(len(self._objects))}
@@ -157,7 +161,8 @@ class SceneBuilder:
         """
         table = list(self._materials) or [Material(0.0, (0.0, 0.0, 0.0))]
         # Materials are looked up, never looped over, yet their count is a shape too: pad alike.
-        table += [table[-1]] * (bucket_size(len(table)) - len(table))
+        count = bucket_size(max(len(table), capacity.get("materials", 0)))
+        table += [table[-1]] * (count - len(table))
         *looks, texture, texel = (
             np.array(column, np.float32) for column in zip(*table, strict=True)
         )

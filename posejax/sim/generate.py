@@ -21,7 +21,8 @@ import numpy as np
 
 from posejax.data import av2
 from posejax.sim.factory import ensure_items, open_dataset, world_seed
-from posejax.sim.sensors import Lidar, Light, orthophoto, spin_lidar
+from posejax.sim.light import Light
+from posejax.sim.sensors import Lidar, orthophoto, spin_lidar
 from posejax.sim.streets import StreetSettings, StreetWorld, build_street_world
 
 #: Raise it whenever the same settings would give other data: old caches are then left alone.

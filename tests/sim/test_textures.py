@@ -147,7 +147,7 @@ def test_the_box_of_an_object_touches_what_is_seen_of_it(world):
             assert mine.sum() > 200 and set(hits.label[mine]) == {7}
             point = start + hits.distance[:, None] * ahead
             low, high = np.minimum(low, point[mine].min(0)), np.maximum(high, point[mine].max(0))
-    # Nothing sticks out, and every face is touched but for the spacing of the rays (the tip is steep).
+    # Nothing sticks out, and every face is touched but for the spacing of the rays.
     assert (low > -box.size / 2 - 1e-3).all() and (high < box.size / 2 + 1e-3).all()
     assert (low < -box.size / 2 + 0.08).all() and (high > box.size / 2 - 0.08).all()
     corners = np.c_[box.corners(), np.ones(8)] @ local_from_world.T
