@@ -70,12 +70,17 @@ def illumination(scene: Scene, origins, directions, hits: Hits, light: Light | L
         towards = jnp.asarray(light.direction, jnp.float32)
         towards = towards / jnp.linalg.norm(towards, axis=-1, keepdims=True)
         towards = jnp.broadcast_to(towards, point.shape)
-        far, strength, even = 200.0, light.sun, light.sky
+        strength, even = light.sun, light.sky
     lit = jnp.maximum(jnp.sum(hits.normal * towards, axis=-1), 0.0)
     if light.shadows:
         # Only lit points ask for their shadow; the others send no ray (zero direction).
         ask = (hits.valid & (lit > 0))[..., None]
         rays = jnp.where(ask, towards, 0.0)
-        blocked = cast_rays(scene, point + 0.01 * hits.normal, rays, 200.0)
-        lit = jnp.where(blocked.valid & (blocked.distance < far), 0.0, lit)
+        if isinstance(light, Lamp):
+            # From the lamp: rays out of one point skip most of the scene, rays into it do not.
+            blocked = cast_rays(scene, position, -rays, 200.0)
+            hidden = blocked.valid & (blocked.distance < far - 0.02)
+        else:
+            hidden = cast_rays(scene, point + 0.01 * hits.normal, rays, 200.0).valid
+        lit = jnp.where(hidden, 0.0, lit)
     return even + strength * lit
