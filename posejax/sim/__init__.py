@@ -1,5 +1,16 @@
 """Simulated worlds and sensors: one scene description, one ray caster, real on-disk formats."""
 
+from posejax.sim import textures, traffic
+from posejax.sim.builder import SceneBuilder
+from posejax.sim.cameras import (
+    Camera,
+    DepthSensor,
+    Frame,
+    camera_rays,
+    develop,
+    measure_depth,
+    render,
+)
 from posejax.sim.event_camera import (
     EventPixels,
     EventSensor,
@@ -10,18 +21,13 @@ from posejax.sim.event_camera import (
     noise_events,
 )
 from posejax.sim.generate import Aerial, Drive, ensure_streets
+from posejax.sim.light import Lamp, Light, shade
+from posejax.sim.objects import ObjectBox
 from posejax.sim.raycast import Hits, cast_rays
-from posejax.sim.scene import Material, Scene, SceneBuilder
-from posejax.sim.sensors import (
-    Lidar,
-    Light,
-    camera,
-    depth_camera,
-    orthophoto,
-    pinhole_rays,
-    shade,
-    spin_lidar,
-)
+from posejax.sim.room_path import PathSettings, camera_path, look_at
+from posejax.sim.rooms import Room, RoomSettings, build_room, room_of_split
+from posejax.sim.scene import Material, Scene
+from posejax.sim.sensors import Lidar, orthophoto, spin_lidar
 from posejax.sim.space_trajectories import MotionSettings, PoseSpline, Screw, random_trajectory
 from posejax.sim.space_views import SpaceCamera, View, render_views
 from posejax.sim.spacecraft import spacecraft_scene, spacecraft_wireframe
@@ -36,17 +42,25 @@ from posejax.sim.streets import StreetSettings, StreetWorld, build_street_world
 
 __all__ = [
     "Aerial",
+    "Camera",
+    "DepthSensor",
     "Drive",
     "EventPixels",
     "EventSensor",
     "EventStatistics",
+    "Frame",
     "Hits",
+    "Lamp",
     "Lidar",
     "Light",
     "Material",
     "MotionSettings",
+    "ObjectBox",
+    "PathSettings",
     "PixelEvents",
     "PoseSpline",
+    "Room",
+    "RoomSettings",
     "Scene",
     "SceneBuilder",
     "Screw",
@@ -56,23 +70,30 @@ __all__ = [
     "StreetSettings",
     "StreetWorld",
     "View",
+    "build_room",
     "build_street_world",
-    "camera",
+    "camera_path",
+    "camera_rays",
     "cast_rays",
-    "depth_camera",
+    "develop",
     "ensure_sequences",
     "ensure_streets",
     "event_statistics",
+    "look_at",
+    "measure_depth",
     "merge_events",
     "noise_events",
     "orthophoto",
-    "pinhole_rays",
     "random_trajectory",
     "read_info",
+    "render",
     "render_views",
+    "room_of_split",
     "shade",
     "simulate_sequence",
     "spacecraft_scene",
     "spacecraft_wireframe",
     "spin_lidar",
+    "textures",
+    "traffic",
 ]

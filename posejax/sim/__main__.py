@@ -1,11 +1,15 @@
-"""Simulate spacecraft sequences and tell what came out: `python -m posejax.sim val 4`."""
+"""Simulate spacecraft sequences and tell what came out: `python -m posejax.sim val 4`.
+
+`python -m posejax.sim val 4 --rooms rooms.png` makes a picture of simulated rooms instead.
+"""
 
 import argparse
 
 from posejax.data.event_files.spark import read_spark
+from posejax.sim.contact_sheet import write_room_sheet
 from posejax.sim.event_camera import event_statistics
+from posejax.sim.factory import SPLITS
 from posejax.sim.spacecraft_sequences import (
-    SPLITS,
     SpacecraftSettings,
     ensure_sequences,
     read_info,
@@ -19,7 +23,13 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--root", help="folder of generated data sets; default: the user's cache")
     parser.add_argument("--workers", type=int)
+    parser.add_argument(
+        "--rooms", metavar="PNG", help="instead: a contact sheet of so many rooms of the split"
+    )
     options = parser.parse_args()
+    if options.rooms:
+        write_room_sheet(options.rooms, options.split, options.count)
+        return
     settings = SpacecraftSettings()
     paths = ensure_sequences(
         options.root, settings, options.split, options.count, workers=options.workers

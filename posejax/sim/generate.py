@@ -3,19 +3,15 @@
     root/streets-<hash>/<split>/<log_id>/...     see `posejax.data.av2`
     root/streets-<hash>/settings.json            what the hash stands for
 
-The hash covers every setting and the version of the generator: another setting is another folder,
-the same settings are found again. Each world is written beside its place and renamed into it, so a
-killed run leaves whole worlds only and the next run continues where it stopped.
+Another setting is another folder, see `posejax.sim.factory`: so is another number of worlds.
 """
 
 import concurrent.futures
 import dataclasses
 import functools
-import hashlib
 import json
 import math
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from posejax.data import av2
-from posejax.sim.jobs import folder_lock, run_jobs
-from posejax.sim.sensors import Lidar, Light, orthophoto, spin_lidar
+from posejax.sim.factory import ensure_items, open_dataset, world_seed
+from posejax.sim.light import Light
+from posejax.sim.sensors import Lidar, orthophoto, spin_lidar
 from posejax.sim.streets import StreetSettings, StreetWorld, build_street_world
 
 #: Raise it whenever the same settings would give other data: old caches are then left alone.
 VERSION = 2
-SPLITS = ("train", "val", "test")
+_MAP_FILES = 6  # of a log, besides its sweeps: poses, and two each of map, ground and photo
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Drive:
 
 
 def ensure_streets(
-    root: str | Path,
+    root: str | Path | None,
     split: str,
     worlds: int,
     sweeps_per_world: int = 8,
@@ -93,13 +90,13 @@ def ensure_streets(
     """Make sure that a split of simulated streets is on disk.
 
     Args:
-      root: folder of all generated data sets.
+      root: folder of all generated data sets; None: posejax's place in the user's cache.
       split: "train", "val" or "test"; their worlds never share a seed.
       worlds: number of logs.
       sweeps_per_world: LiDAR sweeps per log.
       seed: of the whole data set.
       threads: worlds built at the same time; default: the number of CPUs, at most 4.
-      quiet: no progress bar.
+      quiet: no progress line.
 
     Returns:
       The folder of the split's logs, for `posejax.data.av2.list_logs`.
@@ -108,8 +105,6 @@ def ensure_streets(
       ValueError: an unknown split or a count below 1.
       OSError: `root` cannot be written.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if worlds < 1 or sweeps_per_world < 1:
         raise ValueError(f"need at least 1 world and 1 sweep, got {worlds} and {sweeps_per_world}")
     parts = {"street": street, "lidar": lidar, "aerial": aerial, "drive": drive}
@@ -121,34 +116,26 @@ def ensure_streets(
         "seed": seed,
         **{name: dataclasses.asdict(part) for name, part in parts.items()},
     }
-    text = json.dumps(settings, indent=2, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    dataset = Path(root) / f"streets-{digest}"
-    folder = dataset / split
-    names = [f"sim-{split}-{seed}-{i:04d}" for i in range(worlds)]
-    if _missing(folder, names):
-        folder.mkdir(parents=True, exist_ok=True)
-        with folder_lock(dataset / ".lock"):
-            # Whoever held the lock before may have done the work.
-            missing = _missing(folder, names)
-            scratch = dataset / ".scratch"
-            shutil.rmtree(scratch, ignore_errors=True)
-            (dataset / "settings.json").write_text(text)
+    dataset = open_dataset(root, "streets", json.dumps(settings, indent=2, sort_keys=True))
+    keys = [world_seed(seed, split, number) for number in range(worlds)]
 
-            def make(name: str) -> None:
-                number = names.index(name)
-                key = (seed, SPLITS.index(split), number)
-                world = build_street_world(key, street)
-                log_dir = scratch / name
-                write_log(log_dir, world, key, sweeps_per_world, lidar, aerial, drive)
-                os.rename(log_dir, folder / name)
+    def make(number: int, log_dir: Path) -> None:
+        world = build_street_world(keys[number], street)
+        write_log(log_dir, world, keys[number], sweeps_per_world, lidar, aerial, drive)
 
-            threads = threads or min(os.cpu_count() or 1, 4)
-            with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-                title = f"simulating {split} streets"
-                run_jobs(make, missing, pool, title, first_alone=True, quiet=quiet)
-            shutil.rmtree(scratch, ignore_errors=True)
-    return folder
+    threads = threads or min(os.cpu_count() or 1, 4)
+    ensure_items(
+        dataset,
+        split,
+        [f"sim-{split}-{seed}-{number:04d}" for number in range(worlds)],
+        make,
+        files=sweeps_per_world + _MAP_FILES,
+        title=f"simulating {split} streets",
+        executor=lambda missing: concurrent.futures.ThreadPoolExecutor(threads),
+        first_alone=True,
+        quiet=quiet,
+    )
+    return dataset.folder / split
 
 
 def write_log(
@@ -264,7 +251,3 @@ def _develop(key, picture, gain, blur_sigma: float, noise_sigma: float):
     picture = jnp.clip(picture * gain[None, None], 0.0, 1.0) ** (1 / 2.2)
     picture = picture + noise_sigma * jax.random.normal(key, picture.shape)
     return jnp.round(jnp.clip(picture, 0.0, 1.0) * 255).astype(jnp.uint8)
-
-
-def _missing(folder: Path, names: list[str]) -> list[str]:
-    return [name for name in names if not (folder / name).is_dir()]

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from posejax.sim.scene import Rectangles, Scene, Solids, Triangles
-from posejax.sim.surface import pattern, sample_texture
+from posejax.sim.scene import Rectangles, Scene, Solids, Textures, Triangles
+from posejax.sim.surface import look_of_material, sample_texture
 
 _EPS = 1e-4
 
@@ -43,8 +43,9 @@ class Look(NamedTuple):
 
     Attributes:
       count: primitives, padding counted.
-      function: (point [3, R], index [R] below `count`) -> label [R], normal [3, R], reflectance
-        [R], colour [3, R]. Rays lie along the vector lanes: gathers of short vectors are slow.
+      function: (point [3, R], index [R] below `count`, footprint [R] metres that the ray's pixel
+        covers) -> label [R], instance [R], normal [3, R], reflectance [R], colour [3, R]. Rays lie
+        along the vector lanes: gathers of short vectors are slow.
     """
 
     count: int
@@ -64,9 +65,9 @@ def primitive_groups(scene: Scene) -> list[Group]:
 def primitive_looks(scene: Scene) -> list[Look]:
     """The looks in the order in which `Hits.surface` counts; all solids share one."""
     return [
-        _rectangle_look(scene.rectangles),
-        _solid_look(scene.boxes, scene.cylinders, scene.ellipsoids, scene.materials),
-        _triangle_look(scene.triangles, scene.materials),
+        _rectangle_look(scene.rectangles, scene.textures),
+        _solid_look(scene),
+        _triangle_look(scene),
     ]
 
 
@@ -103,21 +104,24 @@ def _rectangle_group(rectangles: Rectangles) -> Group:
     return Group((centre, axes, half_size, normal), radius, extent, intersect)
 
 
-def _rectangle_look(rectangles: Rectangles) -> Look:
-    centre, axes, half_size, texture, label = map(jnp.asarray, rectangles)
+def _rectangle_look(rectangles: Rectangles, textures: Textures) -> Look:
+    centre, axes, half_size, texture, label, instance = map(jnp.asarray, rectangles)
     normal = jnp.cross(axes[:, 0], axes[:, 1])
 
-    def look(point, index):
+    size = jnp.asarray(textures.size)[:, 0, ::-1][texture].astype(jnp.float32).T  # (u, v)
+    half_size = jnp.maximum(half_size.T, 1e-9)
+
+    def look(point, index, footprint):
         offset = point - centre.T[:, index]
-        size = texture.shape[2], texture.shape[1]
-        pixel = [
-            (_dot(axes[:, k].T[:, index], offset) / half[index] + 1.0) * (0.5 * size[k])
-            for k, half in enumerate(jnp.maximum(half_size.T, 1e-9))
-        ]
-        value = sample_texture(texture, index, *pixel)
+        u, v = (
+            (_dot(axes[:, k].T[:, index], offset) / half[index] + 1.0) * (0.5 * size[k, index])
+            for k, half in enumerate(half_size)
+        )
+        blur = footprint * (0.5 * size[0] / half_size[0])[index]
+        value = sample_texture(textures, texture[index], u, v, blur)
         # One channel is a grey: the same for every colour.
         colour = value[1:] if len(value) > 1 else jnp.tile(value, (3, 1))
-        return label[index], normal.T[:, index], value[0], colour
+        return label[index], instance[index], normal.T[:, index], value[0], colour
 
     return Look(len(label), look)
 
@@ -147,14 +151,15 @@ def _to_unit(solids: Solids):
     return inverse[:, :, None] * jnp.swapaxes(jnp.asarray(solids.rotation), 1, 2)
 
 
-def _solid_look(boxes: Solids, cylinders: Solids, ellipsoids: Solids, materials) -> Look:
+def _solid_look(scene: Scene) -> Look:
+    boxes, cylinders, ellipsoids = scene.boxes, scene.cylinders, scene.ellipsoids
     # One look-up for the three kinds: a tile often meets all of them.
     together = Solids(*map(jnp.concatenate, zip(boxes, cylinders, ellipsoids, strict=True)))
-    centre, _, half_size, material, label = map(jnp.asarray, together)
+    centre, _, half_size, material, label, instance = map(jnp.asarray, together)
     to_unit = _to_unit(together)
     first_cylinder, first_ellipsoid = len(boxes.label), len(boxes.label) + len(cylinders.label)
 
-    def look(point, index):
+    def look(point, index, footprint):
         offset = point - centre.T[:, index]
         matrix = to_unit.reshape(-1, 9).T[:, index].reshape(3, 3, -1)
         unit = jnp.stack([_dot(matrix[k], offset) for k in range(3)])
@@ -163,7 +168,10 @@ def _solid_look(boxes: Solids, cylinders: Solids, ellipsoids: Solids, materials)
         # Normals go with the transposed inverse map; to_unit^T n is that, up to length.
         normal = _unit(jnp.stack([_dot(matrix[:, k], n) for k in range(3)]))
         body = unit * half_size.T[:, index]
-        return label[index], normal, *pattern(materials, material[index], body, n)
+        seen = look_of_material(
+            scene.materials, scene.textures, material[index], body, n, index, footprint
+        )
+        return label[index], instance[index], normal, *seen
 
     return Look(len(label), look)
 
@@ -252,12 +260,15 @@ def _triangle_group(triangles: Triangles) -> Group:
     return Group((centre, corners[:, 0], edge1, edge2), radius, extent, intersect)
 
 
-def _triangle_look(triangles: Triangles, materials) -> Look:
-    corners, material, label = map(jnp.asarray, triangles)
+def _triangle_look(scene: Scene) -> Look:
+    corners, material, label, instance = map(jnp.asarray, scene.triangles)
     cross = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
-    def look(point, index):
+    def look(point, index, footprint):
         normal = _unit(cross.T)[:, index]
-        return label[index], normal, *pattern(materials, material[index], point, normal)
+        seen = look_of_material(
+            scene.materials, scene.textures, material[index], point, normal, 0, footprint
+        )
+        return label[index], instance[index], normal, *seen
 
     return Look(len(label), look)

@@ -25,6 +25,7 @@ class Hits(NamedTuple):
       surface: [...] int32 primitive index in the order rectangles, boxes, cylinders, ellipsoids,
         triangles (padding counted); -1 where nothing was hit.
       label: [...] int32 label given by the scene's author; -1 where nothing was hit.
+      instance: [...] int32 number of the object, 0 for what is none; -1 where nothing was hit.
       normal: [..., 3] unit, world frame, on the side of the ray's origin; 0 where nothing was hit.
       reflectance: [...] in [0, 1].
       colour: [..., 3] linear RGB in [0, 1], unshaded.
@@ -34,13 +35,16 @@ class Hits(NamedTuple):
     distance: jax.Array
     surface: jax.Array
     label: jax.Array
+    instance: jax.Array
     normal: jax.Array
     reflectance: jax.Array
     colour: jax.Array
     valid: jax.Array
 
 
-def cast_rays(scene: Scene, origins, directions, max_range: float) -> Hits:
+def cast_rays(
+    scene: Scene, origins, directions, max_range: float, *, pixel_angle: float = 0.0
+) -> Hits:
     """First hit of every ray; compiled once per bucket of primitive counts, for any number of rays.
 
     Args:
@@ -48,6 +52,7 @@ def cast_rays(scene: Scene, origins, directions, max_range: float) -> Hits:
       origins: [..., 3] metres, world frame (broadcast against `directions`).
       directions: [..., 3] of any length > 0; a zero direction is a ray that hits nothing.
       max_range: hits beyond this many metres do not count.
+      pixel_angle: radians that a ray stands for: textures with levels are averaged over it.
 
     Returns:
       `Hits` with the leading shape of the rays.
@@ -66,23 +71,26 @@ def cast_rays(scene: Scene, origins, directions, max_range: float) -> Hits:
     shape = jnp.broadcast_shapes(origins.shape, directions.shape)[:-1]
     count, size = block_count(shape)
     blocks = cut_tiles(origins, directions, shape, count, size)
-    hits = [_cast_block(scene, *block, jnp.float32(max_range)) for block in blocks]
+    limits = jnp.float32(max_range), jnp.float32(pixel_angle)
+    hits = [_cast_block(scene, *block, *limits) for block in blocks]
     return join_tiles(hits, shape)
 
 
 @jax.jit
-def _cast_block(scene: Scene, origins, directions, max_range) -> Hits:
+def _cast_block(scene: Scene, origins, directions, max_range, pixel_angle) -> Hits:
     """One block of tiles: origins and directions [tiles, TILE, 3]."""
     length = jnp.linalg.norm(directions, axis=-1, keepdims=True)
     directions = directions / jnp.maximum(length, 1e-20)
     # One tile fills a CPU core; an accelerator wants the whole block at once.
     together = None if jax.default_backend() == "cpu" else len(origins)
     return jax.lax.map(
-        lambda tile: _cast_tile(scene, max_range, *tile), (origins, directions), batch_size=together
+        lambda tile: _cast_tile(scene, max_range, pixel_angle, *tile),
+        (origins, directions),
+        batch_size=together,
     )
 
 
-def _cast_tile(scene: Scene, max_range, origins, directions) -> Hits:
+def _cast_tile(scene: Scene, max_range, pixel_angle, origins, directions) -> Hits:
     rays = origins.T, directions.T  # [3, R]: the rays along the vector lanes
     cone = _cone(origins, directions)
     nearest = jnp.full(TILE, max_range), jnp.full(TILE, -1)
@@ -98,6 +106,7 @@ def _cast_tile(scene: Scene, max_range, origins, directions) -> Hits:
     distance = jnp.where(surface >= 0, distance, max_range)
     hits = _no_hits(distance)
     point = rays[0] + distance[None] * rays[1]
+    footprint = distance * pixel_angle
     first = 0
     for count, look in primitive_looks(scene):
         if count:
@@ -106,17 +115,19 @@ def _cast_tile(scene: Scene, max_range, origins, directions) -> Hits:
             # A tile that met nothing of these skips the look-up.
             hits = jax.lax.cond(
                 jnp.any(here),
-                lambda hits, here, index, look=look: _merge(here, look(point, index), hits),
+                lambda hits, here, index, look=look: _merge(
+                    here, look(point, index, footprint), hits
+                ),
                 lambda hits, here, index: hits,
                 hits,
                 here,
                 index,
             )
         first += count
-    label, normal, reflectance, colour = hits
+    label, instance, normal, reflectance, colour = hits
     facing = jnp.sum(normal * rays[1], axis=0, keepdims=True)
     normal = jnp.where(facing > 0, -normal, normal).T
-    return Hits(distance, surface, label, normal, reflectance, colour.T, surface >= 0)
+    return Hits(distance, surface, label, instance, normal, reflectance, colour.T, surface >= 0)
 
 
 def _merge(here, new, old):
@@ -126,9 +137,9 @@ def _merge(here, new, old):
 
 
 def _no_hits(distance):
-    """Label, normal, reflectance and colour of rays that met nothing."""
-    zero = jnp.zeros_like(distance)
-    return jnp.full(zero.shape, -1), jnp.zeros((3, *zero.shape)), zero, jnp.zeros((3, *zero.shape))
+    """Label, instance, normal, reflectance and colour of rays that met nothing."""
+    none, zero = jnp.full(distance.shape, -1), jnp.zeros_like(distance)
+    return none, none, jnp.zeros((3, *zero.shape)), zero, jnp.zeros((3, *zero.shape))
 
 
 # --- culling ---------------------------------------------------------------------------------

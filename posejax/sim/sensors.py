@@ -1,6 +1,6 @@
-"""Sensors of the simulator: each is a bundle of rays plus a few lines.
+"""LiDAR and orthophoto: each is a bundle of rays plus a few lines (cameras: `posejax.sim.cameras`).
 
-Frames: world z up. Camera: x right, y down, z forward. LiDAR and ego: x forward, y left, z up.
+Frames: world z up. LiDAR and ego: x forward, y left, z up.
 Every function takes NumPy or JAX arrays and returns JAX arrays; `rng`-like randomness comes in as a
 typed `jax.random.key`.
 """
@@ -13,24 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posejax.sim.light import Light, shade
 from posejax.sim.raycast import Hits, cast_rays
 from posejax.sim.scene import Scene
-
-
-class Light(NamedTuple):
-    """Sunlight plus an even sky.
-
-    Attributes:
-      direction: [3] from the ground towards the sun (any length), or [..., 3] for each ray.
-      sun: strength on a surface that faces the sun.
-      sky: strength everywhere.
-      shadows: whether solids cast shadows.
-    """
-
-    direction: tuple[float, float, float] | jax.Array = (0.4, 0.3, 0.85)
-    sun: float = 0.75
-    sky: float = 0.35
-    shadows: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,57 +67,6 @@ class LidarReturn(NamedTuple):
     hits: Hits
 
 
-def pinhole_rays(intrinsics, size: tuple[int, int], world_from_camera):
-    """Ray bundle of a pinhole camera.
-
-    Args:
-      intrinsics: [3, 3], in pixels; the first pixel's centre is (0.5, 0.5).
-      size: (H, W).
-      world_from_camera: [4, 4].
-
-    Returns:
-      origins [3], directions [H, W, 3] whose length along the optical axis is 1, so that distance
-      divided by the direction's length is the depth z.
-    """
-    intrinsics = jnp.asarray(intrinsics, jnp.float32)
-    pose = jnp.asarray(world_from_camera, jnp.float32)
-    high, wide = size
-    x = (jnp.arange(wide) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
-    y = (jnp.arange(high) + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]
-    x = x[None, :] - intrinsics[0, 1] / intrinsics[0, 0] * y[:, None]
-    rays = jnp.stack([x, jnp.broadcast_to(y[:, None], size), jnp.ones(size)], axis=-1)
-    return pose[:3, 3], jnp.einsum("ij,hwj->hwi", pose[:3, :3], rays, precision="highest")
-
-
-def depth_camera(scene: Scene, intrinsics, size, world_from_camera, *, max_range=100.0):
-    """Depth along the optical axis [H, W] in metres, 0 where nothing is seen, and the `Hits`."""
-    origin, directions = pinhole_rays(intrinsics, size, world_from_camera)
-    hits = cast_rays(scene, origin, directions, max_range)
-    depth = hits.distance / jnp.linalg.norm(directions, axis=-1)
-    return jnp.where(hits.valid, depth, 0.0), hits
-
-
-def camera(
-    scene: Scene,
-    intrinsics,
-    size: tuple[int, int],
-    world_from_camera,
-    *,
-    light: Light = Light(),  # noqa: B008 - an immutable default
-    background=(0.55, 0.7, 0.9),
-    max_range: float = 300.0,
-):
-    """Linear RGB picture [H, W, 3] in [0, 1] of a pinhole camera, and the `Hits`.
-
-    Args: see `pinhole_rays`; `background` is the colour of the sky.
-    """
-    origin, directions = pinhole_rays(intrinsics, size, world_from_camera)
-    hits = cast_rays(scene, origin, directions, max_range)
-    picture = shade(scene, origin, directions, hits, light)
-    sky = jnp.broadcast_to(jnp.asarray(background, jnp.float32), picture.shape)
-    return jnp.where(hits.valid[..., None], picture, sky), hits
-
-
 def orthophoto(
     scene: Scene,
     size: tuple[int, int],
@@ -166,36 +100,6 @@ def orthophoto(
     down = jnp.array([0.0, 0.0, -1.0])
     hits = cast_rays(scene, origins, down, 2.0 * altitude)
     return shade(scene, origins, down, hits, light), hits
-
-
-def shade(scene: Scene, origins, directions, hits: Hits, light: Light) -> jax.Array:
-    """Diffuse shading of hits with one sun and an even sky: linear RGB [..., 3]."""
-    light_here = illumination(scene, origins, directions, hits, light)
-    return jnp.clip(hits.colour * light_here[..., None], 0.0, 1.0)
-
-
-def illumination(scene: Scene, origins, directions, hits: Hits, light: Light) -> jax.Array:
-    """Light that falls on the hits of rays [...]: sky + sun * cos(incidence) outside of shadows.
-
-    Args:
-      origins, directions: [..., 3] of the rays, in metres.
-      hits: what they met.
-    """
-    directions = jnp.broadcast_to(jnp.asarray(directions, jnp.float32), hits.normal.shape)
-    length = jnp.maximum(jnp.linalg.norm(directions, axis=-1, keepdims=True), 1e-20)
-    origins = jnp.broadcast_to(jnp.asarray(origins, jnp.float32), hits.normal.shape)
-    point = origins + hits.distance[..., None] * directions / length
-    towards = jnp.asarray(light.direction, jnp.float32)
-    towards = towards / jnp.linalg.norm(towards, axis=-1, keepdims=True)
-    towards = jnp.broadcast_to(towards, point.shape)
-    lit = jnp.maximum(jnp.sum(hits.normal * towards, axis=-1), 0.0)
-    if light.shadows:
-        # Only lit points ask for their shadow; the others send no ray (zero direction).
-        ask = (hits.valid & (lit > 0))[..., None]
-        rays = jnp.where(ask, towards, 0.0)
-        blocked = cast_rays(scene, point + 0.01 * hits.normal, rays, 200.0)
-        lit = jnp.where(blocked.valid, 0.0, lit)
-    return light.sky + light.sun * lit
 
 
 def spin_lidar(key, scene: Scene, lidar: Lidar, world_from_lidar, *, sensor_seed: int = 0):

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from posejax.geometry import einsum
+from posejax.sim.light import Light, illumination
 from posejax.sim.raycast import cast_rays
 from posejax.sim.scene import Scene
-from posejax.sim.sensors import Light, illumination
 from posejax.sim.spacecraft import spacecraft_scene
 from posejax.sim.tiles import TILE
 

@@ -10,7 +10,8 @@ import functools
 
 import numpy as np
 
-from posejax.sim.scene import Material, Scene, SceneBuilder
+from posejax.sim.builder import SceneBuilder
+from posejax.sim.scene import Material, Scene
 from posejax.sim.sheet import Sheet
 
 #: Half sizes of the body's box and the height of its middle along y.

@@ -5,14 +5,12 @@
     root/spacecraft-<hash>/settings.json               what the hash stands for
 
 A sequence is a pure function of (settings, split, number): the hash covers the settings, not how
-many sequences there are, so that asking for one more makes only that one. Files appear whole or not
-at all; a killed run goes on where it stopped.
+many sequences there are, so that asking for one more makes only that one (`posejax.sim.factory`).
 """
 
 import concurrent.futures
 import dataclasses
 import functools
-import hashlib
 import json
 import multiprocessing
 import os
@@ -27,14 +25,13 @@ from posejax.data.event_files.recording import EventRecording, PoseTrack
 from posejax.data.event_files.spark import write_spark
 from posejax.geometry import matrix_to_quat_xyzw
 from posejax.sim.event_camera import EventPixels, EventSensor, merge_events, noise_events
-from posejax.sim.jobs import cache_root, folder_lock, run_jobs
+from posejax.sim.factory import ensure_items, open_dataset, world_seed
 from posejax.sim.space_trajectories import MotionSettings, random_trajectory
 from posejax.sim.space_views import SpaceCamera, View, render_views
 from posejax.sim.spacecraft import spacecraft_wireframe
 
 #: Raise it whenever the same settings would give other data: old caches are then left alone.
 VERSION = 1
-SPLITS = ("train", "val", "test")
 _CHUNK = 8  # frames rendered together
 
 
@@ -104,11 +101,11 @@ def ensure_sequences(
     """Make sure that the first `count` sequences of a split are on disk.
 
     Args:
-      root: folder of all generated data sets; None: `cache_root()`.
+      root: folder of all generated data sets; None: posejax's place in the user's cache.
       split: "train", "val" or "test"; they never share a sequence.
       workers: processes; default: the CPUs at hand, at most 16. Each is a fresh interpreter
         (spawned), so a script that calls this keeps its work below `if __name__ == "__main__"`.
-      quiet: no progress bar.
+      quiet: no progress line.
 
     Returns:
       Paths of the HDF5 files in order.
@@ -117,31 +114,21 @@ def ensure_sequences(
       ValueError: an unknown split, a count below 1, or settings under which nothing is in view.
       OSError: `root` cannot be written.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if count < 1:
         raise ValueError(f"need at least 1 sequence, got {count}")
     text = json.dumps({"version": VERSION, **dataclasses.asdict(settings)}, indent=2)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    dataset = (cache_root() if root is None else Path(root)) / f"spacecraft-{digest}"
-    paths = [dataset / split / f"{split}_{number:04d}.h5" for number in range(count)]
-    if all(path.is_file() for path in paths):
-        return paths
-    (dataset / split).mkdir(parents=True, exist_ok=True)
-    with folder_lock(dataset / ".lock"):
-        # Whoever held the lock before may have done the work.
-        missing = [(number, path) for number, path in enumerate(paths) if not path.is_file()]
-        (dataset / "settings.json").write_text(text)
-        workers = min(workers or len(os.sched_getaffinity(0)), 16, len(missing))
-        make = functools.partial(_make, settings, split)
-        title = f"simulating {split} sequences"
-        if workers <= 1:
-            run_jobs(make, missing, None, title, quiet=quiet)
-        else:
-            context = multiprocessing.get_context("spawn")
-            with concurrent.futures.ProcessPoolExecutor(workers, context, _on_cpu) as pool:
-                run_jobs(make, missing, pool, title, quiet=quiet)
-    return paths
+    world_seed(settings.seed, split, 0)  # checks the split
+    return ensure_items(
+        open_dataset(root, "spacecraft", text),
+        split,
+        [f"{split}_{number:04d}" for number in range(count)],
+        functools.partial(_make, settings, split),
+        parts=(".json", ".h5"),  # the recording last: it stands for a finished sequence
+        files=2,
+        title=f"simulating {split} sequences",
+        executor=functools.partial(_processes, workers),
+        quiet=quiet,
+    )
 
 
 def read_info(path: str | Path) -> SequenceInfo:
@@ -154,7 +141,7 @@ def simulate_sequence(
     settings: SpacecraftSettings, split: str, number: int
 ) -> tuple[EventRecording, SequenceInfo]:
     """One sequence: events in microseconds and labels, from (settings, split, number) alone."""
-    streams = np.random.SeedSequence([settings.seed, SPLITS.index(split), number]).spawn(4)
+    streams = np.random.SeedSequence(world_seed(settings.seed, split, number)).spawn(4)
     motion_rng, light_rng, pixel_rng, noise_rng = map(np.random.default_rng, streams)
     sensor, duration = settings.sensor, settings.duration_s
     share = settings.motion.helix_share
@@ -209,11 +196,18 @@ def frame_times(trajectory, settings: SpacecraftSettings) -> np.ndarray:
     return np.interp(frames, passed, t)
 
 
-def _make(settings: SpacecraftSettings, split: str, job: tuple[int, Path]) -> None:
-    number, path = job
+def _make(settings: SpacecraftSettings, split: str, number: int, place: Path) -> None:
     recording, info = simulate_sequence(settings, split, number)
-    path.with_suffix(".json").write_text(json.dumps(dataclasses.asdict(info), indent=2))
-    write_spark(path, recording)  # last: the file stands for a finished sequence
+    place.with_suffix(".json").write_text(json.dumps(dataclasses.asdict(info), indent=2))
+    write_spark(place.with_suffix(".h5"), recording)
+
+
+def _processes(workers: int | None, missing: int) -> concurrent.futures.Executor | None:
+    workers = min(workers or len(os.sched_getaffinity(0)), 16, missing)
+    if workers <= 1:
+        return None
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(workers, context, _on_cpu)
 
 
 def _on_cpu() -> None:

@@ -5,16 +5,18 @@ LiDAR drives through and what the aeroplane saw on another day (other cars).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from posejax.data.av2 import VectorMap
+from posejax.sim.builder import SceneBuilder
+from posejax.sim.objects import ObjectBox
 from posejax.sim.paint import Canvas, disc, rectangle
 from posejax.sim.roads import Road, free_intervals, make_roads, vector_map
-from posejax.sim.scene import Material, Scene, SceneBuilder
+from posejax.sim.scene import Material, Rectangles, Scene, Textures
 from posejax.sim.street_ground import ground_texture, paint_streets
 
 # Labels of what a ray can hit.
@@ -80,6 +82,28 @@ class StreetSettings:
 
 
 @dataclass(frozen=True)
+class Vehicle:
+    """A car that drives along a stretch of a lane at constant speed, then starts over.
+
+    Attributes:
+      stretch: (s0, s1) between two junctions, metres along `road`.
+      start: s at time 0.
+      offset: metres to the left of the road's centreline.
+      speed: metres per second along +s; below zero against it.
+      box: at time 0.
+      parts: rows of `Scene.boxes` that it consists of.
+    """
+
+    road: Road
+    stretch: tuple[float, float]
+    start: float
+    offset: float
+    speed: float
+    box: ObjectBox
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class StreetWorld:
     """One world. World frame: z up, ground at z = 0, origin in the middle.
 
@@ -91,6 +115,9 @@ class StreetWorld:
       half_extent: metres from the origin to the border of the maps.
       city_offset: [3] city position of the world's origin (the frames differ by nothing else).
       path: the road and lane the ego vehicle follows: (road, d, runs along +s).
+      boxes: of the vehicles that stand still, in the world frame.
+      traffic: the vehicles that move; `posejax.sim.traffic` tells where they are. `scene` shows
+        them at time 0.
     """
 
     roads: list[Road]
@@ -100,13 +127,22 @@ class StreetWorld:
     half_extent: float
     city_offset: np.ndarray
     path: tuple[Road, float, bool]
+    boxes: tuple[ObjectBox, ...] = ()
+    traffic: tuple[Vehicle, ...] = ()
 
 
 def build_street_world(
     seed: int | Sequence[int],
     settings: StreetSettings = StreetSettings(),
+    *,
+    speed: tuple[float, float] | None = None,
 ) -> StreetWorld:
-    """Build the world of a seed (one number or several): a pure function of its arguments."""
+    """Build the world of a seed (one number or several): a pure function of its arguments.
+
+    Args:
+      speed: bounds of the speed of a lane's vehicles, metres per second; None: they stand still.
+        Nothing else of the world depends on it.
+    """
     # One stream per part: richer buildings do not move the lane marks.
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(7)]
     road_rng, paint_rng, texture_rng, things_rng, cars_rng, aerial_rng, path_rng = streams
@@ -122,10 +158,16 @@ def build_street_world(
     _add_street_furniture(things_rng, parts, roads, space, settings)
     texture = ground_texture(texture_rng, painting, Canvas(extent, settings.ground_cell))
     path = _choose_path(path_rng, roads)
-    scenes = []
+    scenes, boxes, traffic = [], [], ()
     for rng, avoid in ((cars_rng, path), (aerial_rng, None)):
         cars = parts.copy()
-        _add_cars(rng, cars, roads, avoid, settings)
+        lanes = _add_cars(rng, cars, roads, avoid, settings)
+        if avoid:
+            boxes = cars.objects()
+            if speed is not None:
+                # A stream of its own: the worlds of old do not change.
+                own = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(99,)))
+                traffic = _set_off(own, lanes, boxes, speed)
         # Room enough for nearly every world, so that they all run one compiled program.
         scenes.append(cars.build(boxes=384, cylinders=96, ellipsoids=64))
     offset = np.round(np.append(road_rng.uniform(500.0, 3000.0, 2), road_rng.uniform(2.0, 40.0)), 2)
@@ -138,20 +180,37 @@ def build_street_world(
         half_extent=settings.half_extent,
         city_offset=offset,
         path=path,
+        boxes=tuple(b for b in boxes if all(b is not vehicle.box for vehicle in traffic)),
+        traffic=traffic,
     )
+
+
+def _set_off(rng, lanes: list[list], boxes: list[ObjectBox], speed) -> tuple[Vehicle, ...]:
+    """Vehicles of every lane, all of a lane equally fast: none runs into another."""
+    traffic = []
+    for lane in lanes:
+        pace = rng.uniform(*speed)
+        for road, stretch, s, offset, ahead, instance, parts in lane:
+            box = boxes[instance - 1]
+            velocity = (pace * np.cos(box.yaw), pace * np.sin(box.yaw), 0.0)
+            box = boxes[instance - 1] = replace(box, velocity=velocity)
+            traffic.append(Vehicle(road, stretch, s, offset, ahead * pace, box, parts))
+    return tuple(traffic)
 
 
 def _with_ground(scene: Scene, texture: jax.Array, extent: float) -> Scene:
     """Lay the ground in without copying its texture through NumPy."""
-    axes = np.array([[[1, 0, 0], [0, 1, 0]]], np.float32)
-    ground = scene.rectangles._replace(
-        centre=np.zeros((1, 3), np.float32),
-        axes=axes,
-        half_size=np.full((1, 2), extent, np.float32),
-        texture=texture,
-        label=np.full(1, GROUND, np.int32),
+    ground = Rectangles(
+        np.zeros((1, 3), np.float32),
+        np.array([[[1, 0, 0], [0, 1, 0]]], np.float32),
+        np.full((1, 2), extent, np.float32),
+        np.zeros(1, np.int32),
+        np.full(1, GROUND, np.int32),
+        np.zeros(1, np.int32),
     )
-    return jax.device_put(scene._replace(rectangles=ground))
+    size = np.array(texture.shape[1:3], np.int32).reshape(1, 1, 2)
+    textures = Textures(texture.reshape(-1, 4), np.zeros((1, 1), np.int32), size)
+    return jax.device_put(scene._replace(rectangles=ground, textures=textures))
 
 
 @jax.jit
@@ -283,7 +342,9 @@ def _add_tree(rng, parts, spot) -> None:
     parts.add_ellipsoid(centre, half, look, yaw=rng.uniform(0, np.pi), label=TREE)
 
 
-def _add_cars(rng, parts, roads, path, settings: StreetSettings) -> None:
+def _add_cars(rng, parts, roads, path, settings: StreetSettings) -> list[list]:
+    """Parked cars and traffic; of every lane's stretch what `_set_off` needs of its cars."""
+    lanes = []
     for index, road in enumerate(roads):
         others = roads[:index] + roads[index + 1 :]
         for s0, s1, *_ in free_intervals(road, others, settings.half_extent + 8.0):
@@ -302,25 +363,31 @@ def _add_cars(rng, parts, roads, path, settings: StreetSettings) -> None:
                 for lane in range(road.lanes):
                     d = side * (lane + 0.5) * road.lane_width
                     s = s0 + rng.exponential(settings.traffic_spacing)
+                    lanes.append([])
                     while s < s1 - 4.0:
                         own = path is not None and road is path[0] and abs(d - path[1]) < 2.0
                         if not own:
                             yaw = float(road.yaw(s)) + (np.pi if side > 0 else 0.0)
-                            spot = road.at(s, d + rng.normal(0.0, 0.2))
-                            _add_car(rng, parts, spot, yaw)
+                            offset = d + rng.normal(0.0, 0.2)
+                            made = _add_car(rng, parts, road.at(s, offset), yaw)
+                            lanes[-1].append((road, (s0, s1), s, offset, -side, *made))
                         s += 9.0 + rng.exponential(settings.traffic_spacing)
+    return lanes
 
 
-def _add_car(rng, parts, spot, yaw: float) -> None:
+def _add_car(rng, parts, spot, yaw: float) -> tuple[int, tuple[int, ...]]:
+    """A car; its instance and its rows of `Scene.boxes`."""
+    car, first = parts.new_object(CAR, yaw=yaw), parts.count("boxes")
     paint = PAINTS[rng.integers(len(PAINTS))]
     half = np.array([rng.uniform(2.0, 2.5), rng.uniform(0.86, 0.98), rng.uniform(0.3, 0.42)])
-    parts.add_box((*spot, 0.3 + half[2]), half, paint, yaw=yaw, label=CAR)
+    parts.add_box((*spot, 0.3 + half[2]), half, paint, yaw=yaw, instance=car)
     cabin = half * (rng.uniform(0.5, 0.75), 0.88, 0.75)
     back = -rng.uniform(0.0, 0.5) * np.array([np.cos(yaw), np.sin(yaw)])
     top = 0.3 + 2 * half[2]
-    parts.add_box((*(spot + back), top + cabin[2]), cabin, GLASS, yaw=yaw, label=CAR)
+    parts.add_box((*(spot + back), top + cabin[2]), cabin, GLASS, yaw=yaw, instance=car)
     roof = (cabin[0] * 0.85, cabin[1] * 0.95, 0.03)
-    parts.add_box((*(spot + back), top + 2 * cabin[2] + 0.03), roof, paint, yaw=yaw, label=CAR)
+    parts.add_box((*(spot + back), top + 2 * cabin[2] + 0.03), roof, paint, yaw=yaw, instance=car)
+    return car, tuple(range(first, first + 3))
 
 
 def _choose_path(rng, roads) -> tuple[Road, float, bool]:

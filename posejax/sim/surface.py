@@ -3,34 +3,90 @@
 import jax
 import jax.numpy as jnp
 
-from posejax.sim.scene import Materials
+from posejax.sim.scene import Materials, Textures
 
 
-def sample_texture(texture: jax.Array, index: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
-    """Bilinear sample of stacked textures, clamped at the border.
+def sample_texture(
+    textures: Textures,
+    index: jax.Array,
+    u: jax.Array,
+    v: jax.Array,
+    blur: jax.Array,
+    *,
+    repeat: bool = False,
+) -> jax.Array:
+    """Bilinear sample of textures, clamped at the border or repeated.
 
     Args:
-      texture: [P, H, W, C].
       index: [R] which texture.
       u, v: [R] continuous column and row; the first pixel's centre is (0.5, 0.5).
+      blur: [R] texels that the ray's pixel covers: chooses the nearest level.
 
     Returns:
       [C, R].
     """
-    _, high, wide, channels = texture.shape
+    levels, channels = textures.start.shape[1], textures.texels.shape[1]
+    start, size = jnp.asarray(textures.start).reshape(-1), jnp.asarray(textures.size).reshape(-1, 2)
+    if levels > 1:
+        level = jnp.round(jnp.log2(jnp.maximum(blur, 1e-6))).astype(jnp.int32)
+        level = jnp.clip(level, 0, levels - 1)
+        first = size.T[:, index * levels]
+        index = index * levels + level
+        # Texels of the finest level to those of this one.
+        scale = size.T[:, index] / first.astype(jnp.float32)
+        u, v = u * scale[1], v * scale[0]
+    high, wide = size.T[:, index]
     # Flat rows of single numbers: gathers of short vectors do not fill the lanes.
-    flat = jnp.asarray(texture).reshape(-1)
+    flat = jnp.asarray(textures.texels).reshape(-1)
     left, top = jnp.floor(u - 0.5), jnp.floor(v - 0.5)
     wx, wy = u - 0.5 - left, v - 0.5 - top
-    columns = [jnp.clip(left.astype(jnp.int32) + k, 0, wide - 1) for k in (0, 1)]
-    rows = [(index * high + jnp.clip(top.astype(jnp.int32) + k, 0, high - 1)) for k in (0, 1)]
+
+    def inside(place, count):
+        place = place.astype(jnp.int32)
+        return jnp.mod(place, count) if repeat else jnp.clip(place, 0, count - 1)
+
+    columns = [inside(left + k, wide) for k in (0, 1)]
+    rows = [start[index] + inside(top + k, high) * wide for k in (0, 1)]
 
     def channel(c):
-        at = [[flat[(row * wide + column) * channels + c] for column in columns] for row in rows]
+        at = [[flat[(row + column) * channels + c] for column in columns] for row in rows]
         upper, lower = (left * (1 - wx) + right * wx for left, right in at)
         return upper * (1 - wy) + lower * wy
 
-    return jnp.stack([channel(c) for c in range(channels)])
+    value = jnp.stack([channel(c) for c in range(channels)])
+    return value / 255.0 if flat.dtype == jnp.uint8 else value
+
+
+def look_of_material(
+    materials: Materials,
+    textures: Textures,
+    material: jax.Array,
+    point: jax.Array,
+    normal: jax.Array,
+    shift: jax.Array | int,
+    footprint: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Reflectance [R] and colour [3, R]: the pattern of the material times its texture.
+
+    Args:
+      material, point, normal: as for `pattern`.
+      shift: [R] integers that move the texture, so that two parts of one material differ.
+      footprint: [R] metres that the ray's pixel covers.
+
+    A texture is laid on the coordinate plane that the surface faces most (box mapping).
+    """
+    reflectance, colour = pattern(materials, material, point, normal)
+    if not len(materials.texture):
+        return reflectance, colour
+    index, texel = (jnp.asarray(x)[material] for x in (materials.texture, materials.texel))
+    size = jnp.abs(normal)
+    x = (size[0] >= size[1]) & (size[0] >= size[2])
+    y = ~x & (size[1] >= size[2])
+    u = jnp.where(x, point[1], point[0]) / texel + 61.0 * shift
+    v = jnp.where(x | y, -point[2], point[1]) / texel + 37.0 * shift
+    value = sample_texture(textures, jnp.maximum(index, 0), u, v, footprint / texel, repeat=True)
+    value = jnp.where(index >= 0, value, 1.0)
+    return reflectance * value[0], colour * value[-3:]  # a grey is broadcast
 
 
 def pattern(

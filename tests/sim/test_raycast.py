@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from posejax.sim import raycast
+from posejax.sim.builder import SceneBuilder, bucket_size
 from posejax.sim.raycast import cast_rays
-from posejax.sim.scene import Material, SceneBuilder, bucket_size
+from posejax.sim.scene import Material
 
 GREY = Material(0.5, (0.2, 0.4, 0.6))
 

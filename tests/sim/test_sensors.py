@@ -11,8 +11,6 @@ from posejax.sim import (
     Light,
     Material,
     SceneBuilder,
-    camera,
-    depth_camera,
     orthophoto,
     spin_lidar,
 )
@@ -136,25 +134,3 @@ def test_shadow_lies_opposite_the_sun():
     np.testing.assert_allclose(middle[(x > -4.95) & (x < -1.05)], 0.1, atol=1e-4)
     lit = 0.5 * (0.2 + 0.6 / np.sqrt(2))
     np.testing.assert_allclose(middle[(x < -5.05) | (x > 1.05)], lit, atol=1e-4)
-
-
-def test_cameras_project_and_measure_along_the_axis():
-    builder = SceneBuilder()
-    # z forward, x right, y down: a wall 4 m ahead, and a small box low on the right at 2 m.
-    builder.add_box((0, 0, 5), (50, 50, 1), Material(0.5, (0.2, 0.2, 0.2)))
-    builder.add_box((0.5, 0.25, 2.1), (0.052, 0.052, 0.1), WHITE)
-    intrinsics = np.array([[100.0, 0, 64], [0, 100.0, 48], [0, 0, 1]])
-    depth, _ = depth_camera(builder.build(), intrinsics, (96, 128), np.eye(4))
-    depth = np.asarray(depth)
-    np.testing.assert_allclose(depth[depth > 3], 4.0, rtol=1e-5)
-    rows, cols = np.nonzero(depth < 2.001)
-    # Its front face spans u = 64 + 100 (0.448 .. 0.552) / 2 = 86.4 .. 91.6 and v = 57.9 .. 63.1.
-    assert (cols.min(), cols.max(), rows.min(), rows.max()) == (86, 91, 58, 62)
-    picture, hits = camera(
-        builder.build(), intrinsics, (96, 128), np.eye(4), light=Light(shadows=False)
-    )
-    assert picture.shape == (96, 128, 3) and bool(hits.valid.all())
-    away = np.diag([1.0, -1, -1, 1])
-    sky, hits = camera(builder.build(), intrinsics, (8, 8), away, background=(0.1, 0.2, 0.3))
-    assert not hits.valid.any()
-    np.testing.assert_allclose(sky[3, 3], [0.1, 0.2, 0.3], rtol=1e-6)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from posejax.data.cameras import Camera
+from posejax.sim.cameras import camera_rays
+from posejax.sim.light import Light, illumination
 from posejax.sim.raycast import cast_rays
-from posejax.sim.sensors import Light, illumination, pinhole_rays
 from posejax.sim.sheet import Sheet
 from posejax.sim.space_views import SpaceCamera, render_views
 from posejax.sim.spacecraft import spacecraft_scene, spacecraft_wireframe
@@ -30,7 +32,7 @@ def whole_picture(pose, camera, ambient=0.05):
     intrinsics = np.array(
         [[camera.focal, 0, camera.centre[0]], [0, camera.focal, camera.centre[1]], [0, 0, 1]]
     )
-    origin, directions = pinhole_rays(intrinsics, camera.size, body_from_camera)
+    origin, directions = camera_rays(Camera(intrinsics, camera.size), body_from_camera)
     hits = cast_rays(scene, origin, directions, 30.0)
     light = Light(tuple(pose[:3, :3].T @ SUN), 1.0, ambient)
     lit = illumination(scene, origin, directions, hits, light)

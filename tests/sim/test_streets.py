@@ -65,7 +65,7 @@ def test_second_call_writes_nothing_and_another_setting_is_another_folder(datase
     assert ensure_streets(root, "train", 2, 3, seed=5, **SMALL) == folder
     settings = json.loads((folder.parent / "settings.json").read_text())
     assert settings["street"]["half_extent"] == 40.0
-    monkeypatch.setattr(generate_module, "run_jobs", lambda *a, **k: None)
+    monkeypatch.setattr(generate_module, "ensure_items", lambda *a, **k: None)
     others = [
         ensure_streets(root, "train", 2, 3, seed=6, **SMALL),
         ensure_streets(root, "train", 2, 4, seed=5, **SMALL),
@@ -136,7 +136,7 @@ def test_world_is_a_pure_function_of_its_seed():
     one, same, other = (build_street_world(s, settings) for s in ((1, 0, 2), (1, 0, 2), (1, 0, 3)))
     for a, b in zip(jax.tree.leaves(one.scene), jax.tree.leaves(same.scene), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (np.asarray(one.scene.rectangles.texture) != other.scene.rectangles.texture).any()
+    assert (np.asarray(one.scene.textures.texels) != other.scene.textures.texels).any()
     # The permanent things are common to both scenes; the cars are not.
     assert (one.scene.ellipsoids.centre == one.aerial_scene.ellipsoids.centre).all()
     assert (one.scene.boxes.centre != one.aerial_scene.boxes.centre).any()

@@ -1,6 +1,5 @@
 """Argoverse-2-like logs, real and simulated: a LiDAR sweep against the log's map."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -170,17 +169,9 @@ class Streets(Av2Logs):
         from posejax.sim.generate import ensure_streets
 
         folder = ensure_streets(
-            cache_folder(self.cache), split, worlds[split], self.sweeps_per_world, self.seed
+            self.cache or None, split, worlds[split], self.sweeps_per_world, self.seed
         )
         return LogSource(folder, self)
-
-
-def cache_folder(folder: str = "") -> Path:
-    """`folder`, or by default posejax's place in the user's cache."""
-    if folder:
-        return Path(folder).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "posejax"
 
 
 class LogSource(Source):
