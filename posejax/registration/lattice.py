@@ -5,7 +5,11 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from posejax.geometry import wrap_angle
+from posejax.geometry import as_float, wrap_angle
+
+# Log-density of poses that are ruled out. Finite, so that no gradient is NaN; exp of it is zero in
+# float32 beside any other score.
+IMPOSSIBLE = -1e4
 
 
 def volume_radius(volume: Array) -> int:
@@ -46,6 +50,7 @@ def index_to_pose(index: Array, angles: Array, radius: int, cell_size: float | A
     Returns:
       [..., 3] = (x, y, yaw) in metres and radians; yaw is not wrapped.
     """
+    angles = as_float(angles)
     index = jnp.asarray(index, angles.dtype)
     yaw = angles[0] + index[..., 0] * angle_step(angles)
     return jnp.stack(
@@ -59,6 +64,7 @@ def pose_to_index(pose: Array, angles: Array, radius: int, cell_size: float | Ar
     The yaw is taken as the turn nearest to the middle of `angles`, so that 359 and -1 degrees
     have the same index.
     """
+    angles = as_float(angles)
     pose = jnp.asarray(pose, angles.dtype)
     middle = (angles[0] + angles[-1]) / 2
     yaw = middle + wrap_angle(pose[..., 2] - middle)
@@ -74,6 +80,7 @@ def pose_to_index(pose: Array, angles: Array, radius: int, cell_size: float | Ar
 
 def lattice_poses(angles: Array, radius: int, cell_size: float | Array) -> Array:
     """All poses of the lattice: [K, 2r+1, 2r+1, 3] = (x, y, yaw)."""
+    angles = as_float(angles)
     offset = jnp.arange(-radius, radius + 1, dtype=angles.dtype) * cell_size
     yaw, y, x = jnp.meshgrid(angles, offset, offset, indexing="ij")
     return jnp.stack([x, y, yaw], -1)
