@@ -29,7 +29,7 @@ from posejax.registration.lattice import (
 
 
 def _design_matrix(shape: tuple[int, ...]) -> np.ndarray:
-    """[N, 10]: columns 1, d_a, d_a^2 / 2 and d_a d_b at N = prod(shape) offsets about the centre."""
+    """[N, 10]: columns 1, d_a, d_a^2 / 2 and d_a d_b at the N offsets about the centre."""
     axes = [np.arange(n) - n // 2 for n in shape]
     d = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(np.float64)
     products = [d[:, a] * d[:, b] for a, b in ((0, 1), (0, 2), (1, 2))]

@@ -156,3 +156,13 @@ def test_epipoles_have_no_line_and_finite_gradients():
         value, slope = jax.value_and_grad(g, argnums=(1, 2))(f, zero, zero)
         assert value == 0 and np.isfinite(slope).all()
     np.testing.assert_array_equal(epipolar_lines(f, zero), 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("axis", range(3))
+def test_points_that_are_not_finite_are_not_valid(bad, axis):
+    point = jnp.array([0.1, 0.2, 1.0]).at[axis].set(bad)
+    k = jnp.array([[500.0, 0.7, 320.0], [0, 480.0, 250.0], [0, 0, 1]])
+    xy, valid = project(point, k)
+    assert not valid and np.isfinite(xy).all()
+    assert np.isfinite(jax.grad(lambda p: project(p, k)[0].sum())(point)).all()
