@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from posejax.geometry import as_float, wrap_angle
 
@@ -38,7 +39,7 @@ def is_full_circle(angles: Array) -> Array:
     return jnp.abs(count * step - 2 * math.pi) < 0.5 * jnp.abs(step)
 
 
-def index_to_pose(index: Array, angles: Array, radius: int, cell_size: float | Array) -> Array:
+def index_to_pose(index: ArrayLike, angles: ArrayLike, radius: int, cell_size: ArrayLike) -> Array:
     """Pose of a (fractional) lattice index.
 
     Args:
@@ -58,7 +59,7 @@ def index_to_pose(index: Array, angles: Array, radius: int, cell_size: float | A
     )
 
 
-def pose_to_index(pose: Array, angles: Array, radius: int, cell_size: float | Array) -> Array:
+def pose_to_index(pose: ArrayLike, angles: ArrayLike, radius: int, cell_size: ArrayLike) -> Array:
     """Inverse of `index_to_pose`: [..., 3] = (x, y, yaw) -> (k, i, j), real numbers.
 
     The yaw is taken as the turn nearest to the middle of `angles`, so that 359 and -1 degrees
@@ -78,7 +79,7 @@ def pose_to_index(pose: Array, angles: Array, radius: int, cell_size: float | Ar
     )
 
 
-def lattice_poses(angles: Array, radius: int, cell_size: float | Array) -> Array:
+def lattice_poses(angles: ArrayLike, radius: int, cell_size: ArrayLike) -> Array:
     """All poses of the lattice: [K, 2r+1, 2r+1, 3] = (x, y, yaw)."""
     angles = as_float(angles)
     offset = jnp.arange(-radius, radius + 1, dtype=angles.dtype) * cell_size
