@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from posejax import geometry
+from posejax.data import cameras
 from posejax.geometry import (
     convert_intrinsics,
     convert_pixels,
@@ -166,3 +168,17 @@ def test_points_that_are_not_finite_are_not_valid(bad, axis):
     xy, valid = project(point, k)
     assert not valid and np.isfinite(xy).all()
     assert np.isfinite(jax.grad(lambda p: project(p, k)[0].sum())(point)).all()
+
+
+@pytest.mark.parametrize("lens", [(-0.28, 0.07, 2e-4, -3e-4, 0.01), (-0.4, 0, 0, 0, 0), (0.1,) * 5])
+def test_undistorted_points_say_whether_they_have_a_meaning(lens):
+    """Equal to the readers' own inverse, in float64 with the roots of a polynomial."""
+    x = np.linspace(-1.5, 1.5, 13)
+    rays = np.stack(np.meshgrid(x, x), -1).reshape(-1, 2)
+    rays = np.concatenate([rays, [[np.nan, 0.0]]])
+    want, meaning = cameras.undistort(rays, lens, iterations=8)
+    got, valid = geometry.undistort_with_validity(rays, np.array(lens))
+    assert (np.asarray(valid) == meaning).mean() > 0.97  # where Newton's method converges late
+    assert not valid[-1]
+    both = np.asarray(valid) & meaning
+    np.testing.assert_allclose(np.asarray(got)[both], want[both], atol=1e-4)
