@@ -44,6 +44,7 @@ def _forward(x, kernel, stride, pad):
     return depthwise_conv(x, kernel, stride, pad), (x, kernel)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))  # or an eager call compiles its loop anew
 def _backward(stride, pad, saved, dy):
     x, kernel = saved
 
