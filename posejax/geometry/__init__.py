@@ -12,7 +12,7 @@ from posejax.geometry.cameras import (
     resize_intrinsics,
     unproject,
 )
-from posejax.geometry.distortion import distort, undistort
+from posejax.geometry.distortion import distort, undistort, undistort_with_validity
 from posejax.geometry.epipolar import (
     epipolar_lines,
     epipolar_residual,
@@ -118,6 +118,7 @@ __all__ = [
     "so3_log",
     "symmetric_epipolar_distance",
     "undistort",
+    "undistort_with_validity",
     "unproject",
     "wrap_angle",
     "yaw_to_matrix",

@@ -33,17 +33,18 @@ def project(
     Args:
       points: [..., 3] in the camera frame, metres.
       intrinsics: [3, 3].
-      min_depth: metres; points with z below it are not valid.
+      min_depth: metres; points with z below it are not valid, nor are those that are not finite.
 
     Returns:
       xy [..., 2] pixels and valid [...] bool. Points that are not valid are projected as if at
-      depth 1: a finite value with finite gradients and no meaning. Whether xy lies on the image is
-      left to the caller (`bilinear_sample` says so).
+      depth 1, and on the axis where x or y is not finite: a finite value with finite gradients and
+      no meaning. Whether xy lies on the image is left to the caller (`bilinear_sample` says so).
     """
     points, k = as_float(points), _check_intrinsics(intrinsics)
     z = points[..., 2]
-    valid = z >= min_depth
-    ray = points[..., :2] / jnp.where(valid, z, 1)[..., None]
+    valid = (z >= min_depth) & jnp.isfinite(points).all(-1)
+    known = jnp.isfinite(points[..., :2]).all(-1, keepdims=True)
+    ray = jnp.where(known, points[..., :2], 0) / jnp.where(valid, z, 1)[..., None]
     return _pixels_from_ray(ray, k), valid
 
 

@@ -44,6 +44,7 @@ def _forward(x, kernel, stride, pad):
     return depthwise_conv(x, kernel, stride, pad), (x, kernel)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))  # or an eager call compiles its loop anew
 def _backward(stride, pad, saved, dy):
     x, kernel = saved
 
@@ -75,20 +76,21 @@ def _convolution(x, kernel, stride, pad):
 
 
 def _shifted(x, kernel, stride, pad):
-    """Sum over taps of the padded raster, shifted and scaled per channel."""
+    """Sum over taps of the padded raster, shifted and scaled per channel; sums in float32."""
     k = kernel.shape[0]
     h, w = ((n + sum(pad) - k) // stride + 1 for n in x.shape[1:3])
-    padded, kernel = _padded(x, pad, pad), kernel[:, :, None, None]
-    total = jnp.zeros((x.shape[0], h, w, x.shape[3]), x.dtype)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    padded, kernel = _padded(x, pad, pad), kernel[:, :, None, None].astype(wide)
+    total = jnp.zeros((x.shape[0], h, w, x.shape[3]), wide)
     for i in range(k):
         for j in range(k):
-            total = total + _window(padded, i, j, h, w, stride) * kernel[i, j]
-    return total
+            total = total + _window(padded, i, j, h, w, stride).astype(wide) * kernel[i, j]
+    return total.astype(x.dtype)
 
 
 def _input_gradient(dy, kernel, size, stride, pad):
     """Input cell u = stride * q + c gets kernel[i] * dy[q + (c + pad - i) / stride] for all i that
-    divide; the cells of each phase c are one sum of shifted rasters, then interleaved."""
+    divide; the cells of a phase c are one sum of shifted rasters in float32, then interleaved."""
     k, (h, w) = kernel.shape[0], size
     rows, columns = -(-h // stride), -(-w // stride)
     taps = [
@@ -102,16 +104,17 @@ def _input_gradient(dy, kernel, size, stride, pad):
         (low, max(0, rows + high - dy.shape[1])),
         (low, max(0, columns + high - dy.shape[2])),
     )
-    kernel = kernel[:, :, None, None]
-    zero = jnp.zeros((dy.shape[0], rows, columns, dy.shape[3]), dy.dtype)
+    wide = jnp.promote_types(dy.dtype, jnp.float32)
+    kernel = kernel[:, :, None, None].astype(wide)
+    zero = jnp.zeros((dy.shape[0], rows, columns, dy.shape[3]), wide)
 
     def phase(row, column):
         parts = (
-            _window(padded, low + oy, low + ox, rows, columns, 1) * kernel[i, j]
+            _window(padded, low + oy, low + ox, rows, columns, 1).astype(wide) * kernel[i, j]
             for i, oy in taps[row]
             for j, ox in taps[column]
         )
-        return sum(parts, zero)
+        return sum(parts, zero).astype(dy.dtype)
 
     phases = [jnp.stack([phase(r, c) for c in range(stride)], 3) for r in range(stride)]
     whole = jnp.stack(phases, 2).reshape(dy.shape[0], rows * stride, columns * stride, dy.shape[3])

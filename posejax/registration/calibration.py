@@ -1,13 +1,16 @@
 """Calibration of the reported uncertainty: the temperature of the volume."""
 
 import math
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from posejax.registration.estimate import pose_nll
 
 
+@partial(jax.jit, static_argnames="steps")
 def fit_temperature(
     volumes: Array,
     poses: Array,
@@ -27,7 +30,7 @@ def fit_temperature(
       cell_size: metres per cell.
       lowest, highest: bracket. The NLL is convex in 1 / temperature (it is the log-partition
         function minus a linear term), so golden-section search in log temperature finds the
-        minimum; a minimum outside the bracket returns its end.
+        minimum; a minimum outside the bracket returns its end, a NaN among the scores NaN.
       steps: golden-section steps (static); 40 leave 1e-8 of the bracket.
     """
 
@@ -54,7 +57,9 @@ def fit_temperature(
         )
         return a, b, c, d, fc, fd
 
-    a, b = jnp.float32(math.log(lowest)), jnp.float32(math.log(highest))
+    a, b = jnp.log(jnp.float32(lowest)), jnp.log(jnp.float32(highest))
     c, d = b - golden * (b - a), a + golden * (b - a)
     state = lax.fori_loop(0, steps, shrink, (a, b, c, d, mean_nll(c), mean_nll(d)))
-    return jnp.exp((state[0] + state[1]) / 2)
+    # Comparisons with NaN are false: the search would end at the upper end without a word.
+    known = ~jnp.isnan(state[4] + state[5])
+    return jnp.where(known, jnp.exp((state[0] + state[1]) / 2), jnp.nan)

@@ -1,11 +1,14 @@
 """How far an estimate can be trusted: modes, entropy, weak directions, abstention, lock-on."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from posejax.geometry import as_float
 from posejax.registration.estimate import log_probabilities, softmax_expectation
 from posejax.registration.lattice import (
     index_to_pose,
@@ -28,6 +31,7 @@ class Modes(NamedTuple):
     """[N] bool."""
 
 
+@partial(jax.jit, static_argnames=("count", "separation"))
 def find_modes(
     volume: Array,
     angles: Array,
@@ -107,7 +111,7 @@ class Confidence(NamedTuple):
     """Standard deviation of yaw, radians."""
     modes: Modes
     abstain: Array
-    """Bool: some limit given to `assess` is exceeded."""
+    """Bool: some limit given to `assess` is exceeded, or not known to be kept (NaN)."""
 
 
 def principal_axes(covariance: Array) -> tuple[Array, Array, Array]:
@@ -130,10 +134,11 @@ def principal_axes(covariance: Array) -> tuple[Array, Array, Array]:
 
 
 def _safe_sqrt(value: Array) -> Array:
-    positive = value > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, value, 1.0)), 0.0)
+    zero = value <= 0  # NaN stays NaN
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, value)))
 
 
+@partial(jax.jit, static_argnames=("modes", "separation"))
 def assess(
     volume: Array,
     angles: Array,
@@ -158,33 +163,37 @@ def assess(
       modes, separation: see `find_modes`.
       max_entropy, max_peak_ratio, max_sigma (metres, weakest direction), max_sigma_yaw (radians):
         limits above which the report says abstain.
+
+    Cells with score -inf are excluded; a NaN in the volume makes the report NaN, and abstain true.
     """
     log_p = log_probabilities(volume, temperature=temperature)
     p = jnp.exp(log_p)
-    entropy = -(p * log_p).sum() / math.log(max(volume.size, 2))
+    surprise = jnp.where(jnp.isneginf(log_p), 0.0, -log_p)  # 0 log 0 = 0
+    entropy = (p * surprise).sum() / math.log(max(volume.size, 2))
     estimate = softmax_expectation(volume, angles, cell_size, temperature=temperature)
     major, minor, axis = principal_axes(estimate.covariance[:2, :2])
     sigma_major, sigma_minor = _safe_sqrt(major), _safe_sqrt(minor)
-    anisotropy = jnp.where(
-        sigma_major > 0, 1 - sigma_minor / jnp.where(sigma_major > 0, sigma_major, 1.0), 0.0
-    )
+    point = sigma_major <= 0
+    anisotropy = jnp.where(point, 0.0, 1 - sigma_minor / jnp.where(point, 1.0, sigma_major))
     found = find_modes(
         volume, angles, cell_size, count=modes, separation=separation, temperature=temperature
     )
     ordered = jnp.sort(jnp.where(found.valid, found.mass, 0.0), descending=True)
     peak_ratio = ordered[1] / jnp.maximum(ordered[0], 1e-12) if modes > 1 else jnp.zeros(())
+    peak_ratio = jnp.where(jnp.isnan(entropy), jnp.nan, peak_ratio)
     sigma_yaw = _safe_sqrt(estimate.covariance[2, 2])
-    abstain = (
-        (entropy > max_entropy)
-        | (peak_ratio > max_peak_ratio)
-        | (sigma_major > max_sigma)
-        | (sigma_yaw > max_sigma_yaw)
+    trusted = (
+        (entropy <= max_entropy)
+        & (peak_ratio <= max_peak_ratio)
+        & (sigma_major <= max_sigma)
+        & (sigma_yaw <= max_sigma_yaw)
     )
     return Confidence(
-        entropy, peak_ratio, sigma_major, sigma_minor, anisotropy, axis, sigma_yaw, found, abstain
+        entropy, peak_ratio, sigma_major, sigma_minor, anisotropy, axis, sigma_yaw, found, ~trusted
     )
 
 
+@jax.jit
 def lock_on_score(
     volume: Array, angles: Array, cell_size: float | Array, pose: Array, *, reach: float = 1.5
 ) -> Array:
@@ -203,21 +212,26 @@ def lock_on_score(
 
     Args:
       volume: [K, 2r+1, 2r+1] scores (not log-probabilities).
-      angles: [K] radians.
+      angles: [K] radians; the yaw axis is periodic if they go once round.
       cell_size: metres per cell.
       pose: [3] true geo_from_online.
       reach: half width of the neighbourhood, in cells and yaw steps.
     """
-    radius = volume_radius(volume)
-    contrast = volume.astype(jnp.float32) - volume.mean()
+    radius, volume, angles = volume_radius(volume), as_float(volume), as_float(angles)
+    excluded = jnp.isneginf(volume)
+    contrast = jnp.where(excluded, -jnp.inf, volume - volume.mean(where=~excluded))
     axes = [jnp.arange(n, dtype=jnp.float32) for n in volume.shape]
 
     def best_near(pose):
         index = pose_to_index(pose, angles, radius, cell_size)
-        k, i, j = (jnp.abs(axis - at) <= reach for axis, at in zip(axes, index, strict=True))
-        box = k[:, None, None] & i[None, :, None] & j[None, None, :]
-        return jnp.maximum(jnp.where(box, contrast, 0.0).max(), 0.0)
+        k, i, j = (jnp.abs(axis - at) for axis, at in zip(axes, index, strict=True))
+        k = jnp.where(is_full_circle(angles), jnp.minimum(k, jnp.abs(len(angles) - k)), k)
+        box = (
+            (k <= reach)[:, None, None] & (i <= reach)[None, :, None] & (j <= reach)[None, None, :]
+        )
+        best = jnp.maximum(jnp.where(box, contrast, 0.0).max(), 0.0)
+        return jnp.where(jnp.isnan(index).any(), jnp.nan, best)
 
     zero, true = best_near(jnp.zeros(3)), best_near(pose)
-    some = zero + true > 0
-    return jnp.where(some, zero / jnp.where(some, zero + true, 1.0), 0.5)
+    none = zero + true <= 0
+    return jnp.where(none, 0.5, zero / jnp.where(none, 1.0, zero + true))

@@ -30,6 +30,7 @@ from posejax.registration.spectral import correlate_spectra, fft_size, inverse_s
 Method = Literal["auto", "fft", "direct"]
 
 
+@partial(jax.jit, static_argnames=("radius", "method"))
 def translation_cost(online: Array, geo: Array, radius: int, *, method: Method = "auto") -> Array:
     """Correlation of `online` with `geo` for all shifts of at most `radius` cells in x and y.
 
@@ -49,7 +50,7 @@ def translation_cost(online: Array, geo: Array, radius: int, *, method: Method =
     Both methods are exact; FFT rounding is about 1e-7 of |online| |geo|. Differentiable once in
     reverse mode, with respect to both rasters.
     """
-    check_rasters(online, geo, radius)
+    radius = check_rasters(online, geo, radius)
     height, width, _ = online.shape
     dtype = jnp.result_type(online, geo, jnp.float32)
     online = online.astype(dtype)

@@ -1,6 +1,8 @@
 """From a pose volume to a pose: softmax expectation with covariance, likelihood, losses.
 
-A volume of scores is read as logits: p = softmax(volume / temperature) over all (yaw, y, x).
+A volume of scores is read as logits: p = softmax(volume / temperature) over all (yaw, y, x). A cell
+with score -inf is excluded: it has no mass, everything else stays finite. One NaN or +inf makes all
+estimates NaN: nothing is known then, and nothing here says otherwise.
 """
 
 from typing import Literal, NamedTuple
@@ -9,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from posejax.geometry import wrap_angle
+from posejax.geometry import as_float, matmul, wrap_angle
 from posejax.registration.lattice import (
+    IMPOSSIBLE,
     index_to_pose,
     is_full_circle,
     pose_to_index,
@@ -32,19 +35,24 @@ class Pose2Estimate(NamedTuple):
         return jnp.stack([self.x, self.y, self.yaw], -1)
 
 
+@jax.jit
 def log_probabilities(volume: Array, *, temperature: float | Array = 1.0) -> Array:
     """log softmax(volume / temperature) over the whole volume, in float32; same shape."""
-    logits = volume.astype(jnp.float32) / temperature
-    return logits - jax.nn.logsumexp(logits)
+    logits = jnp.asarray(volume, jnp.float32) / temperature
+    total = jax.nn.logsumexp(logits)
+    return logits - jnp.where(jnp.isposinf(total), jnp.nan, total)
 
 
+@jax.jit
 def argmax_pose(volume: Array, angles: Array, cell_size: float | Array) -> Array:
-    """Pose [3] = (x, y, yaw) of the highest score (the first one among equals)."""
-    radius = volume_radius(volume)
+    """Pose [3] = (x, y, yaw) of the highest score (the first one among equals); NaN if one is."""
+    radius, volume, angles = volume_radius(volume), jnp.asarray(volume), as_float(angles)
     index = jnp.stack(jnp.unravel_index(jnp.argmax(volume), volume.shape))
-    return index_to_pose(index, angles, radius, cell_size)
+    pose = index_to_pose(index, angles, radius, cell_size)
+    return jnp.where(jnp.isnan(volume.max()), jnp.nan, pose)
 
 
+@jax.jit
 def softmax_expectation(
     volume: Array,
     angles: Array,
@@ -68,17 +76,18 @@ def softmax_expectation(
     Gradients are finite everywhere, also where the circular mean is undefined (the yaw of a
     uniform distribution over the full circle is then returned as the middle of `angles`).
     """
-    radius = volume_radius(volume)
+    radius, angles = volume_radius(volume), as_float(angles)
     p = jnp.exp(log_probabilities(volume, temperature=temperature))
     offset = jnp.arange(-radius, radius + 1, dtype=p.dtype) * cell_size
     p_yaw_x, p_yaw_y, p_yx = p.sum(1), p.sum(2), p.sum(0)
     p_x, p_y, p_yaw = p_yx.sum(0), p_yx.sum(1), p_yaw_x.sum(1)
 
-    x, y = p_x @ offset, p_y @ offset
+    x, y = matmul(p_x, offset), matmul(p_y, offset)
     yaw = circular_mean(p_yaw, angles)
     dx, dy, dyaw = offset - x, offset - y, wrap_angle(angles - yaw)
-    xx, yy, tt = p_x @ dx**2, p_y @ dy**2, p_yaw @ dyaw**2
-    xy, xt, yt = dy @ p_yx @ dx, dyaw @ p_yaw_x @ dx, dyaw @ p_yaw_y @ dy
+    xx, yy, tt = matmul(p_x, dx**2), matmul(p_y, dy**2), matmul(p_yaw, dyaw**2)
+    xy = matmul(dy, matmul(p_yx, dx))
+    xt, yt = matmul(dyaw, matmul(p_yaw_x, dx)), matmul(dyaw, matmul(p_yaw_y, dy))
     covariance = jnp.stack([xx, xy, xt, xy, yy, yt, xt, yt, tt]).reshape(3, 3)
     return Pose2Estimate(x, y, yaw, covariance)
 
@@ -88,15 +97,17 @@ def circular_mean(weights: Array, angles: Array) -> Array:
 
     Where the sum vanishes there is no direction: the middle is returned, with zero gradient.
     """
+    weights, angles = as_float(weights), as_float(angles)
     middle = (angles[0] + angles[-1]) / 2
-    cos = weights @ jnp.cos(angles - middle)
-    sin = weights @ jnp.sin(angles - middle)
-    defined = cos**2 + sin**2 > 1e-10
+    cos = matmul(weights, jnp.cos(angles - middle))
+    sin = matmul(weights, jnp.sin(angles - middle))
+    undefined = cos**2 + sin**2 <= 1e-10  # not so for NaN, which goes through
     return middle + jnp.where(
-        defined, jnp.arctan2(jnp.where(defined, sin, 0.0), jnp.where(defined, cos, 1.0)), 0.0
+        undefined, 0.0, jnp.arctan2(jnp.where(undefined, 0.0, sin), jnp.where(undefined, 1.0, cos))
     )
 
 
+@jax.jit
 def pose_nll(
     volume: Array,
     pose: Array,
@@ -120,10 +131,12 @@ def pose_nll(
 
     A pose outside the window is moved to the nearest pose inside: the value stays finite, and its
     gradient with respect to the outer coordinates is zero. Check such poses when the data are made
-    (`pose_in_window`). NLL by interpolated log-probabilities follows OrienterNet (Sarlin 2023).
+    (`pose_in_window`). Excluded cells (-inf) count as -1e4: a true pose there costs much, not
+    everything. NLL by interpolated log-probabilities follows OrienterNet (Sarlin 2023).
     """
-    radius = volume_radius(volume)
+    radius, angles = volume_radius(volume), as_float(angles)
     log_p = log_probabilities(volume, temperature=temperature)
+    log_p = jnp.where(jnp.isneginf(log_p), IMPOSSIBLE, log_p)
     index = pose_to_index(pose, angles, radius, cell_size)
     count, side, _ = volume.shape
 
@@ -150,10 +163,11 @@ def pose_nll(
 
 def pose_in_window(pose: Array, angles: Array, radius: int, cell_size: float | Array) -> Array:
     """Whether `pose` [..., 3] lies inside the window that a volume covers (borders included)."""
+    angles = as_float(angles)
     index = pose_to_index(pose, angles, radius, cell_size)
     upper = jnp.array([angles.shape[0] - 1, 2 * radius, 2 * radius], index.dtype)
     inside = (index >= -1e-4) & (index <= upper.reshape((1,) * (index.ndim - 1) + (3,)) + 1e-4)
-    yaw_inside = inside[..., 0] | is_full_circle(angles)
+    yaw_inside = inside[..., 0] | (is_full_circle(angles) & jnp.isfinite(index[..., 0]))
     return yaw_inside & inside[..., 1] & inside[..., 2]
 
 
@@ -165,20 +179,21 @@ def translation_expectation(
 ) -> Array:
     """Mean (x, y) in metres under softmax(cost / temperature), cost [2r+1, 2r+1] -> [2]."""
     radius = volume_radius(cost[None])
-    p = jax.nn.softmax(cost.astype(jnp.float32).reshape(-1) / temperature).reshape(cost.shape)
+    p = jnp.exp(log_probabilities(cost, temperature=temperature))
     offset = jnp.arange(-radius, radius + 1, dtype=p.dtype) * cell_size
-    return jnp.stack([p.sum(0) @ offset, p.sum(1) @ offset])
+    return jnp.stack([matmul(p.sum(0), offset), matmul(p.sum(1), offset)])
 
 
 def orientation_expectation(
     cost: Array, angles: Array, *, temperature: float | Array = 1.0
 ) -> Array:
     """Circular mean yaw in radians under softmax(cost / temperature), cost [K] -> scalar."""
-    return circular_mean(jax.nn.softmax(cost.astype(jnp.float32) / temperature), angles)
+    return circular_mean(jnp.exp(log_probabilities(cost, temperature=temperature)), angles)
 
 
 def pose_errors(pose: Array, truth: Array) -> Array:
     """(x, y, yaw) differences [..., 3], yaw wrapped to [-pi, pi)."""
+    pose, truth = as_float(pose), as_float(truth)
     return jnp.concatenate(
         [pose[..., :2] - truth[..., :2], wrap_angle(pose[..., 2:] - truth[..., 2:])], -1
     )

@@ -4,8 +4,13 @@ import math
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
-from posejax.geometry import wrap_angle
+from posejax.geometry import as_float, wrap_angle
+
+# Log-density of poses that are ruled out. Finite, so that no gradient is NaN; exp of it is zero in
+# float32 beside any other score.
+IMPOSSIBLE = -1e4
 
 
 def volume_radius(volume: Array) -> int:
@@ -34,7 +39,7 @@ def is_full_circle(angles: Array) -> Array:
     return jnp.abs(count * step - 2 * math.pi) < 0.5 * jnp.abs(step)
 
 
-def index_to_pose(index: Array, angles: Array, radius: int, cell_size: float | Array) -> Array:
+def index_to_pose(index: ArrayLike, angles: ArrayLike, radius: int, cell_size: ArrayLike) -> Array:
     """Pose of a (fractional) lattice index.
 
     Args:
@@ -46,6 +51,7 @@ def index_to_pose(index: Array, angles: Array, radius: int, cell_size: float | A
     Returns:
       [..., 3] = (x, y, yaw) in metres and radians; yaw is not wrapped.
     """
+    angles = as_float(angles)
     index = jnp.asarray(index, angles.dtype)
     yaw = angles[0] + index[..., 0] * angle_step(angles)
     return jnp.stack(
@@ -53,12 +59,13 @@ def index_to_pose(index: Array, angles: Array, radius: int, cell_size: float | A
     )
 
 
-def pose_to_index(pose: Array, angles: Array, radius: int, cell_size: float | Array) -> Array:
+def pose_to_index(pose: ArrayLike, angles: ArrayLike, radius: int, cell_size: ArrayLike) -> Array:
     """Inverse of `index_to_pose`: [..., 3] = (x, y, yaw) -> (k, i, j), real numbers.
 
     The yaw is taken as the turn nearest to the middle of `angles`, so that 359 and -1 degrees
     have the same index.
     """
+    angles = as_float(angles)
     pose = jnp.asarray(pose, angles.dtype)
     middle = (angles[0] + angles[-1]) / 2
     yaw = middle + wrap_angle(pose[..., 2] - middle)
@@ -72,8 +79,9 @@ def pose_to_index(pose: Array, angles: Array, radius: int, cell_size: float | Ar
     )
 
 
-def lattice_poses(angles: Array, radius: int, cell_size: float | Array) -> Array:
+def lattice_poses(angles: ArrayLike, radius: int, cell_size: ArrayLike) -> Array:
     """All poses of the lattice: [K, 2r+1, 2r+1, 3] = (x, y, yaw)."""
+    angles = as_float(angles)
     offset = jnp.arange(-radius, radius + 1, dtype=angles.dtype) * cell_size
     yaw, y, x = jnp.meshgrid(angles, offset, offset, indexing="ij")
     return jnp.stack([x, y, yaw], -1)

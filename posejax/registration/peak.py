@@ -4,34 +4,76 @@ Near its peak a log-density is a quadratic, log p(d) = a + b.d - d.L d / 2 with 
 matrix L. Its ten coefficients follow from the 3x3x3 scores around the highest one by linear least
 squares with a constant design matrix, so the fit is one small matrix product, the peak is
 d = L^-1 b and the covariance is L^-1.
+
+A score that only says "not here" is not a sample of that quadratic. Excluded cells are left out,
+and what the remaining ones do not determine is not estimated.
 """
 
+import itertools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
+from posejax.geometry import as_float, matmul
 from posejax.registration.estimate import Pose2Estimate, log_probabilities
-from posejax.registration.lattice import angle_step, index_to_pose, is_full_circle, volume_radius
+from posejax.registration.lattice import (
+    IMPOSSIBLE,
+    angle_step,
+    index_to_pose,
+    is_full_circle,
+    volume_radius,
+)
 
 
-def _fit_matrix(shape: tuple[int, ...]) -> np.ndarray:
-    """Pseudo-inverse [10, N] of the design matrix of 1, d_a, d_a^2 / 2 and d_a d_b.
-
-    N = prod(shape) offsets d = (k, i, j) about the middle. Coefficients of an axis with one entry
-    come out as zero.
-    """
+def _design_matrix(shape: tuple[int, ...]) -> np.ndarray:
+    """[N, 10]: columns 1, d_a, d_a^2 / 2 and d_a d_b at the N offsets about the centre."""
     axes = [np.arange(n) - n // 2 for n in shape]
     d = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(np.float64)
     products = [d[:, a] * d[:, b] for a, b in ((0, 1), (0, 2), (1, 2))]
-    return np.linalg.pinv(np.stack([np.ones(len(d)), *d.T, *(d.T**2 / 2), *products], 1))
+    return np.stack([np.ones(len(d)), *d.T, *(d.T**2 / 2), *products], 1)
 
 
+def _scored_cells(volume: Array, valid: ArrayLike | None) -> tuple[Array, Array]:
+    """Cells that carry a score at all, and those of them that no prior rules out, both bool.
+
+    Excluded are cells that are not `valid`, those at -inf, and those at exactly -1 in a volume of
+    correlation coefficients, within [-1, 1]: the mark of `pose_volume(score="zncc")`. A prior rules
+    out what is half of its -1e4 and more below the best score.
+    """
+    known = ~jnp.isneginf(volume)  # NaN is no exclusion: it goes through
+    if valid is not None:
+        known &= jnp.asarray(valid, bool)
+    best = jnp.where(known, volume, -jnp.inf).max()
+    coefficients = (volume.min(where=known, initial=0.0) >= -1) & (best > -1) & (best < 1 + 1e-3)
+    rejected = coefficients & (volume == -1)
+    known &= ~rejected
+    return known, known & ~(volume < best + IMPOSSIBLE / 2)
+
+
+def _least_squares(used: Array, size: tuple[int, ...]) -> tuple[Array, Array]:
+    """Solution operator [10, N] for the `used` [N] cells, and which coefficients [10] they fix."""
+    design = _design_matrix(size)
+    whole = jnp.asarray(np.linalg.pinv(design), jnp.float32)
+    weighted = jnp.asarray(design, jnp.float32) * used[:, None]
+    # Sums of products of 0, 1/2 and 1: exact, with eigenvalues of zero or well above rounding.
+    values, vectors = jnp.linalg.eigh(matmul(weighted.T, weighted))
+    kept = values > 1e-3
+    some = matmul(matmul(vectors * jnp.where(kept, 1 / values, 0.0)[None], vectors.T), weighted.T)
+    fixed = (vectors**2 * kept[None]).sum(1) > 1 - 1e-3
+    return jnp.where(used.all(), whole, some), fixed
+
+
+@jax.jit
 def gaussian_peak(
-    volume: Array,
-    angles: Array,
-    cell_size: float | Array,
+    volume: ArrayLike,
+    angles: ArrayLike,
+    cell_size: ArrayLike,
     *,
-    temperature: float | Array = 1.0,
+    temperature: ArrayLike = 1.0,
+    valid: ArrayLike | None = None,
 ) -> Pose2Estimate:
     """Sub-cell pose and covariance by a quadratic fit around the highest score.
 
@@ -40,42 +82,67 @@ def gaussian_peak(
       angles: [K] radians, increasing, uniform.
       cell_size: metres per cell.
       temperature: divides the scores; scales the covariance, does not move the peak.
+      valid: [K, 2r+1, 2r+1] bool, cells that carry a score (`PoseVolume.valid`). None: those that
+        are not marked as excluded: -inf, a prior's -1e4, or -1 among correlation coefficients.
 
     Returns:
       Pose2Estimate; the pose is within one cell of the centre of the fit in every axis.
 
     At a border of the window the neighbourhood moves inwards (a yaw axis that goes once round is
-    periodic instead). Axes with fewer than three entries are not refined. A flat or saddle-shaped
-    neighbourhood has its information raised to that of a uniform density over the window, so the
-    covariance is always finite and positive definite. Differentiable with respect to the scores
-    for a fixed cell of the highest score.
+    periodic instead), and so it does by up to one cell where that leaves fewer excluded cells in
+    it. Excluded cells do not enter the fit. Axes whose curvature the others do not determine are
+    not refined: so are those with fewer than three entries. Their information, and that of a flat
+    or saddle-shaped neighbourhood, is raised to that of a uniform density over the window, so the
+    covariance is always finite and positive definite; all is NaN if a score is. Differentiable
+    with respect to the scores for a fixed cell of the highest score.
     """
+    volume, angles = as_float(volume), as_float(angles)
     radius = volume_radius(volume)
+    known, possible = _scored_cells(volume, valid)
     log_p = log_probabilities(volume, temperature=temperature)
     shape, size = log_p.shape, tuple(3 if n >= 3 else 1 for n in log_p.shape)
-    best = jnp.stack(jnp.unravel_index(jnp.argmax(log_p), shape))
-    lower = jnp.array([s // 2 for s in size])
-    upper = jnp.array([n - 1 - s // 2 for n, s in zip(shape, size, strict=True)])
-    centre = jnp.clip(best, lower, upper)
-    centre = centre.at[0].set(jnp.where(is_full_circle(angles), best[0], centre[0]))
-    # The yaw axis is rolled so that the neighbourhood starts at its index 0, also over its ends.
-    rolled = jnp.roll(log_p, lower[0] - centre[0], axis=0)
-    patch = lax.dynamic_slice(rolled, (0, centre[1] - lower[1], centre[2] - lower[2]), size)
+    count, full = shape[0], is_full_circle(angles)
+    best = jnp.stack(jnp.unravel_index(jnp.argmax(jnp.where(known, volume, -jnp.inf)), shape))
+    lower = np.array([s // 2 for s in size])
+    upper = np.array(shape) - 1 - lower
+
+    def inside(index):  # [..., 3] as the centre of a neighbourhood
+        clipped = jnp.clip(index, *(np.broadcast_to(a, index.shape) for a in (lower, upper)))
+        return clipped.at[..., 0].set(jnp.where(full, index[..., 0], clipped[..., 0]))
+
+    # Nearest to the best cell first: the first maximum below is the least move inwards.
+    moves = sorted(itertools.product(*(range(-s, s + 1) for s in lower)), key=np.linalg.norm)
+    centres = inside(inside(best)[None] + np.array(moves))
+    offsets = np.stack(np.meshgrid(*(np.arange(-s, s + 1) for s in lower), indexing="ij"), -1)
+    cells = centres[:, None] + offsets.reshape(1, -1, 3)
+    k, i, j = cells[..., 0] % count, cells[..., 1], cells[..., 2]
+    found = possible[k, i, j].sum(1)
+    # So steep on all sides that no prior explains it: a sharp peak, in large uncalibrated scores.
+    sharp = found.max() < 10
+    chosen = jnp.argmax(jnp.where(sharp, known[k, i, j].sum(1), found))
+    centre, k, i, j = centres[chosen], k[chosen], i[chosen], j[chosen]
+    used = jnp.where(sharp, known[k, i, j], possible[k, i, j]).astype(log_p.dtype)
 
     # Relative to its highest entry: a common constant would only cost digits.
-    patch = patch - lax.stop_gradient(patch.max())
-    pinv = jnp.asarray(_fit_matrix(size), patch.dtype)
-    c = jnp.matmul(pinv, patch.reshape(-1), precision=lax.Precision.HIGHEST)
-    b = c[1:4]
+    patch = jnp.where(used > 0, log_p[k, i, j], -jnp.inf)
+    patch = jnp.where(used > 0, patch - lax.stop_gradient(patch.max()), 0.0)
+    solve, fixed = _least_squares(used, size)
+    axes = fixed[1:4] & fixed[4:7]  # slope and curvature
+    c = jnp.where(fixed, matmul(solve, patch), 0.0)
+    b = jnp.where(axes, c[1:4], 0.0)
     information = -jnp.stack([c[4], c[7], c[8], c[7], c[5], c[9], c[8], c[9], c[6]]).reshape(3, 3)
     floor = 12.0 / max(shape) ** 2
+    information = jnp.where(axes[:, None] & axes[None, :], information, floor * jnp.eye(3))
     smallest = jnp.linalg.eigvalsh(lax.stop_gradient(information))[0]
     ridge = jnp.maximum(floor - smallest, 0.0)
     covariance = jnp.linalg.inv(information + ridge * jnp.eye(3, dtype=patch.dtype))
-    reach = jnp.array([1.0 if n >= 3 else 0.0 for n in shape], patch.dtype)
-    step = jnp.clip(covariance @ b, -reach, reach)
+    step = jnp.clip(matmul(covariance, b), -1.0, 1.0)
 
-    x, y, yaw = index_to_pose(centre + step, angles, radius, cell_size)
-    to_metric = jnp.stack([angle_step(angles), jnp.asarray(cell_size), jnp.asarray(cell_size)])
-    covariance = covariance * to_metric[:, None] * to_metric[None, :]
-    return Pose2Estimate(x, y, yaw, covariance[::-1, ::-1])
+    # Axes that are not refined stay at the best cell, wherever the neighbourhood moved.
+    index = jnp.where(axes, centre + step, best.astype(step.dtype))
+    pose = index_to_pose(index, angles, radius, cell_size)
+    to_metric = jnp.stack([angle_step(angles), *jnp.broadcast_to(as_float(cell_size), (2,))])
+    covariance = (covariance * to_metric[:, None] * to_metric[None, :])[::-1, ::-1]
+    unknown = jnp.isnan(log_p).any()
+    x, y, yaw = jnp.where(unknown, jnp.nan, pose)
+    return Pose2Estimate(x, y, yaw, jnp.where(unknown, jnp.nan, covariance))

@@ -23,6 +23,7 @@ from posejax.registration.batching import apart_on_cpu, one_by_one_on_cpu
 from posejax.registration.rasters import check_rasters, search_window
 
 
+@jax.jit
 def rotate(online: Array, angle: Array) -> Array:
     """Turn the content of a raster about its centre.
 
@@ -185,6 +186,7 @@ def angle_gradient(online: Array, angle: Array, g: Array) -> Array:
     return jnp.vdot(apart_on_cpu(change, angle), g, precision=lax.Precision.HIGHEST)
 
 
+@jax.jit
 def orientation_cost(online: Array, geo: Array, angles: Array) -> Array:
     """Dot product of `geo` with `online` rotated about its centre by each of `angles`.
 

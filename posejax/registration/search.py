@@ -19,14 +19,16 @@ is computed from the bounds all the same, so a miss is never silent.
 A peak narrower than a yaw step between two `angles` is missed by every lattice, this one included.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from posejax.registration.correlation import translation_cost
 from posejax.registration.lattice import index_to_pose
-from posejax.registration.rasters import check_rasters, search_window
+from posejax.registration.rasters import check_rasters, mask_weight, search_window, valid_cells
 from posejax.registration.rotation import rotate
 
 
@@ -45,6 +47,7 @@ class SearchResult(NamedTuple):
     """Bool: score >= bound, so that no pose of the window is better."""
 
 
+@partial(jax.jit, static_argnames=("radius", "stride", "beam", "order"))
 def search_pose(
     online: Array,
     geo: Array,
@@ -72,22 +75,23 @@ def search_pose(
         with half of them.
       beam: number of blocks that are scored exactly (static), p * p poses each.
       order: "bound" ranks blocks by their upper bound, "mean" by average-pooled rasters.
-      online_mask, geo_mask: [H, W] and [Hg, Wg], invalid cells count as zero.
+      online_mask, geo_mask: [H, W] and [Hg, Wg], bool or in [0, 1]; invalid cells count as zero,
+        whatever they hold (NaN included).
 
     Returns:
       SearchResult. The bound carries a margin of 1e-5 of its largest value for float32 rounding.
       Not differentiable: estimate the pose from a `pose_volume` about the one found here.
     """
-    check_rasters(online, geo, radius)
+    radius = check_rasters(online, geo, radius)
     if stride < 1 or beam < 1:
         raise ValueError(f"stride and beam must be positive, got {stride} and {beam}")
     if order not in ("bound", "mean"):
         raise ValueError(f"order is 'bound' or 'mean', got {order!r}")
-    online, geo = online.astype(jnp.float32), geo.astype(jnp.float32)
-    if online_mask is not None:
-        online = online * online_mask[..., None]
-    if geo_mask is not None:
-        geo = geo * geo_mask[..., None]
+    angles = jnp.asarray(angles, jnp.float32)
+    online_weight = mask_weight(online_mask, online, "online")
+    geo_weight = mask_weight(geo_mask, geo, "geo")
+    online = valid_cells(online, online_weight) * online_weight[..., None]
+    geo = valid_cells(geo, geo_weight) * geo_weight[..., None]
     height, width, _ = online.shape
     side, count = 2 * radius + 1, angles.shape[0]
     blocks = -(-side // stride)
@@ -123,22 +127,24 @@ def search_pose(
     reach = _pad_to(window, (height + blocks * stride - 1, width + blocks * stride - 1))
 
     def score_block(chosen):
-        k, i, j = jnp.unravel_index(chosen, (count, blocks, blocks))
+        # Slices want indices of one type, also where integers are int64.
+        index = jnp.stack(jnp.unravel_index(chosen, (count, blocks, blocks))).astype(jnp.int32)
+        (k, i, j), zero = index, jnp.int32(0)
         size = (height + stride - 1, width + stride - 1, window.shape[2])
-        region = lax.dynamic_slice(reach, (i * stride, j * stride, 0), size)
+        region = lax.dynamic_slice(reach, (i * stride, j * stride, zero), size)
         turned = rotate(online, angles[k])
         rows = lax.map(
             lambda di: jnp.stack(
                 [
                     jnp.vdot(
                         turned,
-                        lax.dynamic_slice(region, (di, dj, 0), turned.shape),
+                        lax.dynamic_slice(region, (di, zero + dj, zero), turned.shape),
                         precision="highest",
                     )
                     for dj in range(stride)
                 ]
             ),
-            jnp.arange(stride),
+            jnp.arange(stride, dtype=jnp.int32),
         )
         inside_y, inside_x = (jnp.arange(stride) + block * stride < side for block in (i, j))
         scores = jnp.where(inside_y[:, None] & inside_x[None, :], rows, -jnp.inf)
@@ -149,7 +155,7 @@ def search_pose(
     scores, indices = lax.map(score_block, chosen)
     best = jnp.argmax(scores)
     score, index = scores[best], indices[best].astype(jnp.int32)
-    pose = index_to_pose(index, jnp.asarray(angles, jnp.float32), radius, cell_size)
+    pose = index_to_pose(index, angles, radius, cell_size)
     return SearchResult(pose, index, score, bound, score >= bound)
 
 

@@ -20,6 +20,7 @@ def next_fast_length(n: int) -> int:
     """Smallest 7-smooth integer >= `n`: a length that every FFT library transforms quickly."""
     if n < 1:
         raise ValueError(f"an FFT length must be positive, got {n}")
+    n = int(n)
     best = 1 << (n - 1).bit_length()
     sevens = 1
     while sevens < best:

@@ -6,6 +6,7 @@ of the geo raster is made once; the loop over yaw is a `lax.map`, so that the tr
 the number of yaws beyond what the backward pass keeps (see `remat`).
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from posejax.registration.correlation import Method, translation_cost
-from posejax.registration.rasters import check_rasters, search_window
+from posejax.registration.rasters import check_rasters, mask_weight, search_window, valid_cells
 from posejax.registration.rotation import rotate
 from posejax.registration.spectral import dot_volume, fft_size
 from posejax.registration.zncc import ChannelRule, zncc_volume
@@ -25,6 +26,8 @@ _CHUNK_BYTES = 16 << 20
 _KEEP_BYTES = 64 << 20
 # A correlation coefficient of fewer cells says nothing, whatever the fill rates predict.
 _FEWEST_CELLS = 4.0
+# Overlaps come out of transforms: 3.9999995 cells are four.
+_ROUNDING = 1e-3
 
 
 class PoseVolume(NamedTuple):
@@ -72,7 +75,8 @@ def pose_volume(
         score of all channels with their variances pooled (each channel centred by itself).
       channel_weights: [C] non-negative weights of the mean, or of the joint variances.
       min_overlap: smallest overlap of a scored pose as a fraction of the expected one (rotated
-        online cells * fill rate of geo). Poses below get -1 ("zncc") or the lowest score of the
+        online cells * fill rate of geo over its own extent or online's, whichever is larger).
+        Poses below get -1 ("zncc") or the lowest score of the
         volume ("dot"). None: 0.3 for "zncc", no rule for "dot".
       log_prior: [K, 2r+1, 2r+1] added to the scores (see `priors`).
       yaw_chunk: yaws that "zncc" recomputes together in its backward pass (static); None = about
@@ -90,7 +94,9 @@ def pose_volume(
       ValueError: shapes that do not fit together.
 
     Scores and gradients are finite for all masks, also empty ones, and for constant rasters
-    (score 0). Differentiable once in reverse mode; not with respect to the masks.
+    (score 0); NaN in a valid cell makes the yaws that see it NaN. "zncc" caps cells further than
+    300 times the spread of their channel from its median, which float32 could not carry.
+    Differentiable once in reverse mode; not with respect to the masks.
     """
     return _pose_volume(
         online,
@@ -118,6 +124,10 @@ def pose_volume_with_overlap(
     return _pose_volume(online, geo, angles, radius, True, **options)
 
 
+@partial(
+    jax.jit,
+    static_argnames=("radius", "want_overlap", "score", "channels", "yaw_chunk", "remat", "method"),
+)
 def _pose_volume(
     online: Array,
     geo: Array,
@@ -136,7 +146,7 @@ def _pose_volume(
     remat: bool | None = None,
     method: Method = "auto",
 ) -> PoseVolume:
-    check_rasters(online, geo, radius)
+    radius = check_rasters(online, geo, radius)
     angles = jnp.asarray(angles, jnp.float32)
     if angles.ndim != 1:
         raise ValueError(f"angles is [K], got {angles.shape}; for one angle pass angles[None]")
@@ -154,10 +164,9 @@ def _pose_volume(
         rows, columns = fft_size((height, width), radius)
         remat = 4 * count * (depth + 1) * rows * columns > _KEEP_BYTES
 
-    online_weight, geo_weight = _mask(online_mask, online, "online"), _mask(geo_mask, geo, "geo")
-    # Selected, not multiplied: invalid cells of real rasters are often NaN.
-    online = jnp.where(online_weight[..., None] > 0, online.astype(jnp.float32), 0.0)
-    geo = jnp.where(geo_weight[..., None] > 0, geo.astype(jnp.float32), 0.0)
+    online_weight = mask_weight(online_mask, online, "online")
+    geo_weight = mask_weight(geo_mask, geo, "geo")
+    online, geo = valid_cells(online, online_weight), valid_cells(geo, geo_weight)
 
     def dot(a, b, remat) -> Array:
         window = search_window(b, (height, width), radius)
@@ -193,19 +202,14 @@ def _pose_volume(
 
     overlap = lax.stop_gradient(jnp.maximum(overlap, 0.0))
     turned_cells = lax.map(lambda angle: rotate(online_weight, angle).sum(), angles)
-    expected = lax.stop_gradient(turned_cells * geo_weight.mean())
+    # A geo raster smaller than online is one with invalid cells around.
+    area = max(geo.shape[0], height) * max(geo.shape[1], width)
+    expected = lax.stop_gradient(turned_cells * geo_weight.sum() / area)
     valid = jnp.ones(values.shape, bool)
     if min_overlap is not None:
-        valid = overlap >= jnp.maximum(min_overlap * expected, _FEWEST_CELLS)[:, None, None]
+        least = (1 - _ROUNDING) * jnp.maximum(min_overlap * expected, _FEWEST_CELLS)
+        valid = overlap >= least[:, None, None]
         values = jnp.where(valid, values, lowest)
     if log_prior is not None:
         values = values + log_prior
     return PoseVolume(values, overlap, expected, valid)
-
-
-def _mask(mask: Array | None, raster: Array, name: str) -> Array:
-    if mask is None:
-        return jnp.ones(raster.shape[:2], jnp.float32)
-    if mask.shape != raster.shape[:2]:
-        raise ValueError(f"{name}_mask is {raster.shape[:2]} here, got {mask.shape}")
-    return lax.stop_gradient(mask.astype(jnp.float32))

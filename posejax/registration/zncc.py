@@ -33,6 +33,9 @@ ChannelRule = Literal["mean", "joint"]
 _LEAST_WEIGHT = 1e-3
 # Variance below which a channel counts as constant, relative to its variance over the raster.
 _LEAST_VARIANCE = 1e-4
+# Deviations from the median beyond this many typical ones are capped: one cell of 1e4 among cells
+# of 1 takes the digits that float32 has for all the others, also at the poses that do not see it.
+_FURTHEST = 300.0
 
 
 def _standardise(raster: Array, mask: Array, joint: bool) -> Array:
@@ -41,18 +44,40 @@ def _standardise(raster: Array, mask: Array, joint: bool) -> Array:
     The score does not depend on offset and scale, so they are constants for the gradient too; what
     they do is keep the differences of large sums accurate in float32.
     """
+    low, high = (x[None, None] for x in _range(lax.stop_gradient(raster), mask))
+    raster = jnp.clip(raster, low, high)
     constant = lax.stop_gradient(raster)
     weight = mask[..., None]
     count = jnp.maximum(mask.sum(), 1.0)
     mean = (constant * weight).sum((0, 1), keepdims=True) / count
     variance = ((constant - mean) ** 2 * weight).sum((0, 1), keepdims=True) / count
     # Rounding of a constant channel is not a signal: it would be scaled up to look like one.
-    variance = jnp.where(variance > 1e-10 * mean**2, variance, 0.0)
+    variance = jnp.where(variance <= 1e-10 * mean**2, 0.0, variance)
     if joint:
         variance = jnp.broadcast_to(variance.mean(), variance.shape)
     flat = variance <= 0
     scale = jnp.where(flat, 0.0, lax.rsqrt(jnp.where(flat, 1.0, variance)))
     return jnp.where(weight > 0, (raster - mean) * scale, 0.0)
+
+
+def _range(raster: Array, mask: Array) -> tuple[Array, Array]:
+    """Lowest and highest value [C] to keep, from the medians of some 2000 of the valid cells."""
+    step = max(1, round((mask.size / 2048) ** 0.5))
+    x, known = raster[::step, ::step], mask[::step, ::step].reshape(1, -1) > 0
+    x = x.reshape(-1, x.shape[-1]).T
+
+    def median(values, keep):
+        ordered = jnp.sort(jnp.where(keep, values, jnp.inf), 1)
+        middle = jnp.maximum(keep.sum(1, keepdims=True) - 1, 0) // 2
+        return jnp.take_along_axis(ordered, middle, 1)
+
+    centre = median(x, known)
+    deviation = jnp.abs(x - centre)
+    # Among cells that deviate at all: most cells of a sparse raster are equal.
+    reach = (_FURTHEST * median(deviation, known & (deviation > 0)))[:, 0]
+    bounded = jnp.isfinite(centre[:, 0]) & jnp.isfinite(reach)
+    low, high = centre[:, 0] - reach, centre[:, 0] + reach
+    return jnp.where(bounded, low, -jnp.inf), jnp.where(bounded, high, jnp.inf)
 
 
 def zncc_volume(
@@ -102,7 +127,7 @@ def zncc_volume(
 def _score(rotated, window_hat, channel_weights, *, joint, size, radius):
     """Score and overlap of one rotated [mask * online, mask], [H, W, C + 1]."""
     depth = rotated.shape[-1] - 1
-    weight = lax.stop_gradient(rotated[..., depth:])
+    weight = rotated[..., depth:]
     weight = jnp.where(weight > _LEAST_WEIGHT, weight, 0.0)
     weighted = jnp.where(weight > 0, rotated[..., :depth], 0.0)
     square = weighted**2 / jnp.where(weight > 0, weight, 1.0)
@@ -118,14 +143,15 @@ def _score(rotated, window_hat, channel_weights, *, joint, size, radius):
     def inverse(spectra):
         return jnp.fft.irfft2(spectra, s=size)[:, : 2 * radius + 1, : 2 * radius + 1]
 
-    count = lax.stop_gradient(inverse(jnp.conj(w) * m))
+    count = inverse(jnp.conj(w) * m)
     share = 1 / jnp.maximum(count, 1.0)
     sum_v, sum_g = inverse(jnp.conj(v) * m), inverse(jnp.conj(w) * g)
     covariance = inverse(pool(jnp.conj(v) * g)) * share - pool(sum_v * sum_g) * share**2
     variance_v = inverse(pool(jnp.conj(vv) * m)) * share - pool(sum_v**2) * share**2
     variance_g = inverse(pool(jnp.conj(w) * gg)) * share - pool(sum_g**2) * share**2
 
-    varies = (variance_v > _LEAST_VARIANCE) & (variance_g > _LEAST_VARIANCE) & (count > 0.5)
-    variance = jnp.where(varies, variance_v, 1.0) * jnp.where(varies, variance_g, 1.0)
-    score = jnp.where(varies, covariance * lax.rsqrt(variance), 0.0)
+    # Asked this way round, NaN is not taken for a constant.
+    flat = (variance_v <= _LEAST_VARIANCE) | (variance_g <= _LEAST_VARIANCE) | (count <= 0.5)
+    variance = jnp.where(flat, 1.0, variance_v) * jnp.where(flat, 1.0, variance_g)
+    score = jnp.where(flat, 0.0, covariance * lax.rsqrt(variance))
     return score[0] if joint else (channel_weights * score).sum(0), count[0]

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from posejax import geometry
+from posejax.data import cameras
 from posejax.geometry import (
     convert_intrinsics,
     convert_pixels,
@@ -156,3 +158,27 @@ def test_epipoles_have_no_line_and_finite_gradients():
         value, slope = jax.value_and_grad(g, argnums=(1, 2))(f, zero, zero)
         assert value == 0 and np.isfinite(slope).all()
     np.testing.assert_array_equal(epipolar_lines(f, zero), 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("axis", range(3))
+def test_points_that_are_not_finite_are_not_valid(bad, axis):
+    point = jnp.array([0.1, 0.2, 1.0]).at[axis].set(bad)
+    k = jnp.array([[500.0, 0.7, 320.0], [0, 480.0, 250.0], [0, 0, 1]])
+    xy, valid = project(point, k)
+    assert not valid and np.isfinite(xy).all()
+    assert np.isfinite(jax.grad(lambda p: project(p, k)[0].sum())(point)).all()
+
+
+@pytest.mark.parametrize("lens", [(-0.28, 0.07, 2e-4, -3e-4, 0.01), (-0.4, 0, 0, 0, 0), (0.1,) * 5])
+def test_undistorted_points_say_whether_they_have_a_meaning(lens):
+    """Equal to the readers' own inverse, in float64 with the roots of a polynomial."""
+    x = np.linspace(-1.5, 1.5, 13)
+    rays = np.stack(np.meshgrid(x, x), -1).reshape(-1, 2)
+    rays = np.concatenate([rays, [[np.nan, 0.0]]])
+    want, meaning = cameras.undistort(rays, lens, iterations=8)
+    got, valid = geometry.undistort_with_validity(rays, np.array(lens))
+    assert (np.asarray(valid) == meaning).mean() > 0.97  # where Newton's method converges late
+    assert not valid[-1]
+    both = np.asarray(valid) & meaning
+    np.testing.assert_allclose(np.asarray(got)[both], want[both], atol=1e-4)

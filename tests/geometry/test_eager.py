@@ -73,6 +73,7 @@ EXAMPLES = {
     "so3_log": example(MATRIX),
     "symmetric_epipolar_distance": example(MATRIX, PIXELS, PIXELS + 1),
     "undistort": example(RAYS, LENS, iterations=np.int64(4)),
+    "undistort_with_validity": example(RAYS, LENS),
     "unproject": example(PIXELS, np.array([2.0, 3.0]), K),
     "wrap_angle": example(ANGLE),
     "yaw_to_matrix": example(ANGLE),

@@ -73,3 +73,19 @@ def test_bfloat16_sums_the_kernel_gradient_in_float32():
     assert y.dtype == jnp.bfloat16
     gradient = jax.grad(lambda v: jnp.sum(layer.apply(v, x).astype(jnp.float32)))(variables)
     assert float(gradient["params"]["kernel"][0, 0, 0, 0]) == 4 * 64 * 64
+
+
+def test_bfloat16_sums_the_taps_in_float32(rng):
+    """Value and input gradient are the exact ones of the same inputs, rounded once."""
+    x = jnp.asarray(rng.standard_normal((2, 12, 12, 8)), jnp.bfloat16)
+    kernel = jnp.asarray(rng.standard_normal((5, 5, 1, 8)), jnp.bfloat16)
+
+    def both(x, kernel):
+        y, pull = jax.vjp(lambda x: depthwise_conv(x, kernel, 1, (2, 2)), x)
+        return y, pull(jnp.flip(x, 0))[0]
+
+    wide = both(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    for got, want in zip(jax.jit(both)(x, kernel), wide, strict=True):
+        assert got.dtype == jnp.bfloat16
+        # Half a unit in the last place of an 8-bit mantissa, and what float32 rounds before it.
+        np.testing.assert_allclose(np.asarray(got, np.float32), want, rtol=2**-8, atol=1e-4)

@@ -100,6 +100,16 @@ def test_lock_on_score():
     assert lock_on_score(at_zero, ANGLES, CELL, jnp.zeros(3)) == 0.5
 
 
+def test_lock_on_score_is_periodic_in_yaw():
+    """Evidence one step over the seam of a full circle lies within reach of a pose at the seam."""
+    circle = jnp.linspace(0, 2 * np.pi, 13)[:-1]
+    volume = jnp.zeros((12, 15, 15)).at[11, 7, 7].set(1.0)
+    assert lock_on_score(volume, circle, CELL, jnp.array([2.0, 2.0, 0.0])) > 0.95
+    volume = jnp.zeros((12, 15, 15)).at[0, 11, 11].set(1.0)
+    pose = jnp.array([2.0, 2.0, -0.4])
+    assert lock_on_score(volume, circle, CELL, pose) < 0.05
+
+
 def test_temperature_is_recovered(rng):
     """Truths drawn from softmax(volume / 3) are best explained by temperature 3."""
     volumes = rng.standard_normal((300, 3, 5, 5)) * 5

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from posejax.registration import (
     argmax_pose,
+    assess,
+    disc_prior,
     expectation_loss,
+    fit_temperature,
     gaussian_peak,
     index_to_pose,
     lattice_poses,
+    lock_on_score,
     log_probabilities,
     orientation_expectation,
     pose_in_window,
@@ -178,6 +182,100 @@ def test_peak_at_the_border_and_over_the_seam():
     centred = gaussian_volume((0.1, 0.0, 0.05), cov, angles=angles - np.pi)
     got = gaussian_peak(jnp.roll(centred, 18, 0), angles, CELL)  # index 0 now lies mid-peak
     np.testing.assert_allclose(got.pose, [0.1, 0.0, 0.05], atol=2e-3)
+
+
+K_INDEX, I_INDEX, J_INDEX = np.meshgrid(*map(np.arange, (9, 11, 11)), indexing="ij")
+EXCLUDED = {
+    "left of the peak": J_INDEX < 5,
+    "right of the peak": J_INDEX > 5,
+    "two sides": (J_INDEX < 5) | (I_INDEX < 5),
+    "two axes": (J_INDEX < 5) | (K_INDEX > 4),
+    "a cell away": J_INDEX < 4,
+}
+peak_of = jax.jit(lambda volume, valid: gaussian_peak(volume, ANGLES, 1.0, valid=valid))
+
+
+@pytest.mark.parametrize("mark", [-1e4, -np.inf, -1.0])
+@pytest.mark.parametrize("where", EXCLUDED)
+def test_excluded_cells_do_not_enter_the_peak(mark, where):
+    """Known before as: x off by half a cell, sigma 0.01 instead of 2."""
+    volume = -((J_INDEX - 5.0) ** 2 + (I_INDEX - 5.2) ** 2 + (K_INDEX - 4) ** 2) / 8
+    cut = EXCLUDED[where]
+    if mark == -1:  # correlation coefficients, of which a temperature makes a log-density
+        marked = np.where(cut, mark, 0.9 + volume / 100)
+        got = gaussian_peak(marked, ANGLES, 1.0, temperature=0.01)
+    else:
+        got = gaussian_peak(np.where(cut, volume + mark, volume), ANGLES, 1.0)
+    np.testing.assert_allclose(got.pose, [0.0, 0.2, 0.0], atol=2e-3)
+    sigma = np.sqrt(np.diag(got.covariance))
+    np.testing.assert_allclose(sigma, [2, 2, 2 * np.deg2rad(2)], rtol=2e-3)
+    named = peak_of(np.where(cut, 7.0, volume).astype(np.float32), ~cut)
+    np.testing.assert_allclose(named.pose, [0.0, 0.2, 0.0], atol=2e-3)
+
+
+def test_peak_beside_the_disc_of_a_prior():
+    scores = gaussian_volume((-0.25, 0.1, 0.0), np.diag([0.25, 0.25, 0.004]))
+    prior = disc_prior(ANGLES, RADIUS, CELL, mean=np.array([1.0, 0.0]), disc_radius=1.3)
+    got = gaussian_peak(scores + prior, ANGLES, CELL)
+    np.testing.assert_allclose(got.pose, [-0.25, 0.1, 0.0], atol=2e-2)
+    np.testing.assert_allclose(np.sqrt(np.diag(got.covariance))[:2], 0.5, rtol=0.1)
+
+
+def test_axes_that_nothing_determines_are_not_refined():
+    volume = -((J_INDEX - 5.3) ** 2 + (I_INDEX - 5.2) ** 2 + (K_INDEX - 4.0) ** 2) / 8
+    got = gaussian_peak(np.where(J_INDEX == 5, volume, -np.inf), ANGLES, 1.0)
+    np.testing.assert_allclose(got.pose, [0.0, 0.2, 0.0], atol=2e-3)
+    np.testing.assert_allclose(got.covariance[0, 0], 11**2 / 12, rtol=1e-3)  # the whole window
+    np.testing.assert_allclose(np.sqrt(got.covariance[1, 1]), 2, rtol=2e-3)
+
+
+def test_large_uncalibrated_scores_are_refined():
+    """A drop of more than 1e4 on all sides is a sharp peak, not a prior."""
+    volume = -1e5 * ((J_INDEX - 5.3) ** 2 + (I_INDEX - 5.2) ** 2 + (K_INDEX - 4.0) ** 2)
+    np.testing.assert_allclose(gaussian_peak(volume, ANGLES, 1.0).pose, [0.3, 0.2, 0], atol=2e-3)
+
+
+def test_minus_infinity_leaves_all_estimates_finite():
+    """Values and gradients, at poses inside, on the border of and within the excluded part."""
+    volume = jnp.asarray(-((J_INDEX - 5.0) ** 2 + (I_INDEX - 5.2) ** 2) / 8, jnp.float32)
+    volume = jnp.where(jnp.asarray(J_INDEX < 5), -jnp.inf, volume)
+
+    def everything(v):
+        soft, peak, report = (
+            softmax_expectation(v, ANGLES, CELL),
+            gaussian_peak(v, ANGLES, CELL),
+            assess(v, ANGLES, CELL),
+        )
+        nll = [pose_nll(v, jnp.array([x, 0.1, 0.0]), ANGLES, CELL) for x in (0.5, 0, -0.1, -0.5)]
+        spread = soft.covariance.sum(), peak.covariance.sum(), report.sigma_major, report.sigma_yaw
+        shape = (
+            report.entropy,
+            report.peak_ratio,
+            lock_on_score(v, ANGLES, CELL, 0.5 * jnp.eye(3)[0]),
+        )
+        return jnp.stack([*soft.pose, *peak.pose, *nll, *spread, *shape])
+
+    values, pull = jax.vjp(jax.jit(everything), volume)
+    assert np.isfinite(values).all()
+    assert np.isfinite(pull(jnp.ones_like(values))[0]).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_never_passes_as_an_estimate(bad):
+    volume = jnp.zeros((9, 11, 11)).at[4, 5, 5].set(20.0).at[0, 0, 0].set(bad)
+    for estimate in (softmax_expectation, gaussian_peak):
+        got = estimate(volume, ANGLES, CELL)
+        assert np.isnan(got.pose).all() and np.isnan(got.covariance).all()
+    assert np.isnan(pose_nll(volume, jnp.zeros(3), ANGLES, CELL))
+    if np.isnan(bad):
+        assert np.isnan(argmax_pose(volume, ANGLES, CELL)).all()
+        assert np.isnan(lock_on_score(volume, ANGLES, CELL, jnp.array([0.5, 0, 0])))
+    report = assess(volume, ANGLES, CELL)
+    assert report.abstain
+    assert np.isnan([report.entropy, report.sigma_major, report.sigma_yaw, report.peak_ratio]).all()
+    assert np.isnan(fit_temperature(volume[None], jnp.zeros((1, 3)), ANGLES, CELL))
+    circle = jnp.linspace(0, 2 * np.pi, 13)[:-1]
+    assert not pose_in_window(jnp.array([0.0, 0.0, np.nan]), circle, RADIUS, CELL)
 
 
 def test_peak_is_differentiable():

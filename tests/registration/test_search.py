@@ -69,6 +69,32 @@ def test_mean_order_can_miss_and_says_so():
     assert found.score == pytest.approx(5) and found.exact
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
+def test_what_a_mask_hides_is_not_looked_at(dtype):
+    online, geo = (np.array(a) for a in rasters("smooth", 1))
+    mask_o, mask_g = np.ones(online.shape[:2], dtype), np.ones(geo.shape[:2], dtype)
+    mask_o[:5], mask_g[:, 40:] = 0, 0
+    options = {"stride": 4, "beam": 10_000, "online_mask": mask_o, "geo_mask": mask_g}
+    want = search_pose(online, geo, ANGLES, 13, 1.0, **options)
+    online[:5], geo[:, 40:] = np.nan, np.inf
+    got = search_pose(online, geo, ANGLES, 13, 1.0, **options)
+    assert np.isfinite(want.score) and got.exact
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_numpy_angles_and_64_bits_change_nothing():
+    online, geo = rasters("smooth", 1)
+    want = search_pose(online, geo, ANGLES, 13, 1.0, stride=4)
+    angles = np.asarray(ANGLES, np.float64)
+    with jax.enable_x64(True):
+        wide = np.asarray(online, np.float64), np.asarray(geo, np.float64), angles
+        for args in ((online, geo, angles), wide):
+            got = search_pose(*args, np.int64(13), np.float64(1.0), stride=4)
+            np.testing.assert_array_equal(got.index, want.index)
+            np.testing.assert_allclose(got.score, want.score, rtol=1e-5)
+
+
 def test_masks_and_bad_input():
     online, geo = rasters("smooth", 1)
     mask = jnp.zeros(geo.shape[:2]).at[:30].set(1.0)
