@@ -61,9 +61,11 @@ def load_config(path: str | Path) -> Experiment | Sweep:
     path = Path(path)
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path("configs")
-        names = sorted(str(p) for p in folder.glob("*.py") if p.name != "__init__.py")
+        names = _configs(folder) or _configs(Path("configs"))
         close = difflib.get_close_matches(str(path), names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+        if not names:
+            hint = "expected a Python file with get_config()"
         raise ConfigError(f"{path}: no such config file; {hint}")
     module = config_io.import_config_file(path)
     if not hasattr(module, "get_config"):
@@ -74,6 +76,12 @@ def load_config(path: str | Path) -> Experiment | Sweep:
             f"{path}: get_config() returned {type(found).__name__}; expected Experiment or Sweep"
         )
     return found
+
+
+def _configs(folder: Path) -> list[str]:
+    """Python files of a folder that define get_config()."""
+    files = sorted(p for p in folder.glob("*.py") if p.is_file())
+    return [str(p) for p in files if "def get_config" in p.read_text(errors="replace")]
 
 
 def parse_train(arguments: Sequence[str]) -> Request:

@@ -176,13 +176,23 @@ def load(path: Path) -> Any:
         raise ConfigError(f"{path}: not JSON ({error})") from None
     if not (isinstance(value, dict) and CLASS in value):
         raise ConfigError(f"{path}: holds no saved config; expected an object with {CLASS!r}")
-    for folder in value.pop(IMPORTS, ()):
+    folders = value.pop(IMPORTS, ())
+    for folder in folders:
         _make_importable(folder)
     for name in class_modules(value):
         copy = path.parent / f"{name}.py"
         if name.startswith(_CONFIG_MODULE) and name not in sys.modules and copy.is_file():
             import_config_file(copy, name)
-    return from_json(value)
+    try:
+        return from_json(value)
+    except ConfigError as error:
+        gone = [f for f in folders if not Path(f).is_dir()]
+        if not gone:
+            raise
+        raise ConfigError(
+            f"{path}: {error}; the config file's folder {', '.join(gone)} is gone: put its new "
+            "place on PYTHONPATH"
+        ) from None
 
 
 def import_config_file(path: Path, name: str | None = None) -> types.ModuleType:
@@ -197,7 +207,11 @@ def import_config_file(path: Path, name: str | None = None) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     _make_importable(str(path.parent))
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        where = f"{error.filename or path}: line {error.lineno}"
+        raise ConfigError(f"{where}: {error.msg}: {(error.text or '').strip()}") from None
     # grain pickles with cloudpickle; by value, since no worker could import this module.
     cloudpickle.register_pickle_by_value(module)
     return module

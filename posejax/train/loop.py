@@ -9,7 +9,7 @@ from typing import Any, Self
 import jax
 
 from posejax import config_io
-from posejax.config import ConfigError, Experiment, RunOptions, RunResult, no_such
+from posejax.config import ConfigError, Experiment, RunOptions, RunResult, check_range, no_such
 from posejax.data import pipeline
 from posejax.train import (
     compilation,
@@ -58,6 +58,9 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     runtime.start(options)
     runtime.check_same(experiment, options)
     setup.check(experiment)
+    check_range("--log.every", options.log.every, 1)
+    check_range("--profile.start", options.profile.start, 0)
+    check_range("--profile.steps", options.profile.steps, 0)
     workdir = (options.workdir or Path("runs") / experiment.name).resolve()
     rundir.make(workdir)
     with (
@@ -212,6 +215,11 @@ class Run:
             f"({parts.epoch(parts.steps):.3g} epochs) on "
             f"{console.devices(parts.mesh.shape, kind)}; {self.workdir}"
         )
+        if parts.train.batch_size > len(parts.examples.source):
+            self.view.message(
+                f"train.batch_size {parts.train.batch_size} is more than the split has: every "
+                "batch holds some examples more than once"
+            )
         for line in pipeline.left_out(parts.examples.source):
             self.view.message(line)
 

@@ -1,6 +1,7 @@
 """From an experiment to the parts of a run: data, mesh, optimiser, state."""
 
 import dataclasses
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from posejax.config import ConfigError, Experiment, TrainConfig
+from posejax.config import ConfigError, Experiment, TrainConfig, check_range, no_such
 from posejax.data import pipeline
+from posejax.data.errors import DataError
 from posejax.train import checkpoint, sharding, step
 from posejax.train import optimizer as optimizers
 from posejax.train.evaluation import Evaluator, batch_size_for
 from posejax.train.step import TrainState
 from posejax.train.system import System
+
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,20 @@ class Parts:
 def make_examples(
     system: System, split: str, train_config: TrainConfig, *, train: bool
 ) -> pipeline.Examples:
-    """Examples of a split, read as the config says."""
+    """Examples of a split, read as the config says.
+
+    Raises:
+      ConfigError: the data has no such split.
+    """
+    try:
+        source = system.source(split)
+    except (LookupError, ValueError) as error:
+        if split in SPLITS or isinstance(error, ConfigError | DataError):
+            raise
+        raise ConfigError(f"split {no_such(split, SPLITS, 'there are')}") from error
     return pipeline.make_examples(
-        system.source(split), system.transform, split, train=train,
-        skip=train_config.data.on_error == "skip",
-    )  # fmt: skip
+        source, system.transform, split, train=train, skip=train_config.data.on_error == "skip"
+    )
 
 
 def check(experiment: Experiment) -> None:
@@ -132,9 +145,22 @@ def check(experiment: Experiment) -> None:
     experiment.system.build()
 
 
+_LOWEST = {
+    "batch_size": 1, "accumulate": 1, "data.workers": 0, "data.threads": 1, "data.prefetch": 1,
+    "data.device_prefetch": 1, "evaluation.every_epochs": 0, "evaluation.every_steps": 1,
+    "evaluation.examples": 1, "evaluation.batch_size": 1, "checkpoint.every_steps": 1,
+    "checkpoint.keep_latest": 1, "checkpoint.keep_best": 0, "nonfinite.stop_after": 0,
+    "nonfinite.replay_files": 0,
+}  # fmt: skip
+
+
 def _check_sizes(train: TrainConfig) -> None:
-    if train.batch_size < 1 or train.accumulate < 1:
-        raise ConfigError("train.batch_size and train.accumulate must be at least 1")
+    for name, low in _LOWEST.items():
+        value = operator.attrgetter(name)(train)
+        if value is not None:
+            check_range(f"train.{name}", value, low)
+    if train.ema is not None and not 0 <= train.ema < 1:
+        raise ConfigError(f"train.ema: {train.ema}; expected a decay of at least 0 and below 1")
 
 
 def assemble(experiment: Experiment) -> Parts:
