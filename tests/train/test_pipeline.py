@@ -189,3 +189,17 @@ def test_what_a_source_leaves_out_is_counted_and_named():
     assert lines[:2] == ["23 records left out, 2 kept", "r0: too near"]
     assert lines[-1] == "... and 3 more" and len(lines) == 22
     assert pipeline.left_out([{}]) == []
+
+
+def test_a_killed_worker_is_told():
+    import multiprocessing
+
+    batches = pipeline.train_batches(examples(), seed=0, batch_size=4)
+    with pipeline.iterate(batches, workers=1, threads=1, prefetch=1) as iterator:
+        next(iterator)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+        with pytest.raises(pipeline.WorkerError, match="a data worker process was killed"):
+            for _ in range(100):
+                next(iterator)
