@@ -127,7 +127,7 @@ def checkpoint_times(parts: setup.Parts, state: Any) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder)) as checkpoints:
         for i in range(6):
             begin = time.perf_counter()
-            checkpoints.save(state, i, {}, None)
+            checkpoints.save(state, i, {})
             stalls.append(time.perf_counter() - begin)
             checkpoints.wait()
             writes.append(time.perf_counter() - begin)

@@ -77,10 +77,12 @@ def load_config(path: str | Path) -> Experiment | Sweep:
     path = find_config(path)
     if not path.is_file():
         folders = [path.parent] if len(path.parts) > 1 else []
-        folder = next(f for f in [*folders, *config_folders(), Path()] if f.is_dir())
-        names = sorted(str(p) for p in folder.glob("*.py") if p.name != "__init__.py")
+        folder = next((f for f in [*folders, *config_folders()] if _configs(f)), Path())
+        names = _configs(folder)
         close = difflib.get_close_matches(str(path), names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+        if not names:
+            hint = "expected a Python file with get_config()"
         raise ConfigError(f"{path}: no such config file; {hint}")
     module = config_io.import_config_file(path)
     if not hasattr(module, "get_config"):
@@ -91,6 +93,12 @@ def load_config(path: str | Path) -> Experiment | Sweep:
             f"{path}: get_config() returned {type(found).__name__}; expected Experiment or Sweep"
         )
     return found
+
+
+def _configs(folder: Path) -> list[str]:
+    """Python files of a folder that define get_config()."""
+    files = sorted(p for p in folder.glob("*.py") if p.is_file())
+    return [str(p) for p in files if "def get_config" in p.read_text(errors="replace")]
 
 
 def parse_train(arguments: Sequence[str]) -> Request:

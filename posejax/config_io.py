@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import types
@@ -115,7 +116,8 @@ def save(config: Any, path: Path) -> None:
         source = getattr(sys.modules.get(name), "__file__", None)
         copy = path.parent / f"{name}.py"
         if name.startswith(_CONFIG_MODULE) and source and Path(source) != copy:
-            shutil.copyfile(source, copy)
+            with whole(copy) as temporary:
+                shutil.copyfile(source, temporary)
     write_json(path, value)
 
 
@@ -131,9 +133,30 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".tmp")
     try:
         yield temporary
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` for every file and folder below, then for the folder itself."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            sync_tree(path)
+        else:
+            sync(path)
+    sync(folder)
 
 
 def load(path: Path) -> Any:
@@ -146,18 +169,30 @@ def load(path: Path) -> Any:
       ConfigError: no such file, not JSON, or saved by another version.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no saved config; is this a run folder?") from None
-    except json.JSONDecodeError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not JSON ({error})") from None
-    for folder in value.pop(IMPORTS, ()):
+    if not (isinstance(value, dict) and CLASS in value):
+        raise ConfigError(f"{path}: holds no saved config; expected an object with {CLASS!r}")
+    folders = value.pop(IMPORTS, ())
+    for folder in folders:
         _make_importable(folder)
     for name in class_modules(value):
         copy = path.parent / f"{name}.py"
         if name.startswith(_CONFIG_MODULE) and name not in sys.modules and copy.is_file():
             import_config_file(copy, name)
-    return from_json(value)
+    try:
+        return from_json(value)
+    except ConfigError as error:
+        gone = [f for f in folders if not Path(f).is_dir()]
+        if not gone:
+            raise
+        raise ConfigError(
+            f"{path}: {error}; the config file's folder {', '.join(gone)} is gone: put its new "
+            "place on PYTHONPATH"
+        ) from None
 
 
 def import_config_file(path: Path, name: str | None = None) -> types.ModuleType:
@@ -172,7 +207,11 @@ def import_config_file(path: Path, name: str | None = None) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     _make_importable(str(path.parent))
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        where = f"{error.filename or path}: line {error.lineno}"
+        raise ConfigError(f"{where}: {error.msg}: {(error.text or '').strip()}") from None
     # grain pickles with cloudpickle; by value, since no worker could import this module.
     cloudpickle.register_pickle_by_value(module)
     return module

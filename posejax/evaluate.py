@@ -14,9 +14,10 @@ import numpy as np
 import tyro
 
 from posejax import cli, config_io, report
-from posejax.config import Debug, Distributed, Experiment, RunOptions, TrainConfig
+from posejax.config import Debug, Distributed, Experiment, RunOptions, TrainConfig, check_range
 from posejax.data import pipeline
 from posejax.data.errors import DataError
+from posejax.data.pipeline import WorkerError
 from posejax.train import comparison, rundir, runtime, setup, sharding, weights
 from posejax.train.checkpoint import CheckpointError
 from posejax.train.evaluation import named, pick_examples, worst_examples
@@ -83,7 +84,12 @@ def evaluate(
     """
     o = options or EvalOptions()
     folder = o.out or (workdir or Path("runs") / experiment.name) / "eval" / o.split
-    rundir.make(folder)
+    for name in ("calibrate", "worst", "random"):
+        check_range(f"--{name}", getattr(o, name), 0)
+    for name in ("examples", "batch_size"):
+        if getattr(o, name) is not None:
+            check_range(f"--{name.replace('_', '-')}", getattr(o, name), 1)
+    rundir.make(folder, "--out")
     others = [comparison.read_scores(path) for path in o.beside]
     runtime.start(RunOptions(None, o.cache, debug=Debug(), distributed=Distributed()))
     _say(f"{experiment.name}: opening {o.split}")
@@ -182,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         experiment, options, workdir = parse(arguments)
         evaluate(experiment, options, workdir)
-    except (cli.ConfigError, CheckpointError, DataError, rundir.ResumeError) as error:
+    except (cli.ConfigError, CheckpointError, DataError, WorkerError, rundir.ResumeError) as error:
         cli.fail(error)
     return 0
 

@@ -30,7 +30,8 @@ def run(request: cli.Request) -> int:
     """Train everything that was asked for; the exit status of the program."""
     # Here, so that a mistake on the command line is answered before jax is loaded.
     from posejax.data.errors import DataError
-    from posejax.train import CheckpointError, NonFiniteError, ResumeError
+    from posejax.data.pipeline import WorkerError
+    from posejax.train import CheckpointError, InUseError, NonFiniteError, ResumeError
 
     try:
         return _train_all(request)
@@ -43,7 +44,9 @@ def run(request: cli.Request) -> int:
         sys.stderr.flush()
         os._exit(1)
     # What the user can act on is told in one line; anything else keeps its traceback.
-    except (NonFiniteError, ResumeError, DataError, cli.ConfigError) as error:
+    except (
+        NonFiniteError, InUseError, ResumeError, WorkerError, DataError, cli.ConfigError,
+    ) as error:  # fmt: skip
         cli.fail(error)
     except OSError as error:
         if error.errno not in _NO_ROOM:
@@ -60,17 +63,28 @@ def _train_all(request: cli.Request) -> int:
     from posejax.train import train
 
     if request.sweep is None:
-        train(request.experiments[0], request.run)
-        return 0
+        return _end(train(request.experiments[0], request.run))
     results: list[RunResult] = []
     for experiment in request.experiments:
         options = cli.sweep_options(request.run, request.sweep, experiment)
         results.append(train(experiment, options))
         if results[-1].interrupted:
-            return 0
+            return _end(results[-1])
     if request.sweep.table and jax.process_index() == 0:
         text = request.sweep.table(results)
         folder = request.run.workdir or Path("runs") / request.sweep.name
         (folder / "table.md").write_text(text + "\n")
         print(text)
+    return 0
+
+
+def _end(result: RunResult) -> int:
+    """Exit status of a run; an interrupted one ends here, whatever its readers still do."""
+    import jax
+
+    if result.interrupted and jax.process_count() == 1:
+        # A reader that hangs in a thread would keep the interpreter from ending.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0

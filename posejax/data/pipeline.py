@@ -4,7 +4,9 @@ NumPy only: this module is imported by the worker processes, which must not touc
 """
 
 import contextlib
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -19,8 +21,13 @@ SKIPPED = "_skipped"  # batch entry: text of the failure an example stands in fo
 _TEXT = 256
 _TRIES = 100
 _LISTED = 20
+_PATIENCE = 5.0  # seconds that closing waits for a reader
 # What unreadable data raises; anything else is a fault of the program and always stops the run.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError)
+
+
+class WorkerError(RuntimeError):
+    """A worker process is gone."""
 
 
 @dataclass
@@ -95,13 +102,14 @@ def spec_of(example: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[int, ...
     return {k: (v.shape, v.dtype) for k, v in example.items()}
 
 
-def make_examples(data: Dataset, split: str, *, train: bool, skip: bool = False) -> Examples:
+def make_examples(
+    data: Dataset, source: Source, split: str, *, train: bool, skip: bool = False
+) -> Examples:
     """`Examples` of a split that know their spec, read from the first readable record.
 
     Raises:
       DataError: the split is empty, or an example lacks `index`.
     """
-    source = data.source(split)
     if len(source) == 0:
         raise DataError(f"split {split!r}", "records", "none", "at least one")
     examples = Examples(data, source, split, train, skip)
@@ -180,16 +188,47 @@ def iterate(
     )
     if workers > 0:
         stream = stream.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
+            worker_init_fn=_end_with_parent,
         )
     with _hidden_accelerators() if workers > 0 else contextlib.nullcontext():
         iterator = iter(stream)
         if workers > 0:
             iterator.start_prefetch()
     try:
-        yield iterator
+        yield _explained(iterator)
     finally:
-        iterator.close()
+        # In a thread, for at most a while: a reader that hangs must not keep a program from ending.
+        closing = threading.Thread(target=iterator.close, name="posejax-close", daemon=True)
+        closing.start()
+        closing.join(_PATIENCE)
+
+
+def _explained(iterator: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    try:
+        yield from iterator
+    except RuntimeError as error:
+        if "Worker process was terminated" not in str(error):
+            raise
+        raise WorkerError(
+            "a data worker process was killed (out of memory?); run the same command again to "
+            "continue, with a smaller --train.data.workers if it happens again"
+        ) from error
+
+
+def _end_with_parent(index: int, count: int) -> None:
+    """In a worker: end when the parent has ended, even by kill -9, which tells nobody.
+
+    Then the resource tracker, which waits for the last of the family, frees the shared memory.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="posejax-parent", daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from posejax.train.checkpoint import CheckpointError, Checkpoints
 from posejax.train.evaluation import Evaluated, Evaluator
 from posejax.train.journal import NonFiniteError
+from posejax.train.lock import InUseError
 from posejax.train.loop import train
 from posejax.train.rundir import ResumeError
 from posejax.train.step import TrainState, init_state, make_step
@@ -15,6 +16,7 @@ __all__ = [
     "Checkpoints",
     "Evaluated",
     "Evaluator",
+    "InUseError",
     "LossOutput",
     "NonFiniteError",
     "Params",

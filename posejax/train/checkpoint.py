@@ -5,26 +5,44 @@ the host's running sums; with metrics.jsonl cut back to step s it is all that a 
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
+from posejax import config_io
 from posejax.config import Checkpoint
+from posejax.train import durable
 from posejax.train.step import TrainState
 
 MODEL, TRAINER, META = "model", "trainer", "meta"
+RATINGS = "ratings.json"  # of the run: what each evaluated checkpoint's best_metric was
 _PARTIAL = "*orbax-checkpoint-tmp*"  # folders of writes that were cut off
 _MODEL_PARTS = ("params", "model_state", "ema")
+
+
+@dataclasses.dataclass
+class _Keep(policies.PreservationPolicy):
+    """orbax's question which checkpoints to keep, answered by a function of their steps."""
+
+    choose: Callable[[Sequence[int]], set[int]]
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: policies.PreservationContext
+    ) -> Sequence[bool]:
+        kept = self.choose([c.step for c in checkpoints])
+        return [c.step in kept for c in checkpoints]
 
 
 class CheckpointError(RuntimeError):
@@ -41,25 +59,11 @@ class Checkpoints:
         self.folder = workdir.resolve() / "checkpoints"
         self._rule = rule or Checkpoint()
         self._writable = write
-        sign = 1.0 if self._rule.best_mode == "max" else -1.0
-
-        def quality(metrics: Mapping[str, float]) -> float:
-            return sign * float(metrics["best"])
-
-        keep: list[policies.PreservationPolicy] = [policies.LatestN(max(1, self._rule.keep_latest))]
-        if self._rule.keep_best > 0:
-            keep.append(
-                policies.BestN(
-                    get_metric_fn=quality,
-                    n=self._rule.keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
+        self._ratings: dict[int, float] = {}
+        self.set_aside: list[str] = []  # lines about checkpoints that were not whole
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy(keep),
-            # Without it the metrics would not be written, and a resumed run would forget which
-            # checkpoint was best. It does not delete: max_to_keep is not given.
-            best_fn=quality,
+            preservation_policy=_Keep(self._kept),
+            temporary_path_class=durable.DurablePath,
             # Its cleaning thread outlives `close`, and at an early end prints over our one line:
             # started only where a killed run has left something to clean.
             cleanup_tmp_directories=self._writable and any(self.folder.glob(_PARTIAL)),
@@ -72,8 +76,10 @@ class Checkpoints:
             quiet.enter_context(_orbax_quiet())
             if self._writable:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                self._set_aside()
             elif not self.folder.is_dir():
                 raise CheckpointError(f"{self.folder}: no checkpoints; is this a run folder?")
+            self._ratings = self._read_ratings()
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_names=(MODEL, TRAINER, META)
             )
@@ -91,41 +97,73 @@ class Checkpoints:
                 raise
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, oldest first."""
-        return sorted(self._manager.all_steps(read=True))
+        """Steps of the whole checkpoints, oldest first."""
+        steps = sorted(self._manager.all_steps(read=True))
+        if self._writable:  # what was not whole at the beginning is not there any more
+            return steps
+        return [s for s in steps if durable.fault(self.folder / str(s)) is None]
 
     def latest(self) -> int | None:
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def best(self) -> int | None:
         """Step of the best evaluated checkpoint, the newest one if none was evaluated."""
-        sign = 1 if self._rule.best_mode == "min" else -1
-        rated = []
-        for step in self.steps():
-            value = self.metrics(step).get("best")
-            if value is not None and math.isfinite(value):
-                rated.append((sign * value, step))
-        return min(rated)[1] if rated else self.latest()
+        rated = self._best_first(self.steps())
+        return rated[0] if rated else self.latest()
 
-    def metrics(self, step: int) -> Mapping[str, float]:
-        """Metrics saved with a checkpoint; `best` is the one that decides."""
-        path = self.folder / str(step) / "metrics" / "metrics"
-        return json.loads(path.read_text()) if path.is_file() else {}
+    def rate(self, step: int, value: float) -> None:
+        """Note what the evaluation of a checkpoint gave: it decides which is best.
+
+        The checkpoint may still be in writing. Also forgets ratings of later steps, as a run that
+        was continued from an older checkpoint leaves them.
+        """
+        self._ratings = {k: v for k, v in self._ratings.items() if k < step} | {step: value}
+        if jax.process_index() == 0:
+            rows = {str(k): v if math.isfinite(v) else None for k, v in self._ratings.items()}
+            with _explained(self.folder):
+                config_io.write_json(self.folder.parent / RATINGS, rows)
+
+    def _read_ratings(self) -> dict[int, float]:
+        """A damaged file costs the knowledge of what is best, and blocks nothing."""
+        found: dict[int, float] = {}
+        # Runs of posejax 0.1 kept them with each checkpoint.
+        for path in self.folder.glob("[0-9]*/metrics/metrics"):
+            try:
+                found[int(path.parts[-3])] = float(json.loads(path.read_text())["best"])
+            except (OSError, ValueError, KeyError, TypeError):
+                with contextlib.suppress(OSError):  # out of sight of orbax, which would stop
+                    path.replace(path.with_name("damaged"))
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+            rows = json.loads((self.folder.parent / RATINGS).read_text()).items()
+            found |= {int(k): math.nan if v is None else float(v) for k, v in rows}
+        return found
+
+    def _best_first(self, steps: Sequence[int]) -> list[int]:
+        """Those of the steps that have a finite rating; of equals the older one first."""
+        sign = 1 if self._rule.best_mode == "min" else -1
+        rated = [s for s in steps if math.isfinite(self._ratings.get(s, math.nan))]
+        return sorted(rated, key=lambda s: (sign * self._ratings[s], s))
+
+    def _kept(self, steps: Sequence[int]) -> set[int]:
+        """Which of the steps to keep: the newest and the best, as the rule says."""
+        newest = sorted(steps)[-max(1, self._rule.keep_latest) :]
+        return {*newest, *self._best_first(steps)[: max(0, self._rule.keep_best)]}
+
+    def _set_aside(self) -> None:
+        if jax.process_index() == 0:
+            self.set_aside = durable.set_aside(self.folder)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("posejax: damaged checkpoints are set aside")
 
     def save(
         self,
         state: TrainState,
         step: int,
         meta: Mapping[str, Any],
-        best_metric: float | None = None,
     ) -> None:
         """Start writing the state after `step` steps; returns as soon as it is copied."""
         parts = state._asdict()
         model = {k: parts.pop(k) for k in _MODEL_PARTS}
-        metrics = None
-        if best_metric is not None:
-            worst = math.inf if self._rule.best_mode == "min" else -math.inf
-            metrics = {"best": best_metric if math.isfinite(best_metric) else worst}
         with _explained(self.folder):
             self._manager.wait_until_finished()  # raises what the previous write met
             self._manager.save(
@@ -135,13 +173,15 @@ class Checkpoints:
                     trainer=ocp.args.StandardSave(parts),
                     meta=ocp.args.JsonSave(dict(meta)),
                 ),
-                metrics=metrics,
             )
 
     def wait(self) -> None:
-        """Block until the write in progress is complete."""
+        """Block until the write in progress is complete, and only what is kept is there."""
         with _explained(self.folder):
             self._manager.wait_until_finished()
+            steps = self.steps()
+            for step in sorted(set(steps) - self._kept(steps)):
+                self._manager.delete(step)
 
     def meta(self, step: int) -> dict[str, Any]:
         """What was saved beside the state."""
@@ -176,6 +216,9 @@ class Checkpoints:
 
     def _check(self, step: int) -> None:
         if step not in self.steps():
+            folder = self.folder / str(step)
+            if folder.is_dir():
+                raise CheckpointError(f"{folder}: not whole ({durable.fault(folder)})")
             raise CheckpointError(
                 f"{self.folder}: no checkpoint of step {step}; there are {self.steps()}"
             )

@@ -112,6 +112,7 @@ class Journal:
         line = {"kind": "nonfinite", "step": done.step, "what": bad, "indices": indices}
         self._write({**line, "in_a_row": in_a_row, "skipped": skipped})
         path = self._keep(done)
+        kept = sorted((self.folder / "replay").glob("*.npz"))
         self.view.message(
             f"step {done.step}: {' and '.join(bad)} not finite, update skipped "
             f"({in_a_row} in a row, {skipped} in all); records {indices}"
@@ -121,9 +122,9 @@ class Journal:
             raise NonFiniteError(
                 f"stopped at step {done.step}: {in_a_row} steps in a row had a non-finite "
                 f"{' and '.join(bad)} (train.nonfinite.stop_after); the last batch held the "
-                f"records {indices}. The parameters are those before the first of them. Look at "
-                f"the batch with --debug.replay {path or self.folder / 'replay'}; a smaller "
-                "learning rate or train.optimizer.clip_norm often helps"
+                f"records {indices}. The parameters are those before the first of them. "
+                + (f"Look at a batch with --debug.replay {kept[-1]}; a" if kept else "A")
+                + " smaller learning rate or train.optimizer.clip_norm often helps"
             )
 
     def _keep(self, done: Pending) -> Path | None:

@@ -3,13 +3,13 @@
 import json
 import math
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
+from posejax import config_io
 from posejax.report import figure_pixels
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
@@ -48,27 +48,62 @@ class JsonLines:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Lines of a file; an unfinished last line, as a killed process leaves it, is left out."""
-    lines = []
+    raw = path.read_bytes() if path.is_file() else b""
+    lines = map(_parse, raw.split(b"\n")[:-1])
+    return [line for line in lines if line is not None]
+
+
+def cut(path: Path, step: int, size: int | None = None) -> list[str]:
+    """Cut the log of metrics back to the checkpoint of `step`: what follows is written again.
+
+    An evaluation of that checkpoint stays. Damaged lines stay, too: to guess is not to mend.
+
+    Args:
+      size: bytes of the log when the checkpoint was made; None to go by the lines' steps.
+
+    Returns:
+      Lines for people about what is missing or damaged.
+    """
+    raw = path.read_bytes() if path.is_file() else b""
+    whole = raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True)
+    kept, length, told = 0, 0, []
+    for number, text in enumerate(whole, 1):
+        line = _parse(text)
+        if line is None:
+            found_step, is_eval = step, False
+            told.append(
+                f"{path}: line {number} is damaged: it is left out wherever the log is read"
+            )
+        else:
+            found_step, is_eval = line.get("step", 0), line.get("kind") == "eval"
+        beyond = length >= size if size is not None else found_step > step
+        if beyond and not (is_eval and found_step == step):
+            break
+        length += len(text)
+        kept = number
+    if size is not None and length < size:
+        told.append(
+            f"{path}: {size - length:,} bytes before step {step} are missing: the log has a hole; "
+            "the parameters have none"
+        )
     if path.is_file():
-        for number, text in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
-            try:
-                lines.append(json.loads(text))
-            except ValueError as error:
-                raise ValueError(f"{path}: line {number}: not JSON ({error})") from None
-    return lines
+        os.truncate(path, sum(map(len, whole[:kept])))
+    return told
 
 
-def truncate(path: Path, step: int) -> None:
-    """Drop every line after `step`: the run that resumes from there writes them again."""
-    if not path.is_file():
-        return
-    keep = 0
-    with path.open("rb+") as file:
-        for raw in file:
-            if not raw.endswith(b"\n") or json.loads(raw).get("step", 0) > step:
-                break
-            keep += len(raw)
-        file.truncate(keep)
+def _parse(text: bytes) -> dict[str, Any] | None:
+    """A line, None if it is damaged."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and {"kind", "step"} <= line.keys() else None
+
+
+def drop_unfinished(path: Path) -> None:
+    """Cut off the half line that a killed process may leave."""
+    if path.is_file():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 class Means:
@@ -131,17 +166,29 @@ class RunLog:
 
     Args:
       step: step the run continues from; metric lines after it are dropped.
+      size: bytes of metrics.jsonl when that step's checkpoint was made, if known.
+
+    Attributes:
+      remarks: lines for people about a log that is not as it was left.
     """
 
-    def __init__(self, workdir: Path, step: int, tensorboard: bool, enabled: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        step: int,
+        tensorboard: bool,
+        enabled: bool = True,
+        size: int | None = None,
+    ):
+        self.remarks: list[str] = []
         self._writers: list[Writer] = []
         self._timing: JsonLines | None = None
         self._board: TensorBoard | None = None
         if not enabled:
             return
-        truncate(workdir / METRICS, step)
+        self.remarks = cut(workdir / METRICS, step, size)
         self._metrics = JsonLines(workdir / METRICS)
-        truncate(workdir / TIMING, sys.maxsize)  # a killed process may leave half a line
+        drop_unfinished(workdir / TIMING)
         self._timing = JsonLines(workdir / TIMING)
         self._writers.append(self._metrics)
         if tensorboard:
@@ -163,10 +210,20 @@ class RunLog:
         if self._board:
             self._board.figures(figures, step)
 
-    def sync(self) -> None:
-        """All metric lines so far are safe on disk."""
-        if self._timing:
-            self._metrics.sync()
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the evaluation of the state after `step` steps is written."""
+        return self._timing is not None and any(
+            line["kind"] == "eval" and line["step"] == step for line in read(self._metrics.path)
+        )
+
+    def sync(self) -> int:
+        """All lines so far are safe on disk; size of metrics.jsonl (bytes), 0 if there is none."""
+        if self._timing is None:
+            return 0
+        self._timing.sync()
+        self._metrics.sync()
+        config_io.sync(self._metrics.path.parent)
+        return self._metrics.path.stat().st_size
 
     def close(self) -> None:
         for writer in (*self._writers, *([self._timing] if self._timing else [])):

@@ -10,12 +10,13 @@ from typing import Any, Self
 import jax
 
 from posejax import config_io, report
-from posejax.config import ConfigError, Experiment, RunOptions, RunResult, no_such
+from posejax.config import ConfigError, Experiment, RunOptions, RunResult, check_range, no_such
 from posejax.data import pipeline
 from posejax.train import (
     compilation,
     console,
     groups,
+    lock,
     logging,
     profiling,
     replay,
@@ -48,6 +49,7 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
 
     Raises:
       ResumeError: the folder holds another run, or cannot be written.
+      InUseError: another process trains in the folder.
       CheckpointError: a checkpoint could not be written or read.
       NonFiniteError: too many steps in a row without a finite gradient.
       DataError: a record could not be read.
@@ -55,18 +57,24 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     """
     options = options or RunOptions()
     runtime.start(options)
+    runtime.check_same(experiment, options)
     setup.check(experiment)
+    check_range("--log.every", options.log.every, 1)
+    check_range("--profile.start", options.profile.start, 0)
+    check_range("--profile.steps", options.profile.steps, 0)
     workdir = (options.workdir or Path("runs") / experiment.name).resolve()
     rundir.make(workdir)
-    with Checkpoints(workdir, experiment.train.checkpoint) as checkpoints:
+    with (
+        lock.Lock(workdir, enabled=jax.process_index() == 0),
+        Checkpoints(workdir, experiment.train.checkpoint) as checkpoints,
+    ):
         changes = rundir.check(workdir, experiment, options.resume, checkpoints.latest())
         if jax.process_index() == 0 and options.log.view != "quiet":
             print(f"{experiment.name}: opening the data, setting up", flush=True)
         parts = setup.assemble(experiment)
-        if jax.process_index() == 0:
-            config_io.save(experiment, workdir / rundir.CONFIG)
-            config_io.write_json(workdir / "versions.json", runtime.versions())
         with Run(parts, options, workdir, checkpoints) as run:
+            for line in (*checkpoints.set_aside, *run.log.remarks):
+                run.view.message(line)
             for line in changes:
                 run.view.message(f"config changed: {line}")
             interrupted = run.loop()
@@ -84,8 +92,15 @@ class Run:
         self.step = checkpoints.latest() or 0
         self.first = jax.process_index() == 0
         log = options.log
-        self.log = logging.RunLog(workdir, self.step, log.tensorboard, enabled=self.first)
+        saved = checkpoints.meta(self.step) if checkpoints.latest() is not None else {}
+        size = saved.get("log_bytes")
+        self.log = logging.RunLog(workdir, self.step, log.tensorboard, self.first, size)
         self._resources.callback(self.log.close)
+        # A run may end between a checkpoint and its evaluation, which is then still to be made.
+        self.due = runtime.as_first(
+            bool(saved.get("evaluate")) and not self.log.has_evaluation(self.step)
+        )
+        self.saved = self.step
         self.view = console.make_display(
             log.view if self.first else "quiet", parts.steps, self.step, parts.train.columns
         )
@@ -110,11 +125,19 @@ class Run:
         if self.options.debug.replay:
             self.view.message(replay.explain(parts, self._state(), self.options.debug.replay))
             return False
-        if self.step >= parts.steps:
+        if self.step >= parts.steps and not self.due:
             self.view.message(self._already_complete())
             return False
         state = self._state()
+        if self.first:
+            config_io.save(parts.experiment, self.workdir / rundir.CONFIG)
+            config_io.write_json(self.workdir / "versions.json", runtime.versions())
         self._introduce(state)
+        self.val = parts.eval_examples(parts.train.evaluation.split)
+        if self.due:
+            self._evaluate(state)
+        if self.step >= parts.steps:
+            return self._complete()
         interrupt = self._resources.enter_context(signals.Interrupt())
         stage = groups.stage_of(parts.optimizer.members, self.step)
         step = self._trace(stage)
@@ -132,7 +155,12 @@ class Run:
             if groups.stage_of(parts.optimizer.members, self.step) != stage:
                 stage = groups.stage_of(parts.optimizer.members, self.step)
                 call = self._compile(self._trace(stage), stage)
-            loaded = next(batches)
+            loaded = batches.take(interrupt.pending)
+            if loaded is None:  # asked to stop while waiting for data, which may never come
+                self.journal.drain()
+                if self.step > self.saved:
+                    self._save(state)
+                return self._leave(interrupt)
             with profiler.step(self.step - began, self.step):
                 state, packed = call(state, loaded.device)
             self.step += 1
@@ -142,15 +170,21 @@ class Run:
             epoch += end_of_epoch
             self._between(state, epoch, end_of_epoch, stop)
             if stop:
-                self.checkpoints.wait()
-                self.view.message(
-                    f"{interrupt.received}: saved at step {self.step}; "
-                    "run the same command again to continue"
-                )
-                return True
+                return self._leave(interrupt)
+        return self._complete()
+
+    def _leave(self, interrupt: signals.Interrupt) -> bool:
         self.checkpoints.wait()
         self.view.message(
-            f"{self.workdir}: complete, {parts.steps} steps; evaluate it: "
+            f"{interrupt.received}: saved at step {self.step}; "
+            "run the same command again to continue"
+        )
+        return True
+
+    def _complete(self) -> bool:
+        self.checkpoints.wait()
+        self.view.message(
+            f"{self.workdir}: complete, {self.parts.steps} steps; evaluate it: "
             f"{self._evaluation_command()}"
         )
         return False
@@ -182,6 +216,11 @@ class Run:
             f"({parts.epoch(parts.steps):.3g} epochs) on "
             f"{console.devices(parts.mesh.shape, kind)}; {self.workdir}"
         )
+        if parts.train.batch_size > len(parts.examples.source):
+            self.view.message(
+                f"train.batch_size {parts.train.batch_size} is more than the split has: every "
+                "batch holds some examples more than once"
+            )
         for line in pipeline.left_out(parts.examples.source):
             self.view.message(line)
 
@@ -295,9 +334,11 @@ class Run:
                 {"kind": "epoch", "step": step, "epoch": self.parts.epoch(step), **means}
             )
         assert self.timer is not None
-        result = self.timer.timed("eval", self._evaluate, state) if evaluate else None
         if save:
-            self.timer.timed("ckpt", self._save, state, result)
+            self.timer.timed("ckpt", self._save, state, evaluate)
+        result = None
+        if evaluate and not stop:  # stopped, the next start makes the evaluation
+            result = self.timer.timed("eval", self._evaluate, state)
         if end_of_epoch or evaluate:
             row, line = self.timer.row(step, means, result)
             self.log.note(line)
@@ -305,8 +346,7 @@ class Run:
 
     def _evaluate(self, state: TrainState) -> Evaluated:
         rule, step = self.parts.train.evaluation, self.step
-        if self.val is None:
-            self.val = self.parts.eval_examples(rule.split)
+        assert self.val is not None
         params = state.eval_params()
         count = min(rule.examples or len(self.val.source), len(self.val.source))
         if self.val_seconds is None:
@@ -317,8 +357,10 @@ class Run:
         begin = time.perf_counter()
         result = self.evaluator.run(params, state.model_state, self.val, rule.examples)
         self.val_seconds = time.perf_counter() - begin
-        head = {"kind": "eval", "step": step, "epoch": self.parts.epoch(step), "split": rule.split}
-        self.log.write({**head, **result.summary})
+        name = self.parts.train.checkpoint.best_metric
+        if name not in result.summary:
+            hint = no_such(name, list(result.summary), "the evaluation has")
+            raise ConfigError(f"train.checkpoint.best_metric: {hint}")
         for text in result.failures:
             self.view.message(f"evaluation: skipped {text}")
         if rule.report:
@@ -332,18 +374,21 @@ class Run:
                 made = dataclasses.replace(made, notes=notes)
                 report.write(made, folder)
                 self.log.figures(made.figures(), step)
+        self.checkpoints.rate(step, result.summary[name])
+        # Last: the line says that nothing of the evaluation is still to be done.
+        head = {"kind": "eval", "step": step, "epoch": self.parts.epoch(step), "split": rule.split}
+        self.log.write({**head, **result.summary})
         return result
 
-    def _save(self, state: TrainState, result: Evaluated | None) -> None:
-        best, name = None, self.parts.train.checkpoint.best_metric
-        if result is not None:
-            if name not in result.summary:
-                hint = no_such(name, list(result.summary), "the evaluation has")
-                raise ConfigError(f"train.checkpoint.best_metric: {hint}")
-            best = result.summary[name]
-        self.log.sync()
-        meta = {"journal": self.journal.save(), "versions": runtime.versions()}
-        self.checkpoints.save(state, self.step, meta, best)
+    def _save(self, state: TrainState, evaluate: bool = False) -> None:
+        meta = {
+            "journal": self.journal.save(),
+            "versions": runtime.versions(),
+            "log_bytes": self.log.sync(),
+            "evaluate": evaluate,  # whether an evaluation of this state follows
+        }
+        self.checkpoints.save(state, self.step, meta)
+        self.saved = self.step
 
     def _rates(self) -> Mapping[str, float]:
         return {} if self.timer is None else self.timer.rates()

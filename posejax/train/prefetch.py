@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +13,8 @@ from jax.sharding import NamedSharding
 from posejax.data import pipeline
 from posejax.train import sharding
 from posejax.train.system import Batch
+
+PATIENCE = 5.0  # seconds that the end of a run waits for a reader
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,20 @@ class Prefetcher:
         return self
 
     def __next__(self) -> LoadedBatch:
+        loaded = self.take(lambda: False)
+        assert loaded is not None
+        return loaded
+
+    def take(self, stop: Callable[[], bool]) -> LoadedBatch | None:
+        """The next batch; None if `stop` turns true while there is none."""
         begin = time.perf_counter()
-        item = self._queue.get()
+        item = None
+        while item is None:
+            try:
+                item = self._queue.get(timeout=0.2)
+            except queue.Empty:
+                if stop():
+                    return None
         self.wait += time.perf_counter() - begin
         if isinstance(item, BaseException):
             self._queue.put(item)  # asked again, it says the same
@@ -67,9 +81,10 @@ class Prefetcher:
         return loaded
 
     def close(self) -> None:
-        """Stop the thread; batches it holds are dropped."""
+        """Stop the thread; batches it holds are dropped. A reader that hangs is left behind."""
         self._stop.set()
-        while self._thread.is_alive():
+        end = time.monotonic() + PATIENCE
+        while self._thread.is_alive() and time.monotonic() < end:
             try:
                 self._queue.get_nowait()
             except queue.Empty:

@@ -1,5 +1,6 @@
 """Why a batch gave a non-finite loss: its entries, its examples, the operation at fault."""
 
+import zipfile
 from pathlib import Path
 
 import jax
@@ -16,8 +17,11 @@ def load(path: Path) -> dict[str, np.ndarray]:
     """A batch that was kept under replay/."""
     if not path.is_file():
         raise ConfigError(f"--debug.replay {path}: no such file; batches are in RUN/replay/*.npz")
-    with np.load(path, allow_pickle=False) as file:
-        return {k: file[k] for k in file.files}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {k: file[k] for k in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise ConfigError(f"--debug.replay {path}: no batch of a run ({error})") from None
 
 
 def explain(parts: Parts, state: TrainState, path: Path) -> str:

@@ -45,8 +45,8 @@ def check(workdir: Path, experiment: Experiment, resume: Resume, latest: int | N
     return changes
 
 
-def make(workdir: Path) -> None:
-    """Create the folder and try to write there, before anything expensive happens."""
+def make(workdir: Path, option: str = "--workdir") -> None:
+    """Create the folder, named by `option`, and try to write there, before any real work."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".probe{os.getpid()}"
@@ -54,5 +54,5 @@ def make(workdir: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ResumeError(
-            f"{workdir}: cannot write there ({error.strerror}); choose another with --workdir"
+            f"{workdir}: cannot write there ({error.strerror}); choose another with {option}"
         ) from error

@@ -1,14 +1,18 @@
 """What is set before the first computation: processes, compile cache, debug modes; versions."""
 
 import importlib.metadata
+import json
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from posejax.config import ConfigError, Debug, Distributed, RunOptions
+from posejax import config_io
+from posejax.config import ConfigError, Debug, Distributed, Experiment, RunOptions
 
 _initialized = False
 
@@ -34,8 +38,50 @@ def _join(rule: Distributed) -> None:
             raise ConfigError(f"--distributed.mode manual also needs {', '.join(missing)}")
         jax.distributed.initialize(rule.coordinator, rule.processes, rule.process)
     else:
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"--distributed.mode auto: no cluster found ({str(error)[:200]}); it needs SLURM, "
+                "MPI or a Cloud TPU; with anything else use --distributed.mode manual"
+            ) from error
     _initialized = True
+
+
+def check_same(experiment: Experiment, options: RunOptions) -> None:
+    """All processes of a run must have the same settings: else they train nonsense, or hang.
+
+    Raises:
+      ConfigError: on every process; names the processes and settings that differ from the first.
+    """
+    if jax.process_count() == 1:
+        return
+    rows = {
+        **config_io.flatten(experiment),
+        **config_io.flatten(options.resume, prefix="resume."),
+        **config_io.flatten(options.debug, prefix="debug."),
+        "workdir": str(options.workdir),
+    }
+    mine = np.frombuffer(json.dumps(rows, sort_keys=True).encode(), np.uint8)
+    gather = multihost_utils.process_allgather
+    lengths = np.asarray(gather(np.int32(len(mine)))).ravel()
+    texts = np.asarray(gather(np.pad(mine, (0, int(lengths.max()) - len(mine)))))
+    found = [json.loads(bytes(t[:n])) for t, n in zip(texts, lengths, strict=True)]
+    for process, other in enumerate(found[1:], 1):
+        keys = [k for k in {**found[0], **other} if found[0].get(k) != other.get(k)]
+        if keys:
+            told = ", ".join(f"{k}: {found[0].get(k)!r} -> {other.get(k)!r}" for k in keys[:5])
+            raise ConfigError(
+                f"process {process} of {len(found)} has other settings than process 0: {told}; "
+                "start all of them with the same command"
+            )
+
+
+def as_first(value: bool) -> bool:
+    """What the first process says, on every process."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
 
 
 def cache_folder(cache: str) -> Path | None:
@@ -85,7 +131,6 @@ def _debug(rule: Debug) -> None:
 def versions() -> dict[str, str]:
     """Versions and devices that a result was made with."""
     import flax
-    import numpy as np
     import optax
 
     devices = jax.devices()

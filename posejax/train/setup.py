@@ -1,6 +1,7 @@
 """From an experiment to the parts of a run: data, mesh, optimiser, state."""
 
 import dataclasses
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from posejax.config import ConfigError, Experiment, TrainConfig
+from posejax.config import ConfigError, Experiment, TrainConfig, check_range, no_such
 from posejax.data import pipeline
+from posejax.data.errors import DataError
 from posejax.train import checkpoint, sharding, step
 from posejax.train import optimizer as optimizers
 from posejax.train.evaluation import Evaluator, batch_size_for
 from posejax.train.step import TrainState
 from posejax.train.system import Batch, System
+
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -147,9 +151,19 @@ class Parts(Assembly):
 
 
 def make_examples(experiment: Experiment, split: str, *, train: bool) -> pipeline.Examples:
-    """Examples of a split, read as the config says."""
-    skip = experiment.train.data.on_error == "skip"
-    return pipeline.make_examples(experiment.system.data, split, train=train, skip=skip)
+    """Examples of a split, read as the config says.
+
+    Raises:
+      ConfigError: the data has no such split.
+    """
+    data, skip = experiment.system.data, experiment.train.data.on_error == "skip"
+    try:
+        source = data.source(split)
+    except (LookupError, ValueError) as error:
+        if split in SPLITS or isinstance(error, ConfigError | DataError):
+            raise
+        raise ConfigError(f"split {no_such(split, SPLITS, 'there are')}") from error
+    return pipeline.make_examples(data, source, split, train=train, skip=skip)
 
 
 def check(experiment: Experiment) -> None:
@@ -159,9 +173,22 @@ def check(experiment: Experiment) -> None:
       ConfigError: a setting is out of range or does not fit another one.
     """
     train = experiment.train
-    if train.batch_size < 1 or train.accumulate < 1:
-        raise ConfigError("train.batch_size and train.accumulate must be at least 1")
+    for name, low in _LOWEST.items():
+        value = operator.attrgetter(name)(train)
+        if value is not None:
+            check_range(f"train.{name}", value, low)
+    if train.ema is not None and not 0 <= train.ema < 1:
+        raise ConfigError(f"train.ema: {train.ema}; expected a decay of at least 0 and below 1")
     experiment.system.check()
+
+
+_LOWEST = {
+    "batch_size": 1, "accumulate": 1, "data.workers": 0, "data.threads": 1, "data.prefetch": 1,
+    "data.device_prefetch": 1, "evaluation.every_epochs": 0, "evaluation.every_steps": 1,
+    "evaluation.examples": 1, "evaluation.batch_size": 1, "checkpoint.every_steps": 1,
+    "checkpoint.keep_latest": 1, "checkpoint.keep_best": 0, "nonfinite.stop_after": 0,
+    "nonfinite.replay_files": 0,
+}  # fmt: skip
 
 
 def open_split(experiment: Experiment, split: str, batch_size: int | None = None) -> Assembly:

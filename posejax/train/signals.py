@@ -1,5 +1,6 @@
-"""SIGTERM and SIGINT ask the loop to stop after the step; a second SIGINT stops at once."""
+"""SIGTERM, SIGINT and SIGHUP ask the loop to save and stop; asked twice, it leaves at once."""
 
+import os
 import signal
 import threading
 from typing import Any, Self
@@ -16,7 +17,9 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # started by nohup
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -25,9 +28,21 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: Any) -> None:
-        if number == signal.SIGINT and self.received:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        if self.received is None:
+            self.received = signal.Signals(number).name
+            os.write(2, f"{self.received}: saving; once more leaves without\n".encode())
+            return
+        # What would have happened without us. Every file is whole or absent at any time.
+        before = self._before[number]
+        if callable(before):
+            before(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def pending(self) -> bool:
+        """Whether to stop waiting for data; several processes stop after a step only."""
+        return self.received is not None and jax.process_count() == 1
 
     def reached(self, step: int) -> bool:
         """Whether to stop after `step`; the same answer on every process."""

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posejax import config_io
 from posejax.config import Checkpoint
 from posejax.train import checkpoint as checkpoint_module
-from posejax.train import setup
+from posejax.train import durable, setup
 from posejax.train.checkpoint import CheckpointError, Checkpoints, find_checkpoint
 
 
@@ -28,7 +29,10 @@ def state_of(parts, step: int):
 def fill(parts, folder: Path, values, **rule) -> list[int]:
     with Checkpoints(folder, Checkpoint(**rule)) as checkpoints:
         for i, value in enumerate(values, 1):
-            checkpoints.save(state_of(parts, i), i, {"note": i}, value)
+            checkpoints.save(state_of(parts, i), i, {"note": i})
+            if value is not None:
+                checkpoints.rate(i, value)
+        checkpoints.wait()
     with Checkpoints(folder, Checkpoint(**rule), write=False) as checkpoints:
         return checkpoints.steps()
 
@@ -54,7 +58,9 @@ def test_best_survives_a_restart(parts, tmp_path):
     fill(parts, tmp_path, [1.0, 2.0], keep_latest=1, keep_best=1)
     with Checkpoints(tmp_path, Checkpoint(keep_latest=1, keep_best=1)) as checkpoints:
         for step, value in ((3, 1.5), (4, 3.0)):
-            checkpoints.save(state_of(parts, step), step, {}, value)
+            checkpoints.save(state_of(parts, step), step, {})
+            checkpoints.rate(step, value)
+        checkpoints.wait()
     with Checkpoints(tmp_path, Checkpoint(), write=False) as checkpoints:
         assert (checkpoints.steps(), checkpoints.best()) == ([1, 4], 1)
 
@@ -97,13 +103,77 @@ def test_another_model_is_refused(parts, beacons, tmp_path):
 def test_a_damaged_checkpoint_is_told_briefly(parts, tmp_path):
     fill(parts, tmp_path, [1.0])
     for data in (tmp_path / "checkpoints/1/model").rglob("d/*"):
-        data.unlink()
+        data.write_bytes(bytes(data.stat().st_size))
     with (
         Checkpoints(tmp_path, Checkpoint(), write=False) as checkpoints,
         pytest.raises(CheckpointError, match="or is damaged") as error,
     ):
         checkpoints.restore(1, parts.target)
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("meta/metadata", "meta/metadata has 0 bytes of"),
+        ("model/_METADATA", "model/_METADATA has 0 bytes of"),
+        ("_CHECKPOINT_METADATA", "cannot be read"),
+        ("contents.json", "cannot be read"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_set_aside(parts, tmp_path, name, said):
+    """As a power failure leaves files that were never synced: empty, under the final name."""
+    fill(parts, tmp_path, [3.0, 2.0], keep_latest=2)
+    (tmp_path / "checkpoints/2" / name).write_bytes(b"")
+    with Checkpoints(tmp_path, Checkpoint(), write=False) as checkpoints:
+        assert (checkpoints.steps(), checkpoints.latest(), checkpoints.best()) == ([1], 1, 1)
+        with pytest.raises(CheckpointError, match=r"checkpoints/2: not whole \("):
+            checkpoints.restore(2, parts.target)
+    with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+        (line,) = checkpoints.set_aside
+        assert said in line and "set aside as" in line
+        assert checkpoints.latest() == 1 and checkpoints.best() == 1
+        assert int(checkpoints.restore(1, parts.target).step) == 1
+    assert (tmp_path / "damaged/step_2/model").is_dir()
+
+
+def test_damaged_ratings_block_nothing(parts, tmp_path):
+    fill(parts, tmp_path, [1.0, 2.0])
+    (tmp_path / "ratings.json").write_text('{"1": ')
+    with Checkpoints(tmp_path, Checkpoint(), write=False) as checkpoints:
+        assert (checkpoints.steps(), checkpoints.best()) == ([1, 2], 2)
+    # Kept with each checkpoint by older versions, where a broken one stopped every start.
+    for text, best in (('{"best": 0.5}', 1), ("{", 2)):
+        (tmp_path / "checkpoints/1/metrics").mkdir(exist_ok=True)
+        (tmp_path / "checkpoints/1/metrics/metrics").write_text(text)
+        with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+            assert (checkpoints.steps(), checkpoints.best()) == ([1, 2], best)
+
+
+def test_everything_is_synced_before_the_folder_has_its_name(parts, tmp_path, monkeypatch):
+    synced: dict[str, set[str]] = {}
+
+    def sync(path):
+        name = path.parent.name if path.is_file() else path.name
+        synced.setdefault(name.partition(".")[0], set()).add(path.name)
+        original(path)
+
+    original = config_io.sync
+    monkeypatch.setattr(config_io, "sync", sync)
+    renamed = []
+    finalize = durable.DurablePath.__mro__[1].finalize
+
+    async def watched(self):
+        renamed.append({name for names in synced.values() for name in names})
+        await finalize(self)
+
+    monkeypatch.setattr(durable.DurablePath.__mro__[1], "finalize", watched)
+    fill(parts, tmp_path, [1.0])
+    before = set().union(*renamed)
+    files = {p.name for p in (tmp_path / "checkpoints/1").rglob("*") if p.is_file()}
+    assert len(files) > 5 and files - before <= {"commit_success.txt"}
+    assert {"model", "trainer", "meta"} <= before
+    assert files <= {name for names in synced.values() for name in names}
 
 
 def test_missing_step_lists_those_there(parts, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest_train import TOY, params_of
 
-from posejax.config import Log, RunOptions
+from posejax.config import ConfigError, Log, RunOptions
 from posejax.train import Checkpoints, logging, runtime, setup
 
 
@@ -44,6 +44,35 @@ def test_two_processes_train_as_one_and_one_restores_them(program, run, tmp_path
         assert checkpoints.steps() == [6, 12]
         state = checkpoints.restore(12, parts.target)
     np.testing.assert_array_equal(state.params["head"]["kernel"], double["params/head/kernel"])
+
+
+def test_processes_with_other_settings_are_told_which(program, tmp_path):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    both = [
+        program("tests/train/two_processes.py", port, i, tmp_path / "two",
+                TOY / "beacons_config.py", *changed)
+        for i, changed in enumerate(([], ["train.optimizer.schedule.peak=0.5"]))
+    ]  # fmt: skip
+    for p in both:
+        assert p.wait(120) == 1, p.output
+        assert (
+            "process 1 of 2 has other settings than process 0: "
+            "train.optimizer.schedule.peak: 0.02 -> 0.5" in p.output
+        )
+    assert not (tmp_path / "two").exists()
+
+
+def test_automatic_mode_without_a_cluster_is_told(monkeypatch):
+    from posejax.config import Distributed
+
+    def none(*_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr("jax.distributed.initialize", none)
+    with pytest.raises(ConfigError, match=r"--distributed\.mode auto: no cluster found"):
+        runtime.start(RunOptions(distributed=Distributed("auto")))
 
 
 def test_manual_mode_asks_for_what_is_missing():

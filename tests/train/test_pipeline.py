@@ -48,7 +48,7 @@ class Noisy(Dataset):
 
 def examples(source=None, **kwargs):
     source = Numbers() if source is None else source
-    return pipeline.make_examples(Noisy(source), "train", train=True, **kwargs)
+    return pipeline.make_examples(Noisy(source), source, "train", train=True, **kwargs)
 
 
 def take(batches, count, **options):
@@ -157,7 +157,7 @@ def test_first_example_decides_the_shapes():
             n = 3 if record["index"] == 2 else 4
             return {"index": np.int32(record["index"]), "x": np.zeros(n, np.float32)}
 
-    make = pipeline.make_examples(Ragged(), "train", train=True)
+    make = pipeline.make_examples(Ragged(), Numbers(), "train", train=True)
     with pytest.raises(DataError, match=r"entry 'x' is float32\[3\]; the first .* float32\[4\]"):
         make(2, np.random.default_rng(0))
 
@@ -172,7 +172,7 @@ def test_examples_must_be_numbers_with_an_index():
     for entry, words in (({"x": 1.0}, "index"), ({"index": 1, "name": "a"}, "name")):
         Fixed.entry = entry
         with pytest.raises(DataError, match=words):
-            pipeline.make_examples(Fixed(), "train", train=True)
+            pipeline.make_examples(Fixed(), Numbers(), "train", train=True)
     with pytest.raises(DataError, match="none"):
         examples(Numbers(0))
 
@@ -203,3 +203,17 @@ def test_what_a_source_leaves_out_is_counted_and_named():
     assert lines[:2] == ["23 records left out, 2 kept", "r0: too near"]
     assert lines[-1] == "... and 3 more" and len(lines) == 22
     assert pipeline.left_out(Numbers(1)) == []
+
+
+def test_a_killed_worker_is_told():
+    import multiprocessing
+
+    batches = pipeline.train_batches(examples(), seed=0, batch_size=4)
+    with pipeline.iterate(batches, workers=1, threads=1, prefetch=1) as iterator:
+        next(iterator)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+        with pytest.raises(pipeline.WorkerError, match="a data worker process was killed"):
+            for _ in range(100):
+                next(iterator)

@@ -218,8 +218,10 @@ class Eventpose(System):
         if self.objective.uncertainty == "gaussian":
             position, rotation = predicted_sigma(heads, stats)
             scale = state["sigma_scale"]
-            outputs["sigma_m"] = position.mean(-1) * prepared.view.zoom * scale["position"]
-            outputs["sigma_rad"] = rotation * scale["rotation"]
+            # A craft that the border cuts is known less well than the network can tell.
+            doubt = 1 + prepared.view.cut
+            outputs["sigma_m"] = position.mean(-1) * prepared.view.zoom * scale["position"] * doubt
+            outputs["sigma_rad"] = rotation * scale["rotation"] * doubt
         return outputs
 
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
