@@ -41,14 +41,17 @@ def eval_command(experiment: Experiment, options: type) -> Any:
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asks for: one experiment, or several of a sweep."""
+    """What a command line asks for: one experiment, or several of a sweep.
+
+    Attributes:
+      config: the config file, as it was named.
+    """
 
     experiments: tuple[Experiment, ...]
     run: RunOptions
     sweep: Sweep | None = None
     print_config: bool = False
     config: str = ""
-    """The config file, as it was named."""
 
 
 def config_folders() -> list[Path]:

@@ -25,46 +25,53 @@ def neutral(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over the steps. Durations below 1 are fractions of all steps, others steps."""
+    """Learning rate over the steps. Durations below 1 are fractions of all steps, others steps.
+
+    Attributes:
+      kind: shape after the warm-up.
+      peak: highest learning rate.
+      warmup: duration of the rise from start * peak to peak: linear; half a cosine for
+        one_cycle.
+      start: rate at step 0 as a fraction of the peak; used when there is a warm-up.
+      end: lowest rate of the cosine shapes as a fraction of the peak.
+      period: cosine_restarts: duration of the first cycle.
+      period_factor: cosine_restarts: each cycle is this much longer than the one before.
+      restart_decay: cosine_restarts: peak of each cycle relative to the one before.
+      milestones: multi_step: times at which the rate is multiplied by factor.
+      factor: multi_step: multiplier at each milestone.
+    """
 
     kind: Literal["constant", "cosine", "cosine_restarts", "one_cycle", "multi_step"] = "cosine"
-    """Shape after the warm-up."""
     peak: float = 1e-3
-    """Highest learning rate."""
     warmup: float = 0.0
-    """Duration of the rise from start * peak to peak: linear; half a cosine for one_cycle."""
     start: float = 0.0
-    """Rate at step 0 as a fraction of the peak; used when there is a warm-up."""
     end: float = 0.0
-    """Lowest rate of the cosine shapes as a fraction of the peak."""
     period: float = 0.25
-    """cosine_restarts: duration of the first cycle."""
     period_factor: float = 1.0
-    """cosine_restarts: each cycle is this much longer than the one before."""
     restart_decay: float = 1.0
-    """cosine_restarts: peak of each cycle relative to the one before."""
     milestones: tuple[float, ...] = (0.6, 0.85)
-    """multi_step: times at which the rate is multiplied by factor."""
     factor: float = 0.1
-    """multi_step: multiplier at each milestone."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters whose path ("encoder/conv1/kernel") matches `pattern`."""
+    """Parameters whose path ("encoder/conv1/kernel") matches `pattern`.
+
+    Attributes:
+      pattern: regular expression, searched for in the parameter's path.
+      name: name in the logs; the pattern if empty.
+      lr: multiplier of the group's learning rate.
+      schedule: schedule of its own instead of the optimiser's.
+      frozen: never trained: no gradient is computed and the clip norm does not see it.
+      unfreeze_at: frozen up to this time (fraction of all steps if below 1, else a step).
+    """
 
     pattern: str
-    """Regular expression, searched for in the parameter's path."""
     name: str = ""
-    """Name in the logs; the pattern if empty."""
     lr: float = 1.0
-    """Multiplier of the group's learning rate."""
     schedule: Schedule | None = None
-    """Schedule of its own instead of the optimiser's."""
     frozen: bool = False
-    """Never trained: no gradient is computed and the clip norm does not see it."""
     unfreeze_at: float = 0.0
-    """Frozen up to this time (fraction of all steps if below 1, else a step)."""
 
     @property
     def label(self) -> str:
@@ -73,123 +80,153 @@ class Group:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Update rule."""
+    """Update rule.
+
+    Attributes:
+      kind: rule; weight decay is decoupled in all three.
+      weight_decay: decoupled decay, multiplied by the learning rate.
+      no_decay: regular expressions of parameter paths without decay.
+      clip_norm: largest global norm of the gradient of the trained parameters; None for no
+        clipping.
+      b1: first moment (adamw, lion) or momentum (sgd).
+      b2: second moment (adamw); second interpolation (lion: 0.99 is customary).
+      eps: added to the root of the second moment (adamw), so that no gradient is divided by
+        zero.
+      nesterov: Nesterov's look-ahead of the first moment (adamw, sgd).
+      groups: parameter groups; if any, every parameter must match exactly one.
+    """
 
     kind: Literal["adamw", "sgd", "lion"] = "adamw"
-    """Rule; weight decay is decoupled in all three."""
     schedule: Schedule = Schedule()
     weight_decay: float = 1e-4
-    """Decoupled decay, multiplied by the learning rate."""
     no_decay: tuple[str, ...] = (r"(^|/)bias$", r"(^|/)scale$", r"(^|/)log_variance$")
-    """Regular expressions of parameter paths without decay."""
     clip_norm: float | None = 1.0
-    """Largest global norm of the gradient of the trained parameters; None for no clipping."""
     b1: float = 0.9
-    """First moment (adamw, lion) or momentum (sgd)."""
     b2: float = 0.999
-    """Second moment (adamw); second interpolation (lion: 0.99 is customary)."""
     eps: float = 1e-8
-    """Added to the root of the second moment (adamw), so that no gradient is divided by zero."""
     nesterov: bool = False
-    """Nesterov's look-ahead of the first moment (adamw, sgd)."""
     groups: tuple[Group, ...] = ()
-    """Parameter groups; if any, every parameter must match exactly one."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Input pipeline. Nothing here but on_error can change which examples a step sees."""
+    """Input pipeline. Nothing here but on_error can change which examples a step sees.
+
+    Attributes:
+      workers: worker processes; 0 reads in threads of this process.
+      threads: reader threads per process.
+      prefetch: batches read ahead per reader process.
+      device_prefetch: batches transferred to the devices ahead of the step.
+      on_error: A record that cannot be read stops the run, or is counted and the next takes
+        its place.
+    """
 
     workers: int = neutral(0)
-    """Worker processes; 0 reads in threads of this process."""
     threads: int = neutral(2)
-    """Reader threads per process."""
     prefetch: int = neutral(4)
-    """Batches read ahead per reader process."""
     device_prefetch: int = neutral(2)
-    """Batches transferred to the devices ahead of the step."""
     on_error: Literal["stop", "skip"] = "stop"
-    """A record that cannot be read stops the run, or is counted and the next takes its place."""
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """How the state is laid out over the devices; batches are always split over all of them."""
+    """How the state is laid out over the devices; batches are always split over all of them.
+
+    Attributes:
+      fsdp: devices that share one copy of the large parameters; 1 replicates them, -1 for
+        all.
+      fsdp_min_size: parameters with fewer elements stay replicated.
+      replicate: regular expressions of parameter paths that stay replicated whatever their
+        size.
+      devices: use the first N devices only; None for all.
+    """
 
     fsdp: int = neutral(1)
-    """Devices that share one copy of the large parameters; 1 replicates them, -1 for all."""
     fsdp_min_size: int = neutral(2**16)
-    """Parameters with fewer elements stay replicated."""
     replicate: tuple[str, ...] = neutral(())
-    """Regular expressions of parameter paths that stay replicated whatever their size."""
     devices: int | None = neutral(None)
-    """Use the first N devices only; None for all."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluation during training."""
+    """Evaluation during training.
+
+    Attributes:
+      every_epochs: epochs between evaluations; ignored if every_steps is given; 0 for the end
+        only.
+      every_steps: steps between evaluations.
+      split: split to evaluate.
+      examples: evaluate the first N examples only; None for all.
+      batch_size: examples per evaluation batch; None for the training batch size.
+      report: write the system's report (pictures and tables) at every evaluation.
+    """
 
     every_epochs: int = 1
-    """Epochs between evaluations; ignored if every_steps is given; 0 for the end only."""
     every_steps: int | None = None
-    """Steps between evaluations."""
     split: str = "val"
-    """Split to evaluate."""
     examples: int | None = None
-    """Evaluate the first N examples only; None for all."""
     batch_size: int | None = None
-    """Examples per evaluation batch; None for the training batch size."""
     report: bool = False
-    """Write the system's report (pictures and tables) at every evaluation."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is kept on disk."""
+    """What is kept on disk.
+
+    Attributes:
+      every_steps: steps between checkpoints; None for every epoch. Every evaluation is
+        followed by one, too.
+      keep_latest: newest checkpoints to keep.
+      keep_best: best checkpoints to keep besides.
+      best_metric: number of the evaluation's summary that decides what is best.
+      best_mode: whether a small or a large value is good.
+    """
 
     every_steps: int | None = None
-    """Steps between checkpoints; None for every epoch. Every evaluation is followed by one, too."""
     keep_latest: int = neutral(2)
-    """Newest checkpoints to keep."""
     keep_best: int = neutral(1)
-    """Best checkpoints to keep besides."""
     best_metric: str = "loss"
-    """Number of the evaluation's summary that decides what is best."""
     best_mode: Literal["min", "max"] = "min"
-    """Whether a small or a large value is good."""
 
 
 @dataclass(frozen=True)
 class NonFinite:
-    """Steps whose loss or gradient is not finite change nothing and are counted."""
+    """Steps whose loss or gradient is not finite change nothing and are counted.
+
+    Attributes:
+      stop_after: stop the run after this many in a row; 0 never stops it.
+      replay_files: offending batches kept as npz files under replay/.
+    """
 
     stop_after: int = 10
-    """Stop the run after this many in a row; 0 never stops it."""
     replay_files: int = neutral(5)
-    """Offending batches kept as npz files under replay/."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Training of one experiment."""
+    """Training of one experiment.
+
+    Attributes:
+      steps: optimiser steps; decides over epochs if both are given.
+      epochs: passes over the train split.
+      batch_size: examples per step over all devices.
+      accumulate: micro-batches per step: the same update with 1/N of the activation memory.
+      remat: recompute activations in the backward pass: all (full) or all but matrix products
+        (dots).
+      ema: decay of the moving average of the parameters, which evaluation and export then
+        use.
+      init_from: weights file, run folder or checkpoint that gives the initial parameters.
+      columns: scalars of training and evaluation shown on screen; empty for the first few.
+    """
 
     steps: int | None = None
-    """Optimiser steps; decides over epochs if both are given."""
     epochs: int | None = None
-    """Passes over the train split."""
     batch_size: int = 16
-    """Examples per step over all devices."""
     accumulate: int = 1
-    """Micro-batches per step: the same update with 1/N of the activation memory."""
     remat: Literal["none", "dots", "full"] = neutral("none")
-    """Recompute activations in the backward pass: all (full) or all but matrix products (dots)."""
     ema: float | None = None
-    """Decay of the moving average of the parameters, which evaluation and export then use."""
     init_from: str | None = None
-    """Weights file, run folder or checkpoint that gives the initial parameters."""
     columns: tuple[str, ...] = neutral(())
-    """Scalars of training and evaluation shown on screen; empty for the first few."""
     optimizer: Optimizer = Optimizer()
     data: Data = Data()
     sharding: Sharding = Sharding()
@@ -200,26 +237,32 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Experiment(Generic[S]):
-    """Everything that decides a result; `system` is the System to train."""
+    """Everything that decides a result; `system` is the System to train.
+
+    Attributes:
+      name: name of the run folder.
+      seed: initial parameters, order of the data, augmentation and noise are functions of it.
+    """
 
     name: str
-    """Name of the run folder."""
     system: S
     train: TrainConfig = TrainConfig()
     seed: int = 0
-    """Initial parameters, order of the data, augmentation and noise are functions of it."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished (or interrupted) run left behind."""
+    """What a finished (or interrupted) run left behind.
+
+    Attributes:
+      log: lines of metrics.jsonl.
+    """
 
     experiment: Experiment
     workdir: Path
     step: int
     interrupted: bool
     log: Sequence[Mapping[str, Any]]
-    """Lines of metrics.jsonl."""
 
     def lines(self, kind: str) -> list[Mapping[str, Any]]:
         """Lines of one kind: "train", "epoch", "eval", "nonfinite" or "data_error"."""
@@ -235,84 +278,110 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Experiments run one after the other, each in its own folder; then one table of all."""
+    """Experiments run one after the other, each in its own folder; then one table of all.
+
+    Attributes:
+      table: text printed, and written to table.md, when all have run.
+    """
 
     name: str
     experiments: tuple[Experiment, ...]
     table: Callable[[Sequence[RunResult]], str] | None = None
-    """Text printed, and written to table.md, when all have run."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """What to do when the run folder already holds a run."""
+    """What to do when the run folder already holds a run.
+
+    Attributes:
+      mode: auto: continue if there is a checkpoint; never, must: an error if there is one, or
+        none.
+      allow_config_change: continue although the experiment differs from the one the run was
+        started with.
+    """
 
     mode: Literal["auto", "never", "must"] = "auto"
-    """auto: continue if there is a checkpoint; never, must: an error if there is one, or none."""
     allow_config_change: bool = False
-    """Continue although the experiment differs from the one the run was started with."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """What is written and shown."""
+    """What is written and shown.
+
+    Attributes:
+      every: steps between training lines in metrics.jsonl (means over the interval) and on
+        screen.
+      view: auto: live on a terminal, plain lines elsewhere.
+      phases: measure predict, loss and backward separately once at the start (compiles them
+        apart).
+      tensorboard: write TensorBoard files, too (needs posejax[tensorboard]).
+      parameters: print the table of all parameters at the start instead of its totals.
+    """
 
     every: int = 10
-    """Steps between training lines in metrics.jsonl (means over the interval) and on screen."""
     view: Literal["auto", "live", "plain", "quiet"] = "auto"
-    """auto: live on a terminal, plain lines elsewhere."""
     phases: bool = False
-    """Measure predict, loss and backward separately once at the start (compiles them apart)."""
     tensorboard: bool = False
-    """Write TensorBoard files, too (needs posejax[tensorboard])."""
     parameters: bool = False
-    """Print the table of all parameters at the start instead of its totals."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A profiler trace of a few steps, for Perfetto or xprof."""
+    """A profiler trace of a few steps, for Perfetto or xprof.
+
+    Attributes:
+      start: first step traced, counted from the start of this process.
+      steps: steps traced; 0 for no trace.
+    """
 
     start: int = 20
-    """First step traced, counted from the start of this process."""
     steps: int = 0
-    """Steps traced; 0 for no trace."""
 
 
 @dataclass(frozen=True)
 class Debug:
-    """Slow modes for finding faults."""
+    """Slow modes for finding faults.
+
+    Attributes:
+      nans: stop in the operation that makes the first NaN (jax_debug_nans).
+      checks: check indices, divisions and NaNs inside the compiled step (checkify).
+      replay: batch kept under replay/: say what breaks on it with the newest parameters, then
+        stop.
+    """
 
     nans: bool = False
-    """Stop in the operation that makes the first NaN (jax_debug_nans)."""
     checks: bool = False
-    """Check indices, divisions and NaNs inside the compiled step (checkify)."""
     replay: Path | None = None
-    """Batch kept under replay/: say what breaks on it with the newest parameters, then stop."""
 
 
 @dataclass(frozen=True)
 class Distributed:
-    """Several processes, one per host or per device group."""
+    """Several processes, one per host or per device group.
+
+    Attributes:
+      mode: auto: SLURM, Cloud TPU and MPI tell the rest; manual: the options below do.
+      coordinator: HOST:PORT of process 0.
+      processes: number of processes.
+      process: index of this process.
+    """
 
     mode: Literal["off", "auto", "manual"] = "off"
-    """auto: SLURM, Cloud TPU and MPI tell the rest; manual: the options below do."""
     coordinator: str | None = None
-    """HOST:PORT of process 0."""
     processes: int | None = None
-    """Number of processes."""
     process: int | None = None
-    """Index of this process."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a run lives and how it is watched; never part of its result."""
+    """Where a run lives and how it is watched; never part of its result.
+
+    Attributes:
+      workdir: run folder; runs/NAME if not given.
+      cache: folder of compiled programs: auto for the user's cache folder, off for none.
+    """
 
     workdir: Path | None = None
-    """Run folder; runs/NAME if not given."""
     cache: str = "auto"
-    """Folder of compiled programs: auto for the user's cache folder, off for none."""
     resume: Resume = Resume()
     log: Log = Log()
     profile: Profile = Profile()

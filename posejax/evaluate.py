@@ -27,37 +27,44 @@ _FEW = 12  # numbers that a person reads without being asked to
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Options of eval_main.py, given with --workdir RUN, or --config FILE and its overrides."""
+    """Options of eval_main.py, given with --workdir RUN, or --config FILE and its overrides.
+
+    Attributes:
+      split: split to evaluate: train, val or test.
+      checkpoint: best, latest or a step of the run; with --config a weights file, run or
+        checkpoint folder, or the name of shipped weights; else the config's train.init_from.
+      calibrate: examples of train, without augmentation, that System.calibrate is fitted on;
+        0 for none.
+      examples: evaluate the first N examples only.
+      batch_size: examples per batch; the config's evaluation batch size if not given.
+      worst: worst examples shown in the report.
+      random: random examples shown in the report.
+      report: write the system's report.
+      all_numbers: print every number of the summary, not the headline alone; metrics.json has
+        all.
+      beside: other evaluations (their metrics.json, or its folder) to print this one's
+        numbers beside.
+      out: folder of the results; RUN/eval/SPLIT if not given.
+      export: write the weights, with what was calibrated, to this .npz or .safetensors file.
+      export_half: parameters of `export` in float16: half the size, a relative error of 5e-4
+        in each.
+      cache: folder of compiled programs: auto for the user's cache folder, off for none.
+    """
 
     split: str = "val"
-    """Split to evaluate: train, val or test."""
     checkpoint: str = "best"
-    """best, latest or a step of the run; with --config a weights file, run or checkpoint folder, or
-    the name of shipped weights; else the config's train.init_from."""
     calibrate: int = 256
-    """Examples of train, without augmentation, that System.calibrate is fitted on; 0 for none."""
     examples: int | None = None
-    """Evaluate the first N examples only."""
     batch_size: int | None = None
-    """Examples per batch; the config's evaluation batch size if not given."""
     worst: int = 12
-    """Worst examples shown in the report."""
     random: int = 12
-    """Random examples shown in the report."""
     report: bool = True
-    """Write the system's report."""
     all_numbers: bool = False
-    """Print every number of the summary, not the headline alone; metrics.json has all."""
     beside: tuple[Path, ...] = ()
-    """Other evaluations (their metrics.json, or its folder) to print this one's numbers beside."""
     out: Path | None = None
-    """Folder of the results; RUN/eval/SPLIT if not given."""
     export: Path | None = None
-    """Write the weights, with what was calibrated, to this .npz or .safetensors file."""
     export_half: bool = False
-    """Parameters of `export` in float16: half the size, a relative error of 5e-4 in each."""
     cache: str = "auto"
-    """Folder of compiled programs: auto for the user's cache folder, off for none."""
 
 
 def evaluate(
