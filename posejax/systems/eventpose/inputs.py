@@ -4,17 +4,15 @@ One example, pure, inside the jitted step. The same code serves training (with a
 (without), packed events that came with the batch and events that lie on the device.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from posejax.events import (
-    AugmentRule,
     Events,
     augment,
     augment_grid,
@@ -30,6 +28,7 @@ from posejax.geometry import (
     se3_from_rotation_translation,
 )
 from posejax.image import bilinear_sample
+from posejax.systems.eventpose.config import InputConfig
 from posejax.systems.eventpose.view import (
     View,
     apply_homography,
@@ -40,64 +39,6 @@ from posejax.systems.eventpose.view import (
     outside,
 )
 from posejax.systems.eventpose.windows import kept_rows
-
-Representation = Literal["voxel", "histogram", "time_surface", "lnes"]
-
-
-@dataclasses.dataclass(frozen=True)
-class InputConfig:
-    """What the network sees.
-
-    Attributes:
-      size: (H, W) of the grid.
-      view: "canonical" looks at the events and zooms to their extent (see `view.py`); "full" is the
-        whole sensor, stretched to the grid.
-      representation: of the events; frames have none.
-      bins: time bins of "voxel"; the grid has twice as many channels, OFF before ON.
-      time: "nearest" bin, or "linear" between two.
-      tau: decay of "time_surface", as a fraction of the window.
-      fill: canonical view: spread of the events as a fraction of the grid's height.
-      augment: changes of the events in training, each with its exact change of the pose.
-      upright: canonical view: turned so that the events' longest axis lies along the rows, and in
-        training by another half turn half of the time (the axis has no sign).
-      roll: canonical view: in training, turned about its axis by up to +-roll rad.
-      aim: canonical view: in training, aimed up to this many spreads beside the centre.
-      zoom: canonical view: in training, zoomed by up to exp(+-zoom).
-      border: canonical view: where the picture's border cuts what is seen, centre and size are
-        those of a whole that looks like the visible part, and cells of the grid beyond the border
-        hold -`View.cut` instead of 0. Changes nothing where nothing touches the border.
-      supersample: frames: samples per pixel and axis when they are brought into the view.
-      noise: frames: standard deviation of the noise added in training (grey values are 0 to 1).
-    """
-
-    size: tuple[int, int] = (256, 256)
-    view: Literal["canonical", "full"] = "canonical"
-    representation: Representation = "voxel"
-    bins: int = 5
-    time: Literal["nearest", "linear"] = "linear"
-    tau: float = 0.3
-    fill: float = 0.2
-    augment: AugmentRule = AugmentRule(roll=0.0)
-    upright: bool = False
-    roll: float = math.pi
-    aim: float = 0.15
-    zoom: float = 0.1
-    border: bool = False
-    supersample: int = 2
-    noise: float = 0.02
-
-    def __post_init__(self):
-        turned = self.augment.roll or self.augment.pan or self.augment.tilt
-        if self.border and (self.view == "full" or turned):
-            raise ValueError(
-                "border is for the canonical view, which turns by `roll`; augment.roll, pan and "
-                "tilt would turn the picture's border as well"
-            )
-
-    @property
-    def channels(self) -> int:
-        """Channels of the grid of events."""
-        return 2 * self.bins if self.representation == "voxel" else 2
 
 
 class Prepared(NamedTuple):

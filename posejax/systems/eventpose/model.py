@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from posejax.nn.batchnorm import BatchNorm
 from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
 from posejax.nn.resnet import ResNet, ResNetFeatures, resnet
-from posejax.systems.eventpose.config import Backbone
-from posejax.systems.eventpose.objective import ObjectiveConfig, initial_log_variance
+from posejax.systems.eventpose.config import Backbone, ObjectiveConfig
+from posejax.systems.eventpose.objective import initial_log_variance
 
 _HEAD_INIT = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
 

@@ -17,13 +17,13 @@ from posejax.report import Report
 from posejax.systems.eventpose import scores, summary
 from posejax.systems.eventpose.config import (
     FROM_SCRATCH,
+    InputConfig,
     ModelConfig,
     ObjectiveConfig,
     TrajectoryConfig,
 )
 from posejax.systems.eventpose.data import Frames, Recordings, Simulated
 from posejax.systems.eventpose.inputs import (
-    InputConfig,
     Prepared,
     example_events,
     prepare_events,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from posejax.events import AugmentRule, events_from_arrays
-from posejax.systems.eventpose.inputs import InputConfig, prepare_events, prepare_frame
+from posejax.systems.eventpose import InputConfig
+from posejax.systems.eventpose.inputs import prepare_events, prepare_frame
 from posejax.systems.eventpose.view import outside
 
 K = jnp.array([[90.0, 0, 24.0], [0, 90.0, 24.0], [0, 0, 1]])
