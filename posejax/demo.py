@@ -18,6 +18,7 @@ def main(arguments: Sequence[str]) -> int:
 
     folder = Path("runs") / config.stem
     fixed = ["--config", str(config), "--calibrate", "0", "--out", str(folder)]
+    fixed += ["--worst", "4", "--random", "4"]
     status = evaluate.main([*fixed, *rest])
     page = folder / "index.html"
     if status == 0 and page.is_file():

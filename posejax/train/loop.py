@@ -232,7 +232,8 @@ class Run:
         )
 
     def _evaluation_command(self) -> str:
-        return f"python eval_main.py --workdir {self.workdir} --split test"
+        script = "eval_main.py" if Path("eval_main.py").is_file() else "-m posejax eval"
+        return f"python {script} --workdir {self.workdir} --split test"
 
     def _trace(self, stage: int) -> compilation.Step:
         """The step of a stage of unfreezing, not compiled yet; the journal learns its scalars."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,10 +40,6 @@ def take_steps(beacons):
     return go
 
 
-def close(a, b, **tolerance):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
-
-
 @pytest.mark.parametrize("kind", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_one_device_is_eight_devices_is_eight_micro_batches(take_steps, kind):
     # Adam divides by the gradient's size: with its usual eps, the rounding of a gradient that
@@ -61,7 +58,7 @@ def test_one_device_is_eight_devices_is_eight_micro_batches(take_steps, kind):
     one, state, log = runs[0]
     assert one.mesh.size == 1
     for parts, other, scalars in runs[1:]:
-        close(other.params, state.params, rtol=1e-5, atol=1e-5)
+        chex.assert_trees_all_close(other.params, state.params, rtol=1e-5, atol=1e-5)
         losses = [[s["loss"] for s in x] for x in (scalars, log)]
         np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-5)
         assert parts.mesh.size in (1, 8)
@@ -72,8 +69,10 @@ def test_batch_norm_sees_the_whole_batch_on_any_number_of_devices(take_steps):
     # sgd, since the bias before the normalisation has no gradient but rounding: see above.
     changes = {"system.norm": "batch", "train.optimizer": Optimizer("sgd", Schedule(peak=1e-2))}
     results = [take_steps(8, **{**changes, "train.sharding.devices": n})[1] for n in (1, 8)]
-    close(results[0].model_state, results[1].model_state, rtol=1e-5, atol=1e-5)
-    close(results[0].params, results[1].params, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(
+        results[0].model_state, results[1].model_state, rtol=1e-5, atol=1e-5
+    )
+    chex.assert_trees_all_close(results[0].params, results[1].params, rtol=1e-5, atol=1e-5)
     mean = results[0].model_state["batch_stats"]["norm"]["mean"]
     assert np.abs(mean).max() > 0.01
 
@@ -95,7 +94,7 @@ def test_fsdp_splits_large_leaves_and_their_moments(take_steps):
 @pytest.mark.parametrize("kind", ["full", pytest.param("dots", marks=pytest.mark.slow)])
 def test_remat_changes_memory_only(take_steps, kind):
     a, b = take_steps(3)[1], take_steps(3, **{"train.remat": kind})[1]
-    close(a.params, b.params, rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_close(a.params, b.params, rtol=1e-6, atol=1e-7)
 
 
 def test_moving_average_follows_its_recursion(take_steps):
@@ -103,7 +102,7 @@ def test_moving_average_follows_its_recursion(take_steps):
     start = take_steps(0, **{"train.ema": 0.9})[1]
     # decay = min(0.9, (1 + 0) / (10 + 0)) at step 0
     expected = jax.tree.map(lambda a, p: 0.1 * a + 0.9 * p, start.params, first.params)
-    close(first.ema, expected, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(first.ema, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_non_finite_step_changes_nothing_but_the_counters(take_steps):
@@ -116,7 +115,7 @@ def test_non_finite_step_changes_nothing_but_the_counters(take_steps):
     before = take_steps(1, **changes)[1]
     _, after, log = take_steps(3, poison, **changes)
     for part in ("params", "model_state", "opt_state", "ema"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(before, part), getattr(after, part))
+        chex.assert_trees_all_equal(getattr(before, part), getattr(after, part))
     assert [int(s["finite"]) for s in log] == [1, 0, 0]
     assert [int(s["in_a_row"]) for s in log] == [0, 1, 2]
     assert (int(after.step), int(after.skipped)) == (3, 2)
@@ -144,18 +143,10 @@ def test_frozen_groups_cost_no_gradient(beacons):
 def test_step_is_traced_once(beacons):
     parts = setup.assemble(beacons(**{"train.steps": 5}))
     inner = make_step(parts.system, parts.optimizer, parts.train, parts.step_key(), 0, parts.steps)
-    count = 0
-
-    def counted(state, batch):
-        nonlocal count
-        count += 1
-        return inner(state, batch)
-
-    step = jax.jit(counted, out_shardings=(parts.shardings(), None))
+    step = jax.jit(chex.assert_max_traces(inner, n=1), out_shardings=(parts.shardings(), None))
     state = parts.init()
     for _ in range(5):
         state, _ = step(state, parts.place(parts.first_batch()))
-    assert count == 1
 
 
 def test_accumulation_equals_the_mean_gradient_of_micro_batches(beacons):
@@ -176,7 +167,7 @@ def test_accumulation_equals_the_mean_gradient_of_micro_batches(beacons):
     grads = [jax.grad(loss)(state.params, part) for part in parted]
     mean = jax.tree.map(lambda *g: sum(g) / 4, *grads)
     moved = jax.tree.map(jnp.subtract, state.params, new.params)
-    close(moved, mean, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(moved, mean, rtol=1e-4, atol=1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +194,7 @@ def test_progress_is_the_share_of_the_steps_that_are_done(take_steps, accumulate
         ({"train.sharding.fsdp": 3}, "divisor of 8"),
         ({"train.steps": None, "train.epochs": None}, "train.steps or train.epochs"),
         ({"train.steps": 0}, "has 0 steps"),
-        ({"train.accumulate": 0}, "at least 1"),
+        ({"train.accumulate": 0}, "train.accumulate: 0; expected >= 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(beacons, changes, words):
