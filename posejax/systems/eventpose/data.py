@@ -6,7 +6,7 @@ camera, and what a report should call it. No jax here: this runs in data workers
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,8 +30,23 @@ SPADES_INTRINSICS = (1258.6057531097028, 1258.6057531097028, 640.0, 360.0)
 """fx, fy, cx, cy of the SPADES camera, pixels counted from the corner of the sensor."""
 
 
+class EventWindows(Dataset):
+    """Examples of recordings, wherever they come from: the events of a window, and its pose."""
+
+    rule: WindowRule
+
+    def transform(
+        self, record: dict[str, Any], rng: np.random.Generator, train: bool
+    ) -> dict[str, np.ndarray]:
+        return window_example(record, self.rule, rng if train else None)
+
+    def still(self, source: WindowSource, index: int) -> dict[str, np.ndarray]:
+        """One example as in evaluation, carrying its events, at the price of its window alone."""
+        return window_example(source.peek(index), replace(self.rule, resident=False), None)
+
+
 @dataclass(frozen=True)
-class Recordings(Dataset):
+class Recordings(EventWindows):
     """SPARK-2026 or SPADES recordings of a folder.
 
     Attributes:
@@ -54,7 +69,6 @@ class Recordings(Dataset):
     tick: float | None = None
     rule: WindowRule = field(default_factory=WindowRule)
 
-    kind: ClassVar[Literal["events", "frames"]] = "events"
     simulated: ClassVar[bool] = False
 
     def source(self, split: str) -> WindowSource:
@@ -88,22 +102,13 @@ class Recordings(Dataset):
     def camera(self) -> Camera:
         return camera_of(self.intrinsics, self.sensor_size)
 
-    def transform(
-        self, record: dict[str, Any], rng: np.random.Generator, train: bool
-    ) -> dict[str, np.ndarray]:
-        return window_example(record, self.rule, rng if train else None)
-
-    def still(self, source: WindowSource, index: int) -> dict[str, np.ndarray]:
-        """One example as in evaluation, carrying its events, at the price of its window alone."""
-        return window_example(source.peek(index), replace(self.rule, resident=False), None)
-
     @property
     def title(self) -> str:
         return f"recordings of {Path(self.root).resolve().name}"
 
 
 @dataclass(frozen=True)
-class Simulated(Dataset):
+class Simulated(EventWindows):
     """Simulated recordings, made on first use.
 
     Attributes:
@@ -114,7 +119,6 @@ class Simulated(Dataset):
     sequences: SimulatedSequences = field(default_factory=SimulatedSequences)
     rule: WindowRule = field(default_factory=WindowRule)
 
-    kind: ClassVar[Literal["events", "frames"]] = "events"
     simulated: ClassVar[bool] = True
 
     def source(self, split: str) -> WindowSource:
@@ -123,15 +127,6 @@ class Simulated(Dataset):
 
     def camera(self) -> Camera:
         return camera_of(SPADES_INTRINSICS, (720, 1280))
-
-    def transform(
-        self, record: dict[str, Any], rng: np.random.Generator, train: bool
-    ) -> dict[str, np.ndarray]:
-        return window_example(record, self.rule, rng if train else None)
-
-    def still(self, source: WindowSource, index: int) -> dict[str, np.ndarray]:
-        """One example as in evaluation, carrying its events, at the price of its window alone."""
-        return window_example(source.peek(index), replace(self.rule, resident=False), None)
 
     @property
     def title(self) -> str:
@@ -154,7 +149,6 @@ class Frames(Dataset):
     gap: int = 0
     label_rate: float = 10.0
 
-    kind: ClassVar[Literal["events", "frames"]] = "frames"
     simulated: ClassVar[bool] = False
 
     def source(self, split: str) -> FrameSource:
@@ -181,9 +175,6 @@ class Frames(Dataset):
     @property
     def title(self) -> str:
         return f"frames of {Path(self.root).resolve().name}"
-
-
-EventposeData = Recordings | Simulated | Frames
 
 
 def recordings_folder(root: str) -> Path:
