@@ -129,8 +129,9 @@ def write_pairs(folder: Path) -> Path:
 
 def read_pairs(path: Path) -> None:
     for on_error in ("stop", "skip"):
-        config = RasterFolder(str(path.parent), on_error=on_error)
-        source = config.build("train", cell_size=0.2, shape=(8, 8))
+        source = RasterFolder(
+            str(path.parent), on_error=on_error, cell_size=0.2, online_shape=(8, 8)
+        ).source("train")
         for pair in source.pairs:
             assert pair.online.resolve().is_relative_to(path.parent.resolve())
         finite(source[0]["map_from_sensor"])
@@ -207,8 +208,8 @@ def read_boxes(log: Path) -> None:
 
 def read_source(log: Path) -> None:
     layers = ("gray", "marks", "non_drivable", "crossings")
-    source = Av2Logs(str(log.parent), layers=layers).build("val", cell_size=0.5, shape=(16, 16))
-    record = source[0]
+    data = Av2Logs(str(log.parent), layers=layers, cell_size=0.5, online_shape=(16, 16))
+    record = data.source("val")[0]
     finite(record["xyz"], record["map_from_sensor"])
     assert record["map"].values.dtype == np.uint8
 
@@ -245,7 +246,8 @@ def check_laser(log: carmen.LaserLog) -> None:
 
 
 def read_radish(path: Path) -> None:
-    record = RadishLog(str(path.parent)).build("all", cell_size=0.5, shape=(16, 16))[0]
+    data = RadishLog(str(path.parent), cell_size=0.5, online_shape=(16, 16))
+    record = data.source("all")[0]
     finite(record["map"].values, record["map_from_sensor"])
 
 
