@@ -131,10 +131,12 @@ def residual_covariance(
 ) -> Array:
     """Covariance [size, size] of the step from the estimate to the truth, for scalar residuals.
 
-    mean(psi^2) / mean(psi')^2 (J^T W J)^-1 over the inliers, psi the derivative of the loss by the
-    residual (Huber, Robust Statistics, 1981, chapter 7): it follows from the matches themselves and
-    needs no noise level. Weights are relative precisions. Directions that nothing constrains get a
-    large variance, 1e6 times that of the others.
+    A^-1 (sum_i g_i g_i^T) A^-1 with g_i the gradient of the loss of match i and A the mean second
+    derivative of the loss times J^T W J over the inliers (Huber 1967): it follows from the matches
+    themselves and needs no noise level. g_i is divided by one minus the leverage of the match (HC3,
+    MacKinnon and White 1985): a wrong match that fits by chance is often the one that a direction
+    hangs on, and then has a small residual for that reason. Directions that nothing constrains get
+    a large variance.
     """
     zero = jnp.zeros(manifold.size, jnp.result_type(threshold, jnp.float32))
 
@@ -149,11 +151,15 @@ def residual_covariance(
 
     psi, bend = jax.vmap(jax.grad(loss))(value), jax.vmap(jax.grad(jax.grad(loss)))(value)
     count = jnp.maximum(jnp.sum(inlier), 1)
-    spread = jnp.sum(inlier * weights * psi**2) / jnp.maximum(count - manifold.size, 1)
-    variance = spread / jnp.maximum(jnp.sum(inlier * bend) / count, 1e-3 / threshold**2) ** 2
+    curvature = jnp.maximum(jnp.sum(inlier * bend) / count, 1e-3 / threshold**2)
     normal = matmul(slope.T * (inlier * weights)[None], slope)
     # In units of each step's own precision: a short baseline tells little about the translation.
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(normal), 1e-12))
     eye = jnp.eye(manifold.size, dtype=normal.dtype)
-    scaled = normal / (scale[:, None] * scale[None]) + 1e-6 * eye
-    return variance * jnp.linalg.inv(scaled) / (scale[:, None] * scale[None])
+    inverse = jnp.linalg.inv(normal / (scale[:, None] * scale[None]) + 1e-6 * eye)
+    inverse = inverse / (scale[:, None] * scale[None])
+    moved_by = matmul(slope, inverse)
+    leverage = jnp.clip(inlier * weights * jnp.sum(moved_by * slope, axis=1), 0, 0.99)
+    root = (inlier * weights * psi / (1 - leverage) / curvature)[:, None] * moved_by
+    # Noise-free matches: at least the rounding of a residual, so that it can be inverted.
+    return matmul(root.T, root) + (1e-6 * threshold) ** 2 * inverse
