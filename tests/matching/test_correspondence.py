@@ -56,8 +56,14 @@ def test_every_search_is_a_masked_softmax(features, flow, name, refine):
     assert np.isfinite(coords).all() and (coords >= 0).all() and (coords <= (8, 6)).all()
 
 
-@pytest.mark.parametrize("refine", [None, 1])
-@pytest.mark.parametrize("name", NAMES)
+QUICK = [("full", None), ("full", 1), ("band+columns", 1), ("epipolar", 1), ("window", None)]
+ALL = [(name, refine) for name in NAMES for refine in (None, 1)]
+
+
+@pytest.mark.parametrize(
+    "name, refine",
+    [pytest.param(*c, marks=() if c in QUICK else pytest.mark.slow) for c in ALL],
+)
 def test_gradients_equal_those_of_the_materialised_form(features, flow, name, refine):
     search, counts = searches(flow)[name]
     counts = jnp.ones((54, 48), bool) if counts is None else jnp.asarray(counts)

@@ -17,6 +17,7 @@ fundamental = functools.partial(estimate_fundamental, iterations=1024)
 homography = functools.partial(estimate_homography, iterations=512)
 
 
+@pytest.mark.slow
 def test_fundamental_among_outliers():
     rng = np.random.default_rng(0)
     for seed in range(3):
@@ -31,6 +32,7 @@ def test_fundamental_among_outliers():
         assert singular[2] < 1e-6 * singular[0]
 
 
+@pytest.mark.slow
 def test_homography_among_outliers():
     rng = np.random.default_rng(1)
     for seed in range(3):

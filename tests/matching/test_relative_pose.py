@@ -143,6 +143,7 @@ def refine(pair, a, weights):
     )
 
 
+@pytest.mark.slow
 def test_refinement_is_the_weighted_least_squares_solution(noisy):
     """Of Sampson distances, by SciPy in float64; and its derivative is that of the solution."""
     pair, weights = noisy
@@ -184,9 +185,8 @@ def test_refinement_is_the_weighted_least_squares_solution(noisy):
         np.testing.assert_allclose(got, (ahead - behind) / (2 * h), rtol=2e-2)
 
 
-@pytest.mark.parametrize(
-    "score", ["marginalised", pytest.param("truncated", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("score", ["marginalised", "truncated"])
 def test_the_covariance_covers(score):
     """95 % ellipsoids of 600 noisy pairs hold the truth 95 times out of 100."""
     rng = np.random.default_rng(12)

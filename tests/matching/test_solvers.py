@@ -43,6 +43,7 @@ def test_five_points():
     assert np.quantile(s[:, 2], 0.95) < 1e-3
 
 
+@pytest.mark.slow
 def test_upright_three_points():
     solver = upright_three_point
     scene = {"upright": True}
