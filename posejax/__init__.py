@@ -5,9 +5,9 @@ Packages load on first use, so `import posejax` costs nothing and this works:
     import posejax
     volume = posejax.registration.pose_volume(online, geo, angles, 20)
 
-Pure functions on arrays: `geometry`, `image`, `registration`, `events`, `trajectory`. Building
-blocks with parameters: `nn`. Files: `data`. Synthetic worlds and sensors: `sim`. Whole systems:
-`systems`. The engine that trains and evaluates them: `train`, `evaluate`, `report`.
+Pure functions on arrays: `geometry`, `image`, `registration`, `matching`, `events`, `trajectory`.
+Building blocks with parameters: `nn`. Files: `data`. Synthetic worlds and sensors: `sim`. Whole
+systems: `systems`. The engine that trains and evaluates them: `train`, `evaluate`, `report`.
 
     system, predict = posejax.load("georeg_sim")      # shipped weights, a weights file or a run
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
         events,
         geometry,
         image,
+        matching,
         nn,
         registration,
         report,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
     from posejax.loading import load as load
 
     __all__ = [
-        "data", "evaluate", "events", "geometry", "image", "nn", "registration", "report", "sim",
-        "systems", "train", "trajectory",
+        "data", "evaluate", "events", "geometry", "image", "matching", "nn", "registration",
+        "report", "sim", "systems", "train", "trajectory",
     ]  # fmt: skip
 
 __version__ = "0.1.0"

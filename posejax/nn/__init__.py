@@ -8,6 +8,7 @@ from posejax.nn.resnet import ResidualUnit, ResNet, ResNetFeatures, resnet
 from posejax.nn.torch_tables import efficientnet_table, resnet_table
 from posejax.nn.torch_weights import NameTable, adapt_stem, from_flax, load_state_dict, to_flax
 from posejax.nn.unet import ConvNorm, PyramidEncoder, ResidualBlock, TopDownDecoder, UNet
+from posejax.nn.xfeat import XFeat, XFeatOutput, XFeatTrunk, xfeat_table
 
 __all__ = [
     "BatchNorm",
@@ -25,6 +26,9 @@ __all__ = [
     "ResidualUnit",
     "TopDownDecoder",
     "UNet",
+    "XFeat",
+    "XFeatOutput",
+    "XFeatTrunk",
     "adapt_stem",
     "depthwise_conv",
     "efficientnet_table",
@@ -33,4 +37,5 @@ __all__ = [
     "resnet",
     "resnet_table",
     "to_flax",
+    "xfeat_table",
 ]

@@ -1,0 +1,169 @@
+"""Tiny RoMa v1: two images -> a dense warp from A to B with certainty.
+
+The XFeat trunk, the expected position of every coarse cell, and two small convolutional matchers at
+strides 8 and 4 that refine it (Edstedt et al., RoMa, CVPR 2024, and its released tiny model). The
+flow is in coordinates of image B from -1 to 1, edge to edge, as the released weights want it.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from posejax.geometry import normalized_from_pixels, pixels_from_normalized
+from posejax.image import bilinear_sample, resize
+from posejax.matching import Full, expected_correspondence
+from posejax.matching.search import Search
+from posejax.matching.streaming import cell_centers
+from posejax.nn.torch_weights import Entry, NameTable, conv
+from posejax.nn.xfeat import ConvBlock, XFeatTrunk, block_entries, normalized_grey, trunk_entries
+
+COARSE = ((256, 3, 1),) * 4
+FINE = ((64, 3, 1),) * 4
+
+
+class Features(NamedTuple):
+    """Of a batch of images: fine [B, H/4, W/4, 24] and coarse [B, H/8, W/8, 64]."""
+
+    fine: jax.Array
+    coarse: jax.Array
+
+
+class Warp(NamedTuple):
+    """Where the cells of A lie in B: flow [B, h, w, 2] in [-1, 1], certainty logits [B, h, w]."""
+
+    flow: jax.Array
+    logit: jax.Array
+
+
+class TinyRomaOutput(NamedTuple):
+    """The warps at strides 8 and 4, and what led to them."""
+
+    features_a: Features
+    features_b: Features
+    expected: jax.Array
+    coarse: Warp
+    fine: Warp
+
+
+class TinyRoma(nn.Module):
+    """Images [B, H, W, 3] in [0, 1], sides multiples of 32, not necessarily of equal size.
+
+    Attributes:
+      search: where partners are looked for, in cells of stride 8; `Rows()` for rectified images.
+      mode: "official_fast" for the approximation of the released inference. Unlike the original,
+        it is right for every batch size.
+      folded: batch norms folded into the convolutions.
+    """
+
+    search: Search = Full()
+    mode: Literal["exact", "official_fast"] = "exact"
+    folded: bool = False
+    dtype: Any = None
+
+    def setup(self):
+        self.trunk = XFeatTrunk(self.folded, self.dtype)
+        self.coarse_matcher = ConvBlock(COARSE, self.folded, self.dtype)
+        self.coarse_out = nn.Conv(3, (1, 1), dtype=self.dtype)
+        self.fine_matcher = ConvBlock(FINE, self.folded, self.dtype)
+        self.fine_out = nn.Conv(3, (1, 1), dtype=self.dtype)
+
+    def __call__(self, image_a: jax.Array, image_b: jax.Array, train: bool) -> TinyRomaOutput:
+        a, b = self.features(image_a, image_b, train)
+        return self.match(a, b, train)
+
+    def features(self, image_a, image_b, train: bool) -> tuple[Features, Features]:
+        if image_a.shape == image_b.shape:
+            both = jnp.concatenate([image_a, image_b])
+            fine, coarse = self.trunk(normalized_grey(both), train)
+            (fine_a, fine_b), (coarse_a, coarse_b) = jnp.split(fine, 2), jnp.split(coarse, 2)
+            return Features(fine_a, coarse_a), Features(fine_b, coarse_b)
+        pair = (self.trunk(normalized_grey(image), train) for image in (image_a, image_b))
+        a, b = (Features(*maps) for maps in pair)
+        return a, b
+
+    def match(self, a: Features, b: Features, train: bool) -> TinyRomaOutput:
+        """The warp from A to B; with swapped arguments that from B to A."""
+        coords, _ = jax.vmap(
+            lambda x, y: expected_correspondence(x, y, search=self.search, mode=self.mode)
+        )(a.coarse, b.coarse)
+        shape = _sides(b.coarse)
+        expected = normalized_from_pixels(coords, shape)
+        start = Warp(expected, jnp.zeros(expected.shape[:3], expected.dtype))
+
+        delta = self.coarse_out(self.coarse_matcher(_look_up(a.coarse, b.coarse, expected), train))
+        coarse = _refined(start, delta, shape)
+        # The fine matcher does not teach the coarse one.
+        up = jax.lax.stop_gradient(_resized(coarse, _sides(a.fine)))
+        delta = self.fine_out(self.fine_matcher(_look_up(a.fine, b.fine, up.flow), train))
+        return TinyRomaOutput(a, b, expected, coarse, _refined(up, delta, shape))
+
+
+def _sides(maps: jax.Array) -> tuple[int, int]:
+    return maps.shape[1], maps.shape[2]
+
+
+def _look_up(a: jax.Array, b: jax.Array, flow: jax.Array) -> jax.Array:
+    """Features of A, those of B where the flow points, and the flow: a matcher's input."""
+    xy = pixels_from_normalized(flow, _sides(b))
+    sampled, _ = jax.vmap(bilinear_sample)(b, xy.astype(jnp.float32))
+    return jnp.concatenate([a, sampled, flow.astype(a.dtype)], axis=-1)
+
+
+def _refined(warp: Warp, delta: jax.Array, shape: tuple[int, int]) -> Warp:
+    """Moved by steps in pixels of image B, at either scale; `shape` is that of its coarse map."""
+    delta = delta.astype(jnp.float32)
+    pixel = jnp.array([2 / (8 * shape[1]), 2 / (8 * shape[0])], jnp.float32).reshape(1, 1, 1, 2)
+    return Warp(warp.flow + delta[..., :2] * pixel, warp.logit + delta[..., 2])
+
+
+def _resized(warp: Warp, shape: tuple[int, int]) -> Warp:
+    maps = jnp.concatenate([warp.flow, warp.logit[..., None]], axis=-1)
+    maps = jax.vmap(lambda x: resize(x, shape, antialias=False))(maps)
+    return Warp(maps[..., :2], maps[..., 2])
+
+
+def multiple_of_32(image: jax.Array) -> jax.Array:
+    """[H, W, C] with its sides reduced to multiples of 32, as the released model does it."""
+    height, width, _ = image.shape
+    return resize(image, (height // 32 * 32, width // 32 * 32), antialias=False)
+
+
+def dense_match(
+    model: TinyRoma, variables: Any, image_a: jax.Array, image_b: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Two images of any size to a warp at full resolution.
+
+    Args:
+      model: the network.
+      variables: its parameters and statistics.
+      image_a: [H, W, 3] in [0, 1].
+      image_b: [H', W', 3].
+
+    Returns:
+      warp [H, W, 2], pixel coordinates in image b of every pixel of image a, and certainty [H, W]
+      in (0, 1).
+    """
+    pair = (multiple_of_32(image)[None] for image in (image_a, image_b))
+    out: Any = model.apply(variables, *pair, False)
+    flow, logit = _resized(out.fine, _sides(image_a[None]))
+    return pixels_from_normalized(flow[0], _sides(image_b[None])), nn.sigmoid(logit[0])
+
+
+def grid_normalized(shape: tuple[int, int]) -> jax.Array:
+    """Centres of all pixels [H, W, 2] from -1 to 1, edge to edge."""
+    return normalized_from_pixels(cell_centers(shape), shape).reshape(*shape, 2)
+
+
+def tiny_roma_table(model: TinyRoma) -> NameTable:
+    """The released state dict of 112 tensors (see `posejax.nn.torch_weights`)."""
+    entries = [
+        Entry(f"xfeat.0.{e.name}", e.path, e.layout)
+        for e in trunk_entries("trunk", folded=model.folded)
+    ]
+    for part, layers in (("coarse", COARSE), ("fine", FINE)):
+        name = f"{part}_matcher"
+        entries += block_entries(name, len(layers), name, folded=model.folded)
+        entries += conv(f"{name}.{len(layers)}", f"{part}_out", bias=True)
+    return NameTable(tuple(entries))

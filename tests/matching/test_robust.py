@@ -1,0 +1,41 @@
+"""Robust losses against the integrals that define them."""
+
+import jax
+import numpy as np
+from scipy import integrate, special
+
+from posejax.matching.robust import LOSSES, REACH, loss_and_weight
+
+
+def test_the_marginalised_loss_integrates_its_weight():
+    """MAGSAC++: the weight of a residual is an average over noise levels of its likelihood."""
+
+    def weight(r):
+        # 4 degrees of freedom: density ~ sigma^-4 exp(-r^2 / 2 sigma^2) over sigma in (r / k, 1).
+        density = lambda s: s**-4 * np.exp(-(r**2) / (2 * s**2))  # noqa: E731
+        return integrate.quad(density, r / REACH, 1)[0] * r**3
+
+    def closed(r):
+        return special.gammaincc(1.5, r * r / 2) - special.gammaincc(1.5, REACH**2 / 2)
+
+    for r in (0.5, 1.5, 3.0):  # the closed form of the paper is that average
+        ratio = weight(r) / weight(1.0)
+        np.testing.assert_allclose(ratio, closed(r) / closed(1.0), rtol=1e-6)
+
+    r = np.linspace(0, 1, 21) * 5.0
+    full = integrate.quad(lambda x: x * closed(x), 0, REACH)[0]
+    want = [integrate.quad(lambda x: x * closed(x), 0, x / 5 * REACH)[0] / full for x in r]
+    got = LOSSES["marginalised"](np.float32(r**2), np.float32(5))
+    np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_losses_go_from_zero_to_one_with_finite_slopes():
+    square = np.array([0.0, 1e-20, 1e-6, 8.999, 9.0, 1e6, 1e30], np.float32)
+    for score in LOSSES:
+        value, slope = loss_and_weight(square, np.float32(3), score)
+        np.testing.assert_allclose(value[0], 0, atol=1e-6)
+        np.testing.assert_allclose(value[4:], 1, atol=1e-5)
+        assert np.isfinite(slope).all() and (np.asarray(slope) >= 0).all()
+        assert slope[0] > 0 and not np.asarray(slope[5:]).any()
+        curve = jax.grad(jax.grad(lambda s, score=score: LOSSES[score](s, 3.0)))(np.float32(0))
+        assert np.isfinite(curve)
