@@ -16,6 +16,7 @@ from posejax.registration.lattice import (
     pose_to_index,
     volume_radius,
 )
+from posejax.registration.peak import scored_cells
 
 
 class Modes(NamedTuple):
@@ -218,7 +219,9 @@ def lock_on_score(
       reach: half width of the neighbourhood, in cells and yaw steps.
     """
     radius, volume, angles = volume_radius(volume), as_float(volume), as_float(angles)
-    excluded = jnp.isneginf(volume)
+    known, possible = scored_cells(volume, None)
+    # Too few to be a prior's doing: a sharp peak, in large uncalibrated scores.
+    excluded = ~jnp.where(possible.sum() < 10, known, possible)
     contrast = jnp.where(excluded, -jnp.inf, volume - volume.mean(where=~excluded))
     axes = [jnp.arange(n, dtype=jnp.float32) for n in volume.shape]
 

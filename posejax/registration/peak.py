@@ -36,7 +36,7 @@ def _design_matrix(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.ones(len(d)), *d.T, *(d.T**2 / 2), *products], 1)
 
 
-def _scored_cells(volume: Array, valid: ArrayLike | None) -> tuple[Array, Array]:
+def scored_cells(volume: Array, valid: ArrayLike | None) -> tuple[Array, Array]:
     """Cells that carry a score at all, and those of them that no prior rules out, both bool.
 
     Excluded are cells that are not `valid`, those at -inf, and those at exactly -1 in a volume of
@@ -98,7 +98,7 @@ def gaussian_peak(
     """
     volume, angles = as_float(volume), as_float(angles)
     radius = volume_radius(volume)
-    known, possible = _scored_cells(volume, valid)
+    known, possible = scored_cells(volume, valid)
     log_p = log_probabilities(volume, temperature=temperature)
     shape, size = log_p.shape, tuple(3 if n >= 3 else 1 for n in log_p.shape)
     count, full = shape[0], is_full_circle(angles)

@@ -10,10 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from posejax.nn import UNet
-from posejax.registration import orientation_cost, pose_volume, translation_cost
+from posejax.registration import (
+    orientation_cost,
+    pose_volume,
+    pose_volume_with_overlap,
+    translation_cost,
+)
+from posejax.registration.lattice import IMPOSSIBLE
 from posejax.systems.georeg.config import ModelConfig
 
 MIN_TEMPERATURE = 1e-4
+# Of a pose whose rasters overlap too little to be scored: as far below any score as the readers of
+# volumes take for excluded, at every temperature up to 2, and finite for sums and pictures.
+IMPOSSIBLE_LOGIT = 2 * IMPOSSIBLE
 
 
 class Features(NamedTuple):
@@ -124,20 +133,21 @@ def score_volume(
 ) -> jax.Array:
     """Logits [B, K, 2r+1, 2r+1] of every pose of the lattice, for a batch of features.
 
-    The decoupled head returns the sum of its two one-sided log-probabilities, so everything
-    downstream (estimators, loss, report) reads one kind of volume.
+    Poses at which masked ZNCC has no score are `IMPOSSIBLE_LOGIT`. The decoupled head returns the
+    sum of its two one-sided log-probabilities, so everything downstream (estimators, loss, report)
+    reads one kind of volume.
     """
     score = _decoupled_score if config.head == "decoupled" else _joint_score
     volume = jax.vmap(lambda o, g, wo, wg: score(config, angles, radius, o, g, wo, wg))(
         features.online, features.geo, features.online_weight, features.geo_weight
     )
-    return volume / features.temperature
+    return jnp.maximum(volume / features.temperature, IMPOSSIBLE_LOGIT)
 
 
 def _joint_score(config, angles, radius, online, geo, online_weight, geo_weight):
     chunk = config.yaw_chunk or None
     if config.score == "zncc":
-        return pose_volume(
+        found = pose_volume_with_overlap(
             online,
             geo,
             angles,
@@ -148,6 +158,7 @@ def _joint_score(config, angles, radius, online, geo, online_weight, geo_weight)
             min_overlap=config.min_overlap,
             yaw_chunk=chunk,
         )
+        return jnp.where(found.valid, found.score, -jnp.inf)
     online, geo = _weighted(online, geo, online_weight, geo_weight)
     return pose_volume(online, geo, angles, radius, score="dot", yaw_chunk=chunk)
 

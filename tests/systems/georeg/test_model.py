@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posejax.registration import argmax_pose, log_probabilities
+from posejax.registration import argmax_pose, gaussian_peak, lock_on_score, log_probabilities
 from posejax.systems.georeg.config import ModelConfig, SearchConfig
-from posejax.systems.georeg.model import RegistrationNet, score_volume
+from posejax.systems.georeg.model import IMPOSSIBLE_LOGIT, RegistrationNet, score_volume
 
 CELL = 0.2
 SMALL = ModelConfig(widths=(8, 8), features=4, blocks=0)
@@ -92,6 +92,24 @@ def test_dot_scores_lie_within_one_and_ignore_masked_geo(rng):
     _, features, volume = run(SMALL, (online, online_mask, geo, geo_mask))
     assert np.abs(volume * features.temperature).max() <= 1 + 1e-5
     assert np.all(np.asarray(features.geo_weight)[:, :, :10] == 0)
+
+
+def test_peak_beside_a_map_edge_is_not_pulled_by_poses_without_a_score(rng):
+    """Invalid ZNCC poses, divided by a small temperature, are no scores of a quadratic fit."""
+    from scipy import ndimage
+
+    config = ModelConfig(encoder="identity", score="zncc", min_overlap=1.09, temperature=0.02)
+    geo = ndimage.gaussian_filter(rng.standard_normal((2, 44, 44, 1)), (0, 1.5, 1.5, 0))
+    online = geo[:, 10:34, 16:40]  # 6 cells to the right of the middle
+    masks = np.ones((2, 24, 24)), np.ones((2, 44, 44))
+    masks[1][:, :, 40:] = 0  # the map ends: one cell further right overlaps too little
+    inputs = tuple(jnp.float32(a) for a in (online, masks[0], geo, masks[1]))
+    _, _, volume = run(config, inputs, radius=10)
+    assert (volume[:, 2, 10, 17] == IMPOSSIBLE_LOGIT).all()
+    for one in volume:
+        peak = gaussian_peak(one / 1.3, ANGLES, 1.0)
+        np.testing.assert_allclose(peak.pose[:2], [6, 0], atol=0.1)
+        assert lock_on_score(one, ANGLES, 1.0, jnp.array([6.0, 0, 0])) < 0.45
 
 
 def test_stride_halves_the_volume_cells(rng):
