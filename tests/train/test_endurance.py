@@ -279,10 +279,11 @@ from posejax.data import pipeline
 class Source:
     def __len__(self): return 64
     def __getitem__(self, i): return {"index": i}
-def transform(record, rng, train):
-    return {"index": np.int32(record["index"]), "x": np.zeros([256, 256], np.float32)}
+class Data:
+    def transform(self, record, rng, train):
+        return {"index": np.int32(record["index"]), "x": np.zeros([256, 256], np.float32)}
 if __name__ == "__main__":
-    examples = pipeline.make_examples(Source(), transform, "train", train=True)
+    examples = pipeline.make_examples(Data(), Source(), "train", train=True)
     batches = pipeline.train_batches(examples, seed=0, batch_size=4)
     with pipeline.iterate(batches, workers=2, threads=1, prefetch=2) as iterator:
         next(iterator); time.sleep(1); print("reading", flush=True); time.sleep(600)
