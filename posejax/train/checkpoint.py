@@ -209,19 +209,28 @@ class Checkpoints:
         """`params`, `model_state` and `ema` as NumPy arrays, whatever they were saved from."""
         self._check(step)
         path = self.folder / str(step) / MODEL
-        with ocp.PyTreeCheckpointer() as reader:
-            saved: Any = reader.metadata(path).item_metadata
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved.tree)
-            return reader.restore(path, ocp.args.PyTreeRestore(restore_args=as_numpy))
+        try:
+            with ocp.PyTreeCheckpointer() as reader:
+                saved: Any = reader.metadata(path).item_metadata
+                if saved is None:
+                    raise ValueError("its list of arrays cannot be read")
+                as_numpy = jax.tree.map(
+                    lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved.tree
+                )
+                return reader.restore(path, ocp.args.PyTreeRestore(restore_args=as_numpy))
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"{path}: is damaged: {str(error)[:300]}") from error
 
     def _check(self, step: int) -> None:
-        if step not in self.steps():
-            folder = self.folder / str(step)
-            if folder.is_dir():
-                raise CheckpointError(f"{folder}: not whole ({durable.fault(folder)})")
+        folder = self.folder / str(step)
+        if not folder.is_dir():
             raise CheckpointError(
                 f"{self.folder}: no checkpoint of step {step}; there are {self.steps()}"
             )
+        # What a run continues from was compared when it set damaged ones aside.
+        found = durable.fault(folder, contents=not self._writable)
+        if found is not None:
+            raise CheckpointError(f"{folder}: not whole ({found}); choose another checkpoint")
 
     def _restore(self, step: int, **items: Any) -> Any:
         self._check(step)

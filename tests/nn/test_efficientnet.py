@@ -145,6 +145,7 @@ def test_stochastic_depth_drops_whole_examples_in_training_only(variables_of, rn
     np.testing.assert_allclose(run(jax.random.key(1), False), at_rest, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_stochastic_depth_keeps_the_mean():
     """A block's branch is scaled by 1 / (1 - p) where it is kept."""
     x = jax.random.normal(jax.random.key(1), (2000, 4, 4, 16))
@@ -162,6 +163,7 @@ def test_stochastic_depth_keeps_the_mean():
     np.testing.assert_allclose(branch[kept], full[kept] / 0.7, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter(variables_of, rng):
     x = jnp.asarray(rng.standard_normal((4, 32, 32, 10)), jnp.float32)
     model = small()

@@ -179,6 +179,7 @@ def test_angle_gradient(pair, score, scale):
         np.testing.assert_allclose(got[k], (ends[0] - ends[1]) / (2 * h), rtol=5e-3, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["dot", "zncc"])
 def test_memory_options_change_nothing(pair, score):
     args = tuple(jnp.asarray(a) for a in pair)

@@ -115,6 +115,7 @@ def test_every_kind_against_float64_brute_force(rng):
     assert (np.bincount(kinds, minlength=5) > 5).all(), "every kind must be hit"
 
 
+@pytest.mark.slow
 def test_culling_never_loses_a_hit(rng, monkeypatch):
     scene, _ = random_scene(rng)
     # Narrow bundles (where culling bites) from far away, thin cones, and a parallel bundle.

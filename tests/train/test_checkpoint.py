@@ -1,5 +1,6 @@
 """What is kept, what is restored, and what a full disk or another model is answered with."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -104,12 +105,37 @@ def test_a_damaged_checkpoint_is_told_briefly(parts, tmp_path):
     fill(parts, tmp_path, [1.0])
     for data in (tmp_path / "checkpoints/1/model").rglob("d/*"):
         data.write_bytes(bytes(data.stat().st_size))
+    contents = tmp_path / "checkpoints/1/contents.json"
+    sizes = {k: size for k, (size, _) in json.loads(contents.read_text()).items()}
+    for text, said in ((None, "has other bytes than were written"), (sizes, "or is damaged")):
+        if text is not None:  # as before there were checksums
+            contents.write_text(json.dumps(text))
+        with Checkpoints(tmp_path, Checkpoint(), write=False) as checkpoints:
+            with pytest.raises(CheckpointError, match=said) as error:
+                checkpoints.restore(1, parts.target)
+            assert len(str(error.value)) < 600
+            with pytest.raises(CheckpointError, match=said.removeprefix("or ")):
+                checkpoints.restore_model_as_saved(1)
+
+
+def test_one_changed_byte_is_not_read_as_another_model(parts, tmp_path):
+    """The arrays' format has no checksums: a flipped bit can be another weight, unsaid."""
+    fill(parts, tmp_path, [3.0, 2.0], keep_latest=2)
+    data = max(
+        (tmp_path / "checkpoints/2/model").rglob("d/*"), key=lambda path: path.stat().st_size
+    )
+    raw = bytearray(data.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    data.write_bytes(raw)
     with (
         Checkpoints(tmp_path, Checkpoint(), write=False) as checkpoints,
-        pytest.raises(CheckpointError, match="or is damaged") as error,
+        pytest.raises(CheckpointError, match="has other bytes than were written"),
     ):
-        checkpoints.restore(1, parts.target)
-    assert len(str(error.value)) < 600
+        checkpoints.restore_model_as_saved(2)
+    with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+        (line,) = checkpoints.set_aside
+        assert "has other bytes than were written" in line and "damaged/step_2" in line
+        assert (checkpoints.steps(), checkpoints.latest()) == ([1], 1)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,21 @@ def test_checkpoints_that_are_not_whole_give_way_to_the_one_before(
     check_same(copy, undisturbed)
 
 
+def test_a_checkpoint_with_damaged_bytes_gives_way_to_the_one_before(
+    undisturbed, copy, again, capsys
+):
+    """All files are there with their right sizes, and still nothing can be restored from them."""
+    for folder in (copy / "checkpoints/8/trainer", copy / "checkpoints/12/model"):
+        for data in folder.rglob("d/*"):
+            data.write_bytes(bytes(data.stat().st_size))
+    assert again("plain").step == 12
+    said = capsys.readouterr().out
+    for found in ("checkpoints/8: not whole (trainer/", "checkpoints/12: not whole (model/"):
+        assert found in said
+    assert said.count("set aside as") == 2 and "continue from step 4 of 12" in said
+    check_same(copy, undisturbed)
+
+
 def test_a_kill_between_checkpoint_and_evaluation_loses_neither(undisturbed, run, tmp_path):
     """At 8 the evaluation fails, as for one bad record; at 12 the process is gone before it."""
 
@@ -264,10 +279,11 @@ from posejax.data import pipeline
 class Source:
     def __len__(self): return 64
     def __getitem__(self, i): return {"index": i}
-def transform(record, rng, train):
-    return {"index": np.int32(record["index"]), "x": np.zeros([256, 256], np.float32)}
+class Data:
+    def transform(self, record, rng, train):
+        return {"index": np.int32(record["index"]), "x": np.zeros([256, 256], np.float32)}
 if __name__ == "__main__":
-    examples = pipeline.make_examples(Source(), transform, "train", train=True)
+    examples = pipeline.make_examples(Data(), Source(), "train", train=True)
     batches = pipeline.train_batches(examples, seed=0, batch_size=4)
     with pipeline.iterate(batches, workers=2, threads=1, prefetch=2) as iterator:
         next(iterator); time.sleep(1); print("reading", flush=True); time.sleep(600)

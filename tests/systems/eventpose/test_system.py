@@ -84,11 +84,15 @@ def batch_of(system, indices, train=False):
     return Batch({k: np.stack([r[k] for r in rows]) for k in rows[0]}, source.resident())
 
 
+def prepare(system, batch):
+    return jax.jit(lambda b: system.prepare(b, None))(batch)
+
+
 def loss_of(system, params, state, batch):
     return system.loss(params, state, batch, jax.random.key(0), jnp.float32(0), True)
 
 
-@pytest.mark.parametrize("capacity", [1024, 128])
+@pytest.mark.parametrize("capacity", [pytest.param(1024, marks=pytest.mark.slow), 128])
 def test_resident_events_give_the_same_grids(make, capacity):
     grids = []
     for resident in (False, True):
@@ -114,7 +118,7 @@ def test_augmented_events_stay_on_the_augmented_pose(make, view):
     for grid, pose, view_ in zip(
         prepared.grid, prepared.pose, zip(*prepared.view, strict=True), strict=True
     ):
-        rotation, intrinsics, _ = map(np.asarray, view_)
+        rotation, intrinsics, *_ = map(np.asarray, view_)
         body = POINTS @ np.asarray(pose[:3, :3]).T + np.asarray(pose[:3, 3])
         pixel = body @ rotation.T @ intrinsics.T
         pixel = pixel[:, :2] / pixel[:, 2:]
@@ -129,7 +133,7 @@ def test_predictions_are_in_the_camera_frame(make):
     """A network that says the truth in the view's terms gets the true pose back."""
     system = make()
     batch = batch_of(system, [0, 30, 50])
-    prepared = system.prepare(batch, None)
+    prepared = prepare(system, batch)
     stats = system.stats()
     heads = {
         "translation": (prepared.target[:, :3, 3] - jnp.array([stats.mean]))
@@ -147,7 +151,7 @@ def test_labels_between_two_are_interpolated(make):
     system = make()
     batch = batch_of(system, [4], train=True)
     assert 0.4 < float(batch.examples["time"][0]) < 0.5
-    pose = system.prepare(batch, None).pose[0]
+    pose = prepare(system, batch).pose[0]
     track = system.data.source("train")[4]["track"]
     fraction = (float(batch.examples["time"][0]) - 0.4) / 0.1
     straight = track.translation[4] + fraction * (track.translation[5] - track.translation[4])
@@ -165,7 +169,7 @@ def test_a_window_without_events_has_a_finite_loss_and_gradient(make):
     batch = batch_of(system, [0, 1])
     nothing = {"events": np.zeros_like(batch.examples["events"]), "found": np.zeros(2, np.int32)}
     batch = Batch({**batch.examples, **nothing})
-    params, state = system.init(jax.random.key(0), batch)
+    params, state = jax.jit(system.init)(jax.random.key(0), batch)
     (loss, out), grads = jax.jit(
         jax.value_and_grad(lambda p: loss_of(system, p, state, batch), has_aux=True)
     )(params)
@@ -176,8 +180,12 @@ def test_a_window_without_events_has_a_finite_loss_and_gradient(make):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"objective.uncertainty": "kendall", "objective.rotation": "quaternion"},
-        {"objective.uncertainty": "gaussian", "model.bfloat16": True, "model.dropout": 0.1},
+        pytest.param(
+            {"objective.uncertainty": "kendall", "objective.rotation": "quaternion"},
+            marks=pytest.mark.slow,
+        ),
+        {"objective.uncertainty": "gaussian", "model.dropout": 0.1},
+        pytest.param({"model.bfloat16": True}, marks=pytest.mark.slow),
         {"input.representation": "lnes", "input.view": "full", "model.backbone": "voxel_cnn"},
         pytest.param(
             {
@@ -203,13 +211,14 @@ def test_every_variant_has_a_loss_metrics_and_numbers(make, changes):
     params, state = jax.jit(system.init)(jax.random.key(0), batch)
     loss, out = jax.jit(lambda p, s, b: loss_of(system, p, s, b))(params, state, batch)
     assert np.isfinite(float(loss)) and jax.tree.structure(out.state) == jax.tree.structure(state)
-    outputs = jax.jit(system.predict)(params, state, batch)
-    records = {**system.metrics(outputs, batch), "index": np.arange(4)}
+    predict, metrics = jax.jit(system.predict), jax.jit(system.metrics)
+    outputs = predict(params, state, batch)
+    records = {**metrics(outputs, batch), "index": np.arange(4)}
     numbers = system.summarize(jax.device_get(records))
     assert np.isfinite(numbers["score"])
     if system.calibrates:  # spreads scaled to the errors of these records are honest on them
-        again = system.predict(params, system.calibrate(state, jax.device_get(records)), batch)
-        numbers = system.summarize(jax.device_get({**records, **system.metrics(again, batch)}))
+        again = predict(params, system.calibrate(state, jax.device_get(records)), batch)
+        numbers = system.summarize(jax.device_get({**records, **metrics(again, batch)}))
         assert numbers["sigma_ratio_m"] == pytest.approx(1, rel=1e-3)
         assert numbers["sigma_ratio_rad"] == pytest.approx(1, rel=1e-3)
 
@@ -232,6 +241,7 @@ def test_a_run_saves_its_statistics(make, tmp_path):
     assert measured.std != (1.0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_published_weights_start_a_run_but_are_not_needed_afterwards(make, tmp_path):
     """Weights under PyTorch's names, three colours: averaged and repeated over the channels."""
     from posejax.nn import from_flax, resnet_table

@@ -33,7 +33,7 @@ def run(config, inputs, radius=6, train=False, stride=1):
 
 @pytest.mark.parametrize("head", ["joint", "decoupled"])
 @pytest.mark.parametrize("score", ["dot", "zncc"])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_variant_gives_finite_logits_and_gradients(rng, head, score, shared):
     if head == "decoupled" and score == "zncc":
         pytest.skip("refused, see below")
