@@ -1,4 +1,4 @@
-"""What `SYSTEM=eventpose make demo` shows: shipped weights on three trajectories never seen.
+"""What `SYSTEM=eventpose make demo` shows: shipped weights on eight trajectories never seen.
 
     python -m posejax demo eventpose        (or: SYSTEM=eventpose make demo)
     python eval_main.py --config configs/demo_eventpose.py --calibrate 0
@@ -15,4 +15,4 @@ from posejax.config import Experiment, replace
 
 def get_config() -> Experiment:
     demo = dataclasses.replace(trained(), name="demo_eventpose")
-    return replace(demo, **{"train.init_from": "eventpose_sim", "system.data.sequences.val": 3})
+    return replace(demo, **{"train.init_from": "eventpose_sim", "system.data.sequences.val": 8})
