@@ -69,7 +69,7 @@ def check_jacobians(f, points, atol, step=1e-5):
         np.testing.assert_allclose(got, numeric, atol=atol)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_gradients_are_finite_at_every_angle(rng, dtype):
     angles = np.array([*ANGLES, 2 * np.pi])[:, None]
     vectors = jnp.asarray(random_axes(rng, len(angles)) * angles, dtype)

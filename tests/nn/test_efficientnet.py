@@ -179,6 +179,7 @@ def test_gradients_reach_every_parameter(variables_of, rng):
         assert np.all(np.isfinite(leaf)) and np.any(leaf != 0), jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_parameters_and_statistics(variables_of, rng):
     x = jnp.asarray(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
     low, high = small(dtype=jnp.bfloat16), small()

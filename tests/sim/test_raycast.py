@@ -205,6 +205,7 @@ def test_bucket_sizes():
     assert sorted(set(sizes)) == [0, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
 
 
+@pytest.mark.slow
 def test_traces_under_jit_and_vmap(rng):
     scene, _ = random_scene(rng, count=3)
     origins = jnp.asarray(rng.uniform(-5, 5, (2, 30, 3)))

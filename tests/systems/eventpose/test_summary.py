@@ -64,7 +64,7 @@ def test_an_estimate_that_is_not_finite_counts_as_the_worst(records):
 
 
 @pytest.mark.parametrize(
-    "method", ["rts", *(pytest.param(m, marks=pytest.mark.slow) for m in ("spline", "twist"))]
+    "method", [pytest.param(m, marks=pytest.mark.slow) for m in ("rts", "spline", "twist")]
 )
 def test_smoothing_helps_where_errors_are_independent(records, method):
     rule = TrajectoryConfig(method=method, position_sigma=0.05, rotation_sigma=3.0)
