@@ -30,7 +30,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-SPLITS = ("train", "val", "test")
+from posejax.data.dataset import SPLITS
 
 
 @dataclass(frozen=True)

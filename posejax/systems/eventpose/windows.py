@@ -65,7 +65,7 @@ class WindowSource(Source):
         if rule.resident and self.first_rows[-1] + rule.capacity >= 2**31:
             raise DataError(
                 self.files[0].path.parent, "events", f"{self.first_rows[-1]:,} in all",
-                "fewer than 2**31 for device-resident mode", "--system.data.rule.no-resident",
+                "fewer than 2**31 for device-resident mode", "--data.rule.no-resident",
             )  # fmt: skip
         rows = [(k, j) for k, file in enumerate(self.files) for j in _usable(file, rule.window)]
         self.index = np.array(rows, np.int32).reshape(-1, 2)

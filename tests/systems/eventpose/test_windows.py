@@ -18,7 +18,7 @@ from posejax.data.event_files import (
 )
 from posejax.data.event_files.spades_csv import write_spades_csv
 from posejax.events import Window, window_bounds, window_rows
-from posejax.systems.eventpose.data import Recordings, divide
+from posejax.systems.eventpose.data import Frames, Recordings, divide
 from posejax.systems.eventpose.windows import WindowRule, WindowSource, kept_rows, window_example
 
 
@@ -142,8 +142,11 @@ def test_sequences_are_divided_in_name_order():
 
 
 def test_a_folder_that_is_not_given_or_empty_is_said(tmp_path):
-    with pytest.raises(DataError, match=r"--system\.data\.root"):
-        Recordings().source("train")
+    for kind in (Recordings, Frames):
+        with pytest.raises(DataError, match=r"not given; .*set it with --data\.root FOLDER"):
+            kind().source("train")
+    with pytest.raises(DataError, match=r"no such folder; .*set it with --data\.root FOLDER"):
+        Recordings(root=str(tmp_path / "no")).source("train")
     with pytest.raises(DataError, match=r"no such file"):
         Recordings(root=str(tmp_path)).source("train")
 
