@@ -24,6 +24,7 @@ from posejax.data.event_files import audit, read_recording
 from posejax.systems.eventpose import Eventpose
 from posejax.systems.eventpose.inference import predict_recording, query_times
 from posejax.systems.eventpose.submission import pose_ids, write_submission
+from posejax.train import CheckpointError
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         run(options)
-    except (ConfigError, DataError) as error:
+    except (CheckpointError, ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.run}: not a trained eventpose system")
     size = tuple(options.sensor_size) if options.sensor_size else None
     recording = read_recording(options.recording, sensor_size=size, tick_seconds=options.tick)
-    if recording.t_microseconds().max(initial=0) >= 2**31:  # a camera that ran long before
+    if recording.t_microseconds().max(initial=0) >= 2**32:  # a camera that ran long before
         recording = recording.rebased()
     print(audit(recording, refuse=False).text())
     t = query_times(recording, system.data.rule.window, options.period)

@@ -20,7 +20,7 @@ STYLE = (tyro.conf.AvoidSubcommands,)
 
 @dataclass(frozen=True)
 class TrainCommand(Generic[S]):
-    """Options of train_main.py: the experiment's, then those of the run."""
+    """Options of a training: the experiment's, then those of the run."""
 
     experiment: Annotated[Experiment[S], tyro.conf.arg(name="")]
     run: Annotated[RunOptions, tyro.conf.arg(name="")]
@@ -28,10 +28,16 @@ class TrainCommand(Generic[S]):
 
 @dataclass(frozen=True)
 class EvalCommand(Generic[S, T]):
-    """Options of eval_main.py: the experiment's, then those of the evaluation."""
+    """Options of an evaluation: the experiment's, then those of the evaluation."""
 
     experiment: Annotated[Experiment[S], tyro.conf.arg(name="")]
     options: Annotated[T, tyro.conf.arg(name="")]
+
+
+def command(name: str) -> str:
+    """How the program `name` ("train", "eval") is called here: a checkout has a script for it."""
+    script = f"{name}_main.py"
+    return f"python {script}" if Path(script).is_file() else f"python -m posejax {name}"
 
 
 def eval_command(experiment: Experiment, options: type) -> Any:
@@ -105,15 +111,15 @@ def _configs(folder: Path) -> list[str]:
 
 
 def parse_train(arguments: Sequence[str]) -> Request:
-    """Arguments of train_main.py: `--config FILE [--OPTION VALUE ...]`."""
+    """Arguments of a training: `--config FILE [--OPTION VALUE ...]`."""
     path, rest = take_option(arguments, "--config")
     print_config, rest = take_flag(rest, "--print-config")
     if path is None:
         usage = (
-            "usage: train_main.py --config FILE [--print-config] [OPTION VALUE ...]\n\n"
+            f"usage: {command('train')} --config FILE [--print-config] [OPTION VALUE ...]\n\n"
             "FILE is a Python file with get_config(), or the name of a config that comes with "
             "posejax; its --help lists every option:\n"
-            "  train_main.py --config configs/georeg_sim.py --help"
+            f"  {command('train')} --config georeg_sim --help"
         )
         if {"-h", "--help"} & set(arguments):
             print(usage)
@@ -121,14 +127,14 @@ def parse_train(arguments: Sequence[str]) -> Request:
         raise ConfigError(f"--config is missing\n{usage}")
     found = load_config(path)
     if isinstance(found, Experiment):
-        command = override(found, rest, path)
-        return Request((command.experiment,), command.run, None, print_config, path)
-    commands = [override(e, rest, path) for e in found.experiments]
-    experiments = tuple(c.experiment for c in commands)
+        one = override(found, rest, path)
+        return Request((one.experiment,), one.run, None, print_config, path)
+    parsed = [override(e, rest, path) for e in found.experiments]
+    experiments = tuple(p.experiment for p in parsed)
     names = [e.name for e in experiments]
     if len(set(names)) < len(names):
         raise ConfigError(f"{path}: experiments of a sweep need different names: {names}")
-    return Request(experiments, commands[0].run, found, print_config, path)
+    return Request(experiments, parsed[0].run, found, print_config, path)
 
 
 def check_trainable(request: Request) -> None:
@@ -137,7 +143,7 @@ def check_trainable(request: Request) -> None:
         if experiment.train.steps is None and experiment.train.epochs is None:
             raise ConfigError(
                 f"{experiment.name}: nothing to train, its config gives no train.steps and no "
-                f"train.epochs; evaluate it: python eval_main.py --config {request.config}"
+                f"train.epochs; evaluate it: {command('eval')} --config {request.config}"
             )
 
 
@@ -146,12 +152,12 @@ def override(experiment: Experiment, arguments: Sequence[str], prog: str = "") -
 
     Unknown options end the program with the closest ones that exist.
     """
-    command: Any = TrainCommand[type(experiment.system)]  # type: ignore[misc]
+    typed: Any = TrainCommand[type(experiment.system)]  # type: ignore[misc]
     return tyro.cli(
-        command,
+        typed,
         args=of_system(experiment, arguments),
         default=TrainCommand(experiment, RunOptions()),
-        prog=f"train_main.py --config {prog}",
+        prog=f"{command('train')} --config {prog}",
         description=sys.modules[type(experiment.system).__module__].__doc__ or "",
         config=STYLE,
     )

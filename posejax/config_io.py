@@ -1,21 +1,22 @@
 """Configs as JSON: saved with a run, rebuilt from it, compared on resume."""
 
-import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import json
-import os
 import shutil
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from posejax.config import ConfigError, unknown_field
+from posejax.data.files import sync as sync
+from posejax.data.files import sync_tree as sync_tree
+from posejax.data.files import whole as whole
 
 CLASS = "class"  # key under which a dataclass names itself
 IMPORTS = "import_folders"  # key of a saved config: folders of the config files behind it
@@ -125,38 +126,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
     with whole(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A name to write to instead of `path`; becomes `path` when the block ends without error."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Make a file's bytes, or the names in a folder, survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """`sync` for every file and folder below, then for the folder itself."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            sync_tree(path)
-        else:
-            sync(path)
-    sync(folder)
 
 
 def load(path: Path) -> Any:

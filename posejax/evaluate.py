@@ -16,6 +16,7 @@ import tyro
 from posejax import cli, config_io, report
 from posejax.config import Debug, Distributed, Experiment, RunOptions, TrainConfig, check_range
 from posejax.data import pipeline
+from posejax.data.dataset import unused_split
 from posejax.data.errors import DataError
 from posejax.data.pipeline import WorkerError
 from posejax.train import comparison, rundir, runtime, setup, sharding, weights
@@ -27,7 +28,7 @@ _FEW = 12  # numbers that a person reads without being asked to
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Options of eval_main.py, given with --workdir RUN, or --config FILE and its overrides.
+    """Options of an evaluation, given with --workdir RUN, or --config FILE and its overrides.
 
     Attributes:
       split: split to evaluate: train, val or test.
@@ -153,7 +154,9 @@ def evaluate(
         more = len(result.summary) - len(names)
         print(f"  and {more} more in {comparison.METRICS}; --all-numbers prints them")
     if workdir is not None and o.checkpoint == "best" and o.split == train.evaluation.split:
-        print(f"{o.split} chose this checkpoint; for examples that chose nothing: --split test")
+        unused = unused_split(system.data, o.split)
+        hint = f"; for examples that chose nothing: --split {unused}" if unused else ""
+        print(f"{o.split} chose this checkpoint{hint}")
     if others:
         this = comparison.Scores(
             experiment.name, o.split, source, len(records["index"]), result.summary
@@ -191,7 +194,7 @@ def table(summary: Mapping[str, float], title: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command line of eval_main.py."""
+    """The command line of an evaluation."""
     try:
         experiment, options, workdir = parse(arguments)
         evaluate(experiment, options, workdir)
@@ -220,25 +223,27 @@ def parse(arguments: Sequence[str]) -> tuple[Experiment, EvalOptions, Path | Non
             raise cli.ConfigError(f"{workdir}: no {rundir.CONFIG}; expected a run folder")
         experiment = config_io.load(workdir / rundir.CONFIG)
     elif asks_help:
-        tyro.cli(EvalOptions, args=["--help"], prog="eval_main.py", description=_USAGE)
+        tyro.cli(EvalOptions, args=["--help"], prog=cli.command("eval"), description=_usage())
         raise SystemExit(0)
     else:
-        raise cli.ConfigError(_USAGE)
+        raise cli.ConfigError(_usage())
     command = tyro.cli(
         cli.eval_command(experiment, EvalOptions),
         args=cli.of_system(experiment, rest),
         default=cli.EvalCommand(experiment, EvalOptions()),
-        prog="eval_main.py",
-        description=_USAGE,
+        prog=cli.command("eval"),
+        description=_usage(),
         config=cli.STYLE,
     )
     return command.experiment, command.options, workdir
 
 
-_USAGE = (
-    "usage: eval_main.py --workdir RUN [--split test] [--checkpoint best|latest|STEP], or "
-    "eval_main.py --config FILE [--checkpoint WEIGHTS|RUN|RUN/checkpoints/STEP]"
-)
+def _usage() -> str:
+    program = cli.command("eval")
+    return (
+        f"usage: {program} --workdir RUN [--split test] [--checkpoint best|latest|STEP], or "
+        f"{program} --config FILE [--checkpoint WEIGHTS|RUN|RUN/checkpoints/STEP]"
+    )
 
 
 def _model(parts: setup.Assembly, which: str, workdir: Path | None) -> tuple[Any, Any, str]:

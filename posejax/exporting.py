@@ -12,7 +12,7 @@ from posejax import cli
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write the weights of a run to one file, which `posejax.load` and eval_main.py read.
+    """Write the weights of a run to one file, which `posejax.load` and evaluations read.
 
     Attributes:
       run: run folder or RUN/checkpoints/STEP.

@@ -1,4 +1,4 @@
-"""The command line of train_main.py: one run, or the runs of a sweep and their table."""
+"""The command line of a training: one run, or the runs of a sweep and their table."""
 
 import contextlib
 import errno

@@ -30,7 +30,7 @@ BELOW: dict[str, set[str]] = {
     "nn": {"geometry", "image", "data"},  # of data, the reader of weights' files
     "data": set(),
     "lazy": set(),
-    "report": set(),
+    "report": {"data"},  # of data, the writing of whole files
     "sim": {"geometry", "image", "data"},  # of data, the writers
     **{room: ENGINE | {"data", "report"} for room in ENGINE},
     "systems": FUNCTIONS | ENGINE | {"geometry", "image", "data", "report", "sim", "lazy"},

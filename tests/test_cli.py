@@ -171,6 +171,17 @@ def test_training_nothing_names_the_evaluation():
     assert "python eval_main.py --config configs/georeg_zncc.py" in done.stderr
 
 
+def test_programs_are_called_as_they_can_be_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.command("eval") == "python -m posejax eval"
+    with pytest.raises(SystemExit):
+        cli.parse_train(["--help"])
+    said = capsys.readouterr().out
+    assert "usage: python -m posejax train --config" in said and ".py" not in said
+    (tmp_path / "eval_main.py").touch()
+    assert cli.command("eval") == "python eval_main.py"
+
+
 @pytest.mark.parametrize("swallow", [False, True])
 def test_interrupt_ends_the_program_in_one_line(swallow):
     # As an exception it would be lost where a callback swallows everything.

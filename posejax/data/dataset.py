@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+SPLITS = ("train", "val", "test")
+
 
 class Source(ABC):
     """Random access to raw records of one split; picklable, opens its files on first use.
@@ -44,14 +46,16 @@ class Dataset(ABC):
     Attributes:
       title: what the data is, for people.
       simulated: whether it is; reports say so before anything else.
+      splits: names that `source` knows.
     """
 
     title: str
     simulated: bool
+    splits: tuple[str, ...] = SPLITS
 
     @abstractmethod
     def source(self, split: str) -> Source:
-        """Raw records of `split` ("train", "val" or "test"), made or read on first use."""
+        """Raw records of `split`, one of `splits`, made or read on first use."""
 
     @abstractmethod
     def transform(
@@ -62,3 +66,8 @@ class Dataset(ABC):
         Contains `index` (int32 scalar), the record's position in its source, by which logs name
         the sample. The engine's `rng` is a function of (seed, position) alone.
         """
+
+
+def unused_split(dataset: Dataset, evaluation: str) -> str | None:
+    """A split that neither trains nor, as `evaluation` does, chooses checkpoints; None without."""
+    return next((s for s in reversed(dataset.splits) if s not in ("train", evaluation)), None)

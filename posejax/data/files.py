@@ -1,12 +1,14 @@
-"""Bytes, text, JSON and names out of files that others wrote: used, or refused with a `DataError`.
+"""What all readers and writers of files have in common.
 
-What every reader of this package has in common. A file is read whole before it is decoded, so that
-the sizes that its headers claim can be compared with the bytes that are there.
+Bytes, text, JSON and names out of files that others wrote are used, or refused with a `DataError`.
+A file is read whole before it is decoded, so that the sizes that its headers claim can be compared
+with the bytes that are there. Files of our own appear whole or not at all.
 """
 
 import contextlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -130,12 +132,58 @@ def path_inside(folder: Path, name: str) -> Path | None:
     return folder / name if within else None
 
 
+def root_folder(root: str, holds: str) -> Path:
+    """The folder that the option --data.root names.
+
+    Raises:
+      DataError: none given (which must not mean the current folder), or no such folder.
+    """
+    folder = Path(root).expanduser()
+    if root and folder.is_dir():
+        return folder
+    found = "no such folder" if root else "not given"
+    raise DataError(root or "data source", "root", found, holds, "set it with --data.root FOLDER")
+
+
 def is_file(path: Path) -> bool:
     """Whether there is such a file; False for names that no disk takes."""
     try:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name to write to instead of `path`; becomes `path` when the block ends without error.
+
+    Every process has its own, and no reader takes it for a file of the kind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """`sync` for a file, or for every file and folder below a folder, then for the folder."""
+    if path.is_dir():
+        for entry in path.iterdir():
+            sync_tree(entry)
+    sync(path)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ every fold opened, and needs no script.
 import base64
 import html
 import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
@@ -24,6 +23,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from posejax.data.files import whole
 from posejax.report.text import number
 
 _STYLE = """
@@ -216,9 +216,8 @@ class Page:
         """Write the page, replacing an old one in one step; missing folders are made."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self.html(), encoding="utf-8")
-        os.replace(partial, path)
+        with whole(path) as temporary:
+            temporary.write_text(self.html(), encoding="utf-8")
         return path
 
 

@@ -8,7 +8,6 @@ The order of the sections is the same for all, so that a reader of one report ca
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from posejax.data.files import whole
 from posejax.report.contents import (
     Card,
     Condition,
@@ -201,10 +201,9 @@ def write(report: Report, folder: Path) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "report.json.partial"
     text = json.dumps(report.to_json(), indent=1, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, folder / "report.json")
+    with whole(folder / "report.json") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     return _page(report).write(folder / "index.html")
 
 

@@ -5,10 +5,10 @@
 
 import argparse
 
+from posejax.data.dataset import SPLITS
 from posejax.data.event_files.spark import read_spark
 from posejax.sim.contact_sheet import write_room_sheet
 from posejax.sim.event_camera import event_statistics
-from posejax.sim.factory import SPLITS
 from posejax.sim.spacecraft_sequences import (
     SpacecraftSettings,
     ensure_sequences,

@@ -5,8 +5,9 @@
     root/<kind>-<hash>/index-<split>.jsonl one line per item: name, number of files, bytes
 
 Other settings are another folder, the same settings are found again. An item is made in a scratch
-folder and moved into its place whole, so that a killed run goes on where it stopped. Opening a data
-set counts the files of every item and their bytes: an item that was emptied or cut is made again.
+folder, synced and moved into its place whole; its line follows. A run that was killed, or lost its
+power, goes on where it stopped: an item without a line is made again. Opening a data set counts the
+files of every item and their bytes: so is one that was emptied or cut. Empty files count as none.
 """
 
 import concurrent.futures
@@ -30,7 +31,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-SPLITS = ("train", "val", "test")
+from posejax.data.dataset import SPLITS
+from posejax.data.files import sync, sync_tree, whole
 
 
 @dataclass(frozen=True)
@@ -105,35 +107,38 @@ def ensure_items(
     folder, scratch = dataset.folder / split, dataset.folder / ".scratch"
     index = dataset.folder / f"index-{split}.jsonl"
 
-    def missing() -> list[int]:
+    def survey() -> tuple[list[int], dict[str, tuple[int, int]]]:
+        """Items that are missing, and the lines of the others."""
+        counts = {name: _measure(folder / name, parts) for name in names}
         known = _read_index(index)
-        counts = [_measure(folder / name, parts) for name in names]
-        return [
-            k
-            for k, (name, count) in enumerate(zip(names, counts, strict=True))
-            # An item without a line was moved into place by a run that ended right there.
-            if (count != known[name] if name in known else count[0] != files)
-        ]
+        if known is None:  # a set of the first release, which had none
+            known = {name: count for name, count in counts.items() if count[0] == files}
+        return [k for k, name in enumerate(names) if counts[name] != known.get(name)], known
 
     def finish(k: int) -> None:
         count = _measure(scratch / names[k], parts)
         if count[0] != files:
             raise ValueError(f"{names[k]}: {count[0]} files were made, expected {files}")
         for part in parts:
+            sync_tree(scratch / f"{names[k]}{part}")
             _move(scratch / f"{names[k]}{part}", folder / f"{names[k]}{part}")
+        sync(folder)
         with index.open("a") as file:
             file.write(_index_line(names[k], count))
+        sync(index)
 
-    if missing():
+    if survey()[0]:
         folder.mkdir(parents=True, exist_ok=True)
         with _folder_lock(dataset.folder / ".lock"):
             # Whoever held the lock before may have done the work.
-            jobs = missing()
+            jobs, known = survey()
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
-            (dataset.folder / "settings.json").write_text(dataset.settings)
+            with whole(dataset.folder / "settings.json") as temporary:
+                temporary.write_text(dataset.settings)
             # Written anew: the line at which a run was killed may be cut.
-            index.write_text("".join(_index_line(*item) for item in _read_index(index).items()))
+            with whole(index) as temporary:
+                temporary.write_text("".join(_index_line(*item) for item in known.items()))
             with contextlib.ExitStack() as stack:
                 pool = executor(len(jobs))
                 if pool is not None:
@@ -175,7 +180,7 @@ def _run(make, places, finish, pool, title: str, first_alone: bool, quiet: bool)
 
 
 def _measure(place: Path, parts: Sequence[str]) -> tuple[int, int]:
-    """Number of files of an item, and their bytes."""
+    """Number of files of an item that hold anything, and their bytes."""
     sizes = []
     for path in (place.with_name(place.name + part) for part in parts):
         if path.is_file():
@@ -184,17 +189,18 @@ def _measure(place: Path, parts: Sequence[str]) -> tuple[int, int]:
             sizes += [
                 (Path(at) / name).stat().st_size for at, _, files in os.walk(path) for name in files
             ]
-    return len(sizes), sum(sizes)
+    return sum(size > 0 for size in sizes), sum(sizes)
 
 
 def _index_line(name: str, count: tuple[int, int]) -> str:
     return json.dumps({"name": name, "files": count[0], "bytes": count[1]}) + "\n"
 
 
-def _read_index(path: Path) -> dict[str, tuple[int, int]]:
-    lines = path.read_text().splitlines() if path.is_file() else []
+def _read_index(path: Path) -> dict[str, tuple[int, int]] | None:
+    if not path.is_file():
+        return None
     known = {}
-    for text in lines:
+    for text in path.read_text().splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             line: dict[str, Any] = json.loads(text)
             known[line["name"]] = line["files"], line["bytes"]

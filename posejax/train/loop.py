@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import jax
 
-from posejax import config_io, report
+from posejax import cli, config_io, report
 from posejax.config import ConfigError, Experiment, RunOptions, RunResult, check_range, no_such
 from posejax.data import pipeline
+from posejax.data.dataset import unused_split
 from posejax.train import (
     compilation,
     console,
@@ -232,8 +233,9 @@ class Run:
         )
 
     def _evaluation_command(self) -> str:
-        script = "eval_main.py" if Path("eval_main.py").is_file() else "-m posejax eval"
-        return f"python {script} --workdir {self.workdir} --split test"
+        chosen = self.parts.train.evaluation.split
+        split = unused_split(self.parts.system.data, chosen) or chosen
+        return f"{cli.command('eval')} --workdir {self.workdir} --split {split}"
 
     def _trace(self, stage: int) -> compilation.Step:
         """The step of a stage of unfreezing, not compiled yet; the journal learns its scalars."""

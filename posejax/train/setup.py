@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from posejax import cli
 from posejax.config import ConfigError, Experiment, TrainConfig, check_range, no_such
 from posejax.data import pipeline
 from posejax.data.errors import DataError
@@ -19,8 +20,6 @@ from posejax.train import optimizer as optimizers
 from posejax.train.evaluation import Evaluator, batch_size_for
 from posejax.train.step import TrainState
 from posejax.train.system import Batch, System
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -160,9 +159,9 @@ def make_examples(experiment: Experiment, split: str, *, train: bool) -> pipelin
     try:
         source = data.source(split)
     except (LookupError, ValueError) as error:
-        if split in SPLITS or isinstance(error, ConfigError | DataError):
+        if split in data.splits or isinstance(error, ConfigError | DataError):
             raise
-        raise ConfigError(f"split {no_such(split, SPLITS, 'there are')}") from error
+        raise ConfigError(f"split {no_such(split, data.splits, 'there are')}") from error
     return pipeline.make_examples(data, source, split, train=train, skip=skip)
 
 
@@ -228,7 +227,7 @@ def assemble(experiment: Experiment) -> Parts:
     if not jax.tree.leaves(params):
         raise ConfigError(
             f"{experiment.name}: the system has no parameters, so there is nothing to train; "
-            "evaluate it with eval_main.py --config"
+            f"evaluate it: {cli.command('eval')} --config ..."
         )
     optimizer = optimizers.make(train.optimizer, params, steps)
     state = jax.eval_shape(

@@ -5,7 +5,14 @@ import os
 import pytest
 
 from posejax.data.errors import DataError
-from posejax.data.files import json_number, path_inside, read_bytes, read_json
+from posejax.data.files import (
+    json_number,
+    path_inside,
+    read_bytes,
+    read_json,
+    root_folder,
+    whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +61,31 @@ def test_names_stay_in_their_folder(tmp_path):
         assert path_inside(folder, name) is None, name
     os.symlink(folder, tmp_path / "alias")  # the folder itself may be reached through a link
     assert path_inside(tmp_path / "alias", "sub/a") == tmp_path / "alias" / "sub/a"
+
+
+def test_the_root_folder_is_one_that_was_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    assert root_folder("~/data", "logs") == tmp_path / "data"
+    hint = "expected logs; set it with --data.root FOLDER"
+    for root, found in (("", "not given"), ("no", "no such folder")):
+        with pytest.raises(DataError, match=f"root: {found}; {hint}"):
+            root_folder(root, "logs")
+
+
+def test_a_file_is_written_whole_and_synced_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("posejax.data.files.os.fsync", lambda fd: synced.append(path.exists()))
+    path = tmp_path / "a.h5"
+    with whole(path) as temporary:
+        temporary.write_text("1")
+        assert not list(tmp_path.glob("*.h5"))
+    assert synced == [False, True] and path.read_text() == "1"  # the file, then the folder
+    with pytest.raises(RuntimeError), whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"] and path.read_text() == "1"
 
 
 def test_files_beyond_the_limit_and_pipes_are_refused(tmp_path):

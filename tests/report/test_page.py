@@ -63,12 +63,14 @@ def test_figures_are_embedded_whole_and_repeat():
     assert png != figure_png(a_figure(height=-1.0))
 
 
-def test_write_replaces_in_one_step(tmp_path):
+def test_write_replaces_in_one_step_and_survives_a_power_failure(tmp_path, monkeypatch):
     path = tmp_path / "new" / "index.html"
     Page("old").write(path)
+    synced = []
+    monkeypatch.setattr("posejax.data.files.os.fsync", synced.append)
     assert a_page().write(path) == path
     assert path.read_text(encoding="utf-8") == a_page().html()
-    assert [p.name for p in path.parent.iterdir()] == ["index.html"]
+    assert [p.name for p in path.parent.iterdir()] == ["index.html"] and len(synced) == 2
 
 
 def test_rows_must_fit_their_headers():

@@ -2,6 +2,9 @@
 
 import concurrent.futures
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,20 +58,57 @@ def test_an_old_data_set_without_an_index_is_kept_but_not_when_emptied(tmp_path)
     (paths[0].parents[1] / "index-val.jsonl").unlink()
     (paths[1] / "1.txt").unlink()
     made = []
-    items(tmp_path, 2, lambda k, place: (made.append(k), make(k, place)))
+    counted = lambda k, place: (made.append(k), make(k, place))  # noqa: E731
+    items(tmp_path, 2, counted)
+    assert made == [1]
+    items(tmp_path, 2, counted)  # both have a line now
     assert made == [1]
 
 
-def test_a_cut_index_line_costs_nothing(tmp_path):
-    paths = items(tmp_path, 2)
-    index = paths[0].parents[1] / "index-val.jsonl"
+def test_an_item_without_its_line_is_made_again(tmp_path):
+    """As a power failure leaves it: files of the right number and name, their bytes lost."""
+    paths = items(tmp_path, 3)
+    before, index = snapshot(paths), paths[0].parents[1] / "index-val.jsonl"
     index.write_text(index.read_text()[:-9])
-    items(tmp_path, 2, lambda *_: pytest.fail("both are whole"))
-    items(tmp_path, 3)
-    assert [json.loads(line)["name"] for line in index.read_text().splitlines()] == [
-        "thing-0",
-        "thing-2",
-    ]
+    for file in paths[2].iterdir():
+        file.write_text("other bytes")
+    made = []
+    items(tmp_path, 3, lambda k, place: (made.append(k), make(k, place)))
+    assert made == [2] and snapshot(paths) == before
+    lines = [json.loads(line)["name"] for line in index.read_text().splitlines()]
+    assert lines == ["thing-0", "thing-1", "thing-2"]
+
+
+def test_empty_files_are_none(tmp_path):
+    paths = items(tmp_path, 2)
+    (paths[0].parents[1] / "index-val.jsonl").unlink()
+    (paths[1] / "1.txt").write_text("")
+    made = []
+    items(tmp_path, 2, lambda k, place: (made.append(k), make(k, place)))
+    assert made == [1]
+
+    def hollow(number, place):
+        make(number, place)
+        (place / "0.txt").write_text("")
+
+    with pytest.raises(ValueError, match="2 files were made, expected 3"):
+        items(tmp_path / "other", 1, hollow)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of open files from /proc")
+def test_an_item_is_on_the_disk_before_it_has_its_place_and_its_line_after(tmp_path, monkeypatch):
+    synced = []
+
+    def fsync(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append((path.name, (folder / "val" / "thing-0").exists()))
+
+    folder = open_dataset(tmp_path, "things", '{"a": 1}').folder
+    monkeypatch.setattr("posejax.data.files.os.fsync", fsync)
+    items(tmp_path, 1)
+    first = synced.index(("thing-0", False))
+    assert {(f"{k}.txt", False) for k in range(3)} <= set(synced[:first])
+    assert synced[first + 1 :] == [("val", True), ("index-val.jsonl", True)]
 
 
 def test_an_error_keeps_what_was_finished(tmp_path):

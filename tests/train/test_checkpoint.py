@@ -185,7 +185,7 @@ def test_everything_is_synced_before_the_folder_has_its_name(parts, tmp_path, mo
         original(path)
 
     original = config_io.sync
-    monkeypatch.setattr(config_io, "sync", sync)
+    monkeypatch.setattr("posejax.data.files.sync", sync)
     renamed = []
     finalize = durable.DurablePath.__mro__[1].finalize
 

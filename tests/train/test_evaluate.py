@@ -74,7 +74,7 @@ def test_run_is_evaluated_from_its_folder_alone(trained, capsys):
     for part in ("opening test", "calibrating on 256 examples of train",
                  "evaluating 64 examples of test", "writing the report"):  # fmt: skip
         assert part in progress
-    assert not list(folder.glob("*.tmp"))
+    assert not list(folder.glob("*.part"))
 
 
 def test_many_numbers_are_printed_on_request_only(trained, monkeypatch, capsys):
@@ -91,13 +91,15 @@ def test_many_numbers_are_printed_on_request_only(trained, monkeypatch, capsys):
     names = [line.split()[0] for line in said.splitlines() if line.startswith("  ")]
     assert names == ["loss", "rms", "inside_95", "and"]
     assert f"and {len(summary) - 3} more in metrics.json; --all-numbers" in said
-    assert "val chose this checkpoint" in said
+    assert "val chose this checkpoint; for examples that chose nothing: --split test\n" in said
     metrics = json.loads((trained.workdir / "eval/val/metrics.json").read_text())["metrics"]
     assert set(metrics) == set(summary)
+    monkeypatch.setattr(Room, "splits", ("train", "val"))
     evaluate(chosen, replace(options, all_numbers=True), trained.workdir)
     said = capsys.readouterr().out
     assert all(f"  {name} " in said for name in summary)
     assert re.search(r"share_29 +-\n", said)
+    assert "val chose this checkpoint\n" in said  # and there is no other split
 
 
 def test_warnings_of_the_calibration_are_lines(trained, monkeypatch, capsys):
@@ -240,7 +242,7 @@ def test_damaged_weights_are_named(tmp_path, suffix):
 
 def test_command_line_mistakes(tmp_path, capsys):
     for arguments, words in (
-        ([], "usage: eval_main.py --workdir RUN"),
+        ([], "--workdir RUN [--split test]"),
         (["--workdir", str(tmp_path)], "expected a run folder"),
         (["--config", str(TOY / "beacons_config.py"), "--cache", "off"], "give --workdir RUN"),
     ):

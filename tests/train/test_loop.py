@@ -220,7 +220,7 @@ def test_what_takes_long_is_announced_first(run, capsys, monkeypatch):
     assert places == sorted(places)
 
 
-def test_complete_run_says_what_to_do_next(run, capsys):
+def test_complete_run_says_what_to_do_next(run, capsys, monkeypatch):
     options = {"log": Log(view="plain")}
     first = run(options=options, **{"train.steps": 2})
     assert f"evaluate it: python eval_main.py --workdir {first.workdir}" in capsys.readouterr().out
@@ -228,6 +228,9 @@ def test_complete_run_says_what_to_do_next(run, capsys):
     said = capsys.readouterr().out
     assert "already complete at step 2" in said and "--resume.allow-config-change" in said
     assert f"python eval_main.py --workdir {first.workdir} --split test" in said
+    monkeypatch.setattr(Room, "splits", ("train", "val"))
+    run(options=options, **{"train.steps": 2})
+    assert f"--workdir {first.workdir} --split val" in capsys.readouterr().out
 
 
 def test_evaluation_and_checkpoints_by_steps(run):

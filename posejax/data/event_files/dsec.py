@@ -8,7 +8,6 @@
 Published files are compressed by blosc: `import hdf5plugin` (a package of its own) before reading.
 """
 
-import os
 from pathlib import Path
 
 import h5py
@@ -19,6 +18,7 @@ from posejax.data.errors import DataError
 from posejax.data.event_files.h5_columns import Column, file_of, read_whole
 from posejax.data.event_files.lazy import LazyEvents
 from posejax.data.event_files.recording import EventRecording, Fields, PoseTrack, first_tick
+from posejax.data.files import whole
 
 SENSOR_SIZE = (480, 640)
 _FIELDS = Fields("events/x", "events/y", "events/t", "events/p")
@@ -105,24 +105,19 @@ def write_dsec(
     if len(t) and t[-1] >= 1 << 32:
         raise ValueError(f"{int(t[-1])} us: DSEC times are below 2**32 us; use rebased()")
     offset = round(recording.clock_offset * recording.tick_seconds / _US)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(partial, "w", libver="v110") as file:
-            columns = (("x", recording.x), ("y", recording.y), ("t", t), ("p", recording.p))
-            for key, values in columns:
-                values = values.astype(np.uint32) if key == "t" else values
-                file.create_dataset(
-                    f"events/{key}",
-                    data=values,
-                    chunks=True if len(t) else None,
-                    compression=compression if len(t) else None,
-                    fletcher32=bool(len(t)),
-                )
-            file[_MS] = _index(t, int(t[-1]) // 1000 + 1 if len(t) else 0).astype(np.uint64)
-            file["t_offset"] = np.int64(offset)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        columns = (("x", recording.x), ("y", recording.y), ("t", t), ("p", recording.p))
+        for key, values in columns:
+            values = values.astype(np.uint32) if key == "t" else values
+            file.create_dataset(
+                f"events/{key}",
+                data=values,
+                chunks=True if len(t) else None,
+                compression=compression if len(t) else None,
+                fletcher32=bool(len(t)),
+            )
+        file[_MS] = _index(t, int(t[-1]) // 1000 + 1 if len(t) else 0).astype(np.uint64)
+        file["t_offset"] = np.int64(offset)
 
 
 def read_rectify_map(path: str | Path, sensor_size: tuple[int, int] = SENSOR_SIZE) -> np.ndarray:

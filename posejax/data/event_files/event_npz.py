@@ -7,7 +7,6 @@ label_t [M] s, label_translation [M, 3] m, label_quat_xyzw [M, 4]      optional,
 label_names [M] text                                                   optional
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from posejax.data.arrays import read_npz
 from posejax.data.errors import DataError
 from posejax.data.event_files.recording import EventRecording, PoseTrack
+from posejax.data.files import whole
 
 _EVENTS = ("x", "y", "t", "p")
 _LABELS = ("label_t", "label_translation", "label_quat_xyzw")
@@ -64,12 +64,8 @@ def write_event_npz(path: str | Path, recording: EventRecording) -> None:
         arrays |= dict(zip(_LABELS, values, strict=True))
         if poses.names:
             arrays["label_names"] = np.array(poses.names)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
-        np.savez_compressed(partial, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _numbers(path: Path, arrays: dict[str, np.ndarray], key: str, count: int) -> np.ndarray:

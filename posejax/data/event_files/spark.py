@@ -8,7 +8,6 @@ Simulated recordings count ticks of 100 us, real ones are reported with 1 us und
 the tick is inferred and checked (`ticks.settle_tick`), never assumed.
 """
 
-import os
 from pathlib import Path
 
 import h5py
@@ -19,6 +18,7 @@ from posejax.data.event_files.h5_columns import attribute, read_table
 from posejax.data.event_files.lazy import LazyEvents
 from posejax.data.event_files.recording import EventRecording, Fields, PoseTrack, ticks_to
 from posejax.data.event_files.ticks import TickEvidence, settle_tick
+from posejax.data.files import whole
 from posejax.data.hdf5 import H5File
 
 SENSOR_SIZE = (720, 1280)
@@ -105,10 +105,9 @@ def write_spark(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as temporary:
         # Checksums on data and metadata: damage is an error on reading, never other events.
-        with h5py.File(partial, "w", libver="v110") as file:
+        with h5py.File(temporary, "w", libver="v110") as file:
             t = ticks_to(recording.t, recording.tick_seconds, tick_seconds)
             for key, values in (("xs", recording.x), ("ys", recording.y), ("ts", t)):
                 _write(file, f"events/{key}", values, compression)
@@ -117,9 +116,6 @@ def write_spark(
                 file[LABELS] = _label_rows(recording.labels, tick_seconds)
             file.attrs["time_unit_seconds"] = float(tick_seconds)
             file.attrs["sensor_size_wh"] = np.array(recording.sensor_size[::-1])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write(file: h5py.File, name: str, values: np.ndarray, compression: str | None) -> None:

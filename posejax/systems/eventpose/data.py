@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from posejax.data.dataset import Dataset
+from posejax.data.dataset import SPLITS, Dataset
 from posejax.data.errors import DataError
 from posejax.data.event_files import SparkFile
+from posejax.data.files import root_folder
 from posejax.systems.eventpose.frames import (
     Camera,
     FrameSource,
@@ -25,7 +26,6 @@ from posejax.systems.eventpose.simulated import SimulatedSequences
 from posejax.systems.eventpose.spades import as_spark, spades_tables
 from posejax.systems.eventpose.windows import WindowRule, WindowSource, window_example
 
-SPLITS = ("train", "val", "test")
 SPADES_INTRINSICS = (1258.6057531097028, 1258.6057531097028, 640.0, 360.0)
 """fx, fy, cx, cy of the SPADES camera, pixels counted from the corner of the sensor."""
 
@@ -88,7 +88,7 @@ class Recordings(EventWindows):
         Raises:
           DataError: no such folder, or too few recordings in it.
         """
-        root = recordings_folder(self.root)
+        root = root_folder(self.root, "a folder of recordings")
         if (root / split).is_dir():
             return h5_files(root / split)
         tables = spades_tables(root)
@@ -150,17 +150,19 @@ class Frames(Dataset):
     label_rate: float = 10.0
 
     simulated: ClassVar[bool] = False
+    splits: ClassVar[tuple[str, ...]] = SPLITS[:2]
 
     def source(self, split: str) -> FrameSource:
-        root = recordings_folder(self.root)
-        if split == "test":
-            hint = "train and val are all there is: --split val"
-            raise DataError(root, "split test", "not part of a single sequence", hint=hint)
+        """Raises DataError for any other split than "train" and "val"."""
+        root = self._folder()
+        if split not in self.splits:
+            found, expected = "not part of a single sequence", " or ".join(self.splits)
+            raise DataError(root, f"split {split!r}", found, expected)
         rows = (0, self.train) if split == "train" else (self.train + self.gap, 10**9)
         return FrameSource(root, rows, self.label_rate)
 
     def camera(self) -> Camera:
-        root = recordings_folder(self.root)
+        root = self._folder()
         return crop_camera(read_camera(root / "camera.json"), picture_size(root))
 
     def transform(
@@ -172,23 +174,12 @@ class Frames(Dataset):
         """One example as in evaluation."""
         return frame_example(source[index])
 
+    def _folder(self) -> Path:
+        return root_folder(self.root, "a folder with labels.csv and frames/")
+
     @property
     def title(self) -> str:
         return f"frames of {Path(self.root).resolve().name}"
-
-
-def recordings_folder(root: str) -> Path:
-    """The folder a user named.
-
-    Raises:
-      DataError: none named, or it does not exist.
-    """
-    hint = "name the folder that holds the data: --system.data.root DIR"
-    if not root:
-        raise DataError("system.data.root", "folder", "not given", hint=hint)
-    if not Path(root).is_dir():
-        raise DataError(root, "folder", "does not exist", hint=hint)
-    return Path(root)
 
 
 def h5_files(folder: Path) -> list[Path]:

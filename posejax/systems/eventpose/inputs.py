@@ -19,9 +19,9 @@ from posejax.events import (
     histogram,
     lnes,
     time_surface,
-    unpack_events,
     voxel_grid,
 )
+from posejax.events.events import Halves, halves, unpack_between
 from posejax.geometry import (
     interpolate_pose,
     quat_xyzw_to_matrix,
@@ -67,9 +67,10 @@ def example_events(example: Mapping[str, Any], resident: Array | None, capacity:
     """Events of an example, times from the start of its window."""
     found = example["found"]
     packed = example["events"] if resident is None else _gather(resident, example, capacity)
-    start = example["start_us"]
-    end = start + example["duration_us"]
-    return unpack_events(packed, jnp.minimum(found, capacity), start, end_us=end)
+    start, duration = Halves(*example["start_us"]), halves(example["duration_us"])
+    low = start.low + duration.low
+    end = Halves(start.high + duration.high + (low >> 16), low & 0xFFFF)
+    return unpack_between(packed, jnp.minimum(found, capacity), start, end)
 
 
 def _gather(resident: Array, example: Mapping[str, Any], capacity: int) -> Array:

@@ -10,7 +10,6 @@ quaternion, scalar last.
 
 import csv
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from posejax.data.errors import DataError
+from posejax.data.files import whole
 
 HEADER = ("timestamp", "Tx", "Ty", "Tz", "Qx", "Qy", "Qz", "Qw")
 _ID = re.compile(r"\w+_[0-9]{3,18}")
@@ -85,19 +85,14 @@ def write_submission(
     if template is not None:
         place = {name: k for k, name in enumerate(read_template(template))}
         order = sorted(order, key=lambda k: place.get(ids[k], len(place)))
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
+    with whole(path) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(HEADER)
             for k in order:
                 numbers = (*translation[k], *quat[k])
                 writer.writerow([ids[k], *(f"{x:.9f}" for x in numbers)])
-        submission = _read(temporary, path, template)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return submission
+        return _read(temporary, path, template)
 
 
 def read_submission(path: str | Path, *, template: str | Path | None = None) -> Submission:

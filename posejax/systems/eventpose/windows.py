@@ -65,7 +65,7 @@ class WindowSource(Source):
         if rule.resident and self.first_rows[-1] + rule.capacity >= 2**31:
             raise DataError(
                 self.files[0].path.parent, "events", f"{self.first_rows[-1]:,} in all",
-                "fewer than 2**31 for device-resident mode", "--system.data.rule.no-resident",
+                "fewer than 2**31 for device-resident mode", "--data.rule.no-resident",
             )  # fmt: skip
         rows = [(k, j) for k, file in enumerate(self.files) for j in _usable(file, rule.window)]
         self.index = np.array(rows, np.int32).reshape(-1, 2)
@@ -176,9 +176,10 @@ def window_example(
 
     Returns:
       index, sequence; time: query instant (s); poses [2, 7]: the labels around it, translation (m)
-      and quaternion xyzw, and fraction: where between them; light; start_us, duration_us: bounds of
-      the window; query: the instant within it (s); found: events in the window; and either their
-      packed rows, events uint32 [capacity, 2], or, resident, first: their row in the split's array.
+      and quaternion xyzw, and fraction: where between them; light; start_us [2]: start of the
+      window, int32 as in `posejax.events.events.Halves`, and duration_us; query: the instant within
+      it (s); found: events in the window; and either their packed rows, events uint32
+      [capacity, 2], or, resident, first: their row in the split's array.
     """
     track, packed = record["track"], record["packed"]
     time, before, fraction = query(track, record["label"], rule, rng)
@@ -208,8 +209,9 @@ def cut_window(
     rows, start, end = window_rows(packed[:, 1], query_us, rule.window)
     found = rows.stop - rows.start
     part = {
-        "start_us": np.int32(start),
-        "duration_us": np.int32(end - start),
+        # In halves: int32 ends after 35 minutes, and uint32 has no window before the first event.
+        "start_us": np.array(divmod(start, 1 << 16), np.int32),
+        "duration_us": np.uint32(end - start),
         "query": np.float32(1e-6 * (query_us - start)),
         "found": np.int32(found),
     }

@@ -154,8 +154,8 @@ class RegistrationData(Dataset):
         if (np.abs(pose) > limit).any():
             raise ValueError(
                 f"record {index}: stored pose {pose.tolist()} lies outside the search window "
-                f"+-{limit.tolist()} (m, m, rad); widen data.search.max_offset and "
-                "data.search.max_yaw_deg"
+                f"+-{limit.tolist()} (m, m, rad); widen --data.search.max-offset and "
+                "--data.search.max-yaw-deg"
             )
         return pose.copy()
 

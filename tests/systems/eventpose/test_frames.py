@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from posejax.data.dataset import unused_split
 from posejax.data.errors import DataError
 from posejax.systems.eventpose.data import Frames
 from posejax.systems.eventpose.frames import FrameSource, crop_camera, frame_example, read_camera
@@ -37,6 +38,14 @@ def test_frames_come_with_their_poses(folder):
     np.testing.assert_allclose(example["poses"][0], [0.1, 0.2, 9, 0, 0, 0, 1], atol=1e-6)
     assert example["time"] == pytest.approx(0.5)
     np.testing.assert_allclose(train.translations()[:, 2], [4, 5, 6, 7])
+
+
+@pytest.mark.parametrize("split", ["test", "nonsense"])
+def test_a_split_that_is_none_is_refused(folder, split):
+    data = Frames(str(folder), train=4)
+    assert data.splits == ("train", "val") and unused_split(data, "val") is None
+    with pytest.raises(DataError, match=f"split '{split}': .*; expected train or val"):
+        data.source(split)
 
 
 def test_the_camera_of_a_shrunk_centred_crop(folder):

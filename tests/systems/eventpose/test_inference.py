@@ -1,6 +1,7 @@
 """From a run folder and a recording without labels to a table of poses."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,14 @@ def test_the_example_writes_a_valid_table(run, tmp_path):
         cwd=ROOT, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: ")
+
+
+def test_the_example_answers_missing_weights_in_one_line(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    example = [sys.executable, str(ROOT / "examples" / "pose_from_events.py")]
+    done = subprocess.run(
+        [*example, str(tmp_path / "none.h5"), "--run", str(tmp_path / "run")],
+        cwd=ROOT, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ") and "checkpoint" in done.stderr

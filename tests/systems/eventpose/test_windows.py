@@ -17,9 +17,17 @@ from posejax.data.event_files import (
     write_spark,
 )
 from posejax.data.event_files.spades_csv import write_spades_csv
-from posejax.events import Window, window_bounds, window_rows
-from posejax.systems.eventpose.data import Recordings, divide
-from posejax.systems.eventpose.windows import WindowRule, WindowSource, kept_rows, window_example
+from posejax.events import Window, pack_events, window_bounds, window_rows
+from posejax.events.packing import TIME_LIMIT_US
+from posejax.systems.eventpose.data import Frames, Recordings, divide
+from posejax.systems.eventpose.inputs import example_events
+from posejax.systems.eventpose.windows import (
+    WindowRule,
+    WindowSource,
+    cut_window,
+    kept_rows,
+    window_example,
+)
 
 
 @pytest.fixture
@@ -101,13 +109,38 @@ def test_training_queries_fall_between_labels_and_inside_the_labelled_time(recor
     for _ in range(200):
         e = window_example(source[9], source.rule, rng)  # the last label with a whole window
         times.append(float(e["time"]))
-        assert e["start_us"] + e["duration_us"] <= 1_000_000
+        high, low = e["start_us"].tolist()
+        assert (high << 16) + low + e["duration_us"] <= 1_000_000
     assert max(times) == pytest.approx(0.9)
     e = [window_example(source[3], source.rule, rng) for _ in range(200)]
     assert 0.3 <= min(x["time"] for x in e) < 0.31 and 0.39 < max(x["time"] for x in e) <= 0.4
     for x in e[:20]:  # the pose at the query is that of the straight line
         a, b = x["poses"][:, 0]
         assert a + x["fraction"] * (b - a) == pytest.approx(x["time"], abs=1e-5)
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize("query_us", [30_000, 3_000_000_000, TIME_LIMIT_US])
+def test_windows_lie_anywhere_in_the_time_that_packing_holds(query_us, resident):
+    """From one that begins before the recording to 71 minutes later."""
+    rule = WindowRule(Window("before", 0.1), capacity=8, resident=resident)
+    t = query_us - np.array([20_000, 7, 1])
+    packed = pack_events([1, 2, 3], [4, 5, 6], t, [0, 1, 1])
+    example = cut_window(packed, query_us, rule)
+    assert (example["found"], example["duration_us"]) == (3, 100_000)
+    table = jnp.asarray(np.concatenate([packed, np.zeros((8, 2), np.uint32)]))
+    events = example_events(jax.device_put(example), table if resident else None, 8)
+    np.testing.assert_array_equal(events.valid, [True] * 3 + [False] * 5)
+    np.testing.assert_allclose(events.t[:3], [0.08, 0.099993, 0.099999], atol=1e-8)
+
+
+def test_windows_by_count_last_as_long_as_their_events():
+    t = np.array([5, TIME_LIMIT_US - 1])
+    packed = pack_events([1, 2], [4, 5], t, [0, 1])
+    example = cut_window(packed, TIME_LIMIT_US, WindowRule(Window("before", count=2), capacity=8))
+    assert example["found"] == 2 and example["duration_us"] == TIME_LIMIT_US - 5
+    events = example_events(jax.device_put(example), None, 8)
+    np.testing.assert_allclose(events.t[:2], [0, (t[1] - 5) * 1e-6], rtol=1e-6)
 
 
 def test_too_many_events_are_thinned_evenly():
@@ -142,8 +175,11 @@ def test_sequences_are_divided_in_name_order():
 
 
 def test_a_folder_that_is_not_given_or_empty_is_said(tmp_path):
-    with pytest.raises(DataError, match=r"--system\.data\.root"):
-        Recordings().source("train")
+    for kind in (Recordings, Frames):
+        with pytest.raises(DataError, match=r"not given; .*set it with --data\.root FOLDER"):
+            kind().source("train")
+    with pytest.raises(DataError, match=r"no such folder; .*set it with --data\.root FOLDER"):
+        Recordings(root=str(tmp_path / "no")).source("train")
     with pytest.raises(DataError, match=r"no such file"):
         Recordings(root=str(tmp_path)).source("train")
 

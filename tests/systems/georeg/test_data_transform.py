@@ -133,6 +133,12 @@ def test_mirrors_commute_with_moving_a_point(rng, axis):
     assert raster[0, 0] == (3 if axis == 0 else 8)
 
 
+def test_a_folder_without_splits_is_no_other_split(tmp_path):
+    (tmp_path / "some_log").mkdir()
+    with pytest.raises(DataError, match="split 'nonsense': no such folder; expected val or test"):
+        Av2Logs(root=str(tmp_path)).source("nonsense")
+
+
 @pytest.mark.parametrize("kind", [Av2Logs, RadishLog, RasterFolder])
 def test_missing_root_names_the_option(tmp_path, monkeypatch, kind):
     option = "set it with --data.root"
@@ -209,7 +215,7 @@ def test_folder_pairs_are_recut_or_taken_as_they_are(tmp_path, rng):
         example = data.transform(data.source("val")[0], np.random.default_rng(0), False)
         assert np.allclose(example["pose"], pose) is not redraw
         assert _agreement(example, example["pose"]) > (0.9 if redraw else 0.999)
-    with pytest.raises(ValueError, match="outside the search window"):
+    with pytest.raises(ValueError, match=r"outside the search window .* --data.search.max-offset"):
         narrow = replace(data, **{"search.max_offset": 0.5})
         narrow.transform(data.source("val")[0], rng, False)
     with pytest.raises(DataError, match=r"cell_size: 0.25; expected 0.2; --data.cell-size 0.25"):

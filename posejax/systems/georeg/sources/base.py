@@ -1,29 +1,13 @@
-"""What the sources share: their root folder, a cache of maps, augmentation of points."""
+"""What the sources share: a cache of maps, augmentation of points."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posejax.data.errors import DataError
 from posejax.data.rasters import MapRaster
-
-
-def root_folder(root: str, holds: str) -> Path:
-    """The folder that a source's `root` names.
-
-    Raises:
-      DataError: none given (which must not mean the current folder), or no such folder.
-    """
-    folder = Path(root).expanduser()
-    if root and folder.is_dir():
-        return folder
-    found = "no such folder" if root else "not given"
-    hint = "set it with --data.root FOLDER"
-    raise DataError(root or "data source", "root", found, holds, hint)
 
 
 class MapCache:

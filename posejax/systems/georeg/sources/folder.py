@@ -8,10 +8,10 @@ import numpy as np
 
 from posejax.data.dataset import Source
 from posejax.data.errors import DataError
+from posejax.data.files import root_folder
 from posejax.data.raster_folder import OnError, read_index, read_raster
 from posejax.data.rasters import MapRaster
 from posejax.systems.georeg.data import Draw, RegistrationData
-from posejax.systems.georeg.sources.base import root_folder
 
 
 @dataclass(frozen=True)

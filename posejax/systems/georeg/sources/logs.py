@@ -8,8 +8,9 @@ import numpy as np
 
 from posejax.config import check_names, check_range
 from posejax.data import av2, se2
-from posejax.data.dataset import Source
+from posejax.data.dataset import SPLITS, Source
 from posejax.data.errors import DataError
+from posejax.data.files import root_folder
 from posejax.data.map_layers import (
     AERIAL_LAYERS,
     VECTOR_LAYERS,
@@ -18,9 +19,7 @@ from posejax.data.map_layers import (
 )
 from posejax.data.rasters import POINT_CHANNELS, rasterize_points
 from posejax.systems.georeg.data import Draw, RegistrationData
-from posejax.systems.georeg.sources.base import MapCache, augment_points, root_folder
-
-SPLITS = ("train", "val", "test")
+from posejax.systems.georeg.sources.base import MapCache, augment_points
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,8 @@ class Av2Logs(RegistrationData):
             return LogSource(root / split, self)
         if found := [name for name in SPLITS if (root / name).is_dir()]:
             raise DataError(root, f"split {split!r}", "no such folder", " or ".join(found))
+        if split not in SPLITS:
+            raise DataError(root, f"split {split!r}", "no such folder", " or ".join(SPLITS[1:]))
         if split == "train":
             hint = (
                 "move the logs to train on to train/ and the others to val/; to evaluate only, "

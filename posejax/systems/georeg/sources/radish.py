@@ -11,9 +11,10 @@ from posejax.data import carmen, se2
 from posejax.data.dataset import Source
 from posejax.data.drawing import polygon_coverage
 from posejax.data.errors import DataError
+from posejax.data.files import root_folder
 from posejax.data.rasters import MapRaster, blur
 from posejax.systems.georeg.data import Draw, RegistrationData
-from posejax.systems.georeg.sources.base import MapCache, root_folder
+from posejax.systems.georeg.sources.base import MapCache
 
 _HALF_BEAM = np.deg2rad(0.5)
 
