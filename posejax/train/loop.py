@@ -50,7 +50,7 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
 
     Raises:
       ResumeError: the folder holds another run, or cannot be written.
-      InUseError: another process trains in the folder.
+      InUseError: another process trains in the folder, or has taken it over from this one.
       CheckpointError: a checkpoint could not be written or read.
       NonFiniteError: too many steps in a row without a finite gradient.
       DataError: a record could not be read.
@@ -66,14 +66,14 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     workdir = (options.workdir or Path("runs") / experiment.name).resolve()
     rundir.make(workdir)
     with (
-        lock.Lock(workdir, enabled=jax.process_index() == 0),
+        lock.Lock(workdir, enabled=jax.process_index() == 0) as held,
         Checkpoints(workdir, experiment.train.checkpoint) as checkpoints,
     ):
         changes = rundir.check(workdir, experiment, options.resume, checkpoints.latest())
         if jax.process_index() == 0 and options.log.view != "quiet":
             print(f"{experiment.name}: opening the data, setting up", flush=True)
         parts = setup.assemble(experiment)
-        with Run(parts, options, workdir, checkpoints) as run:
+        with Run(parts, options, workdir, checkpoints, held) as run:
             for line in (*checkpoints.set_aside, *run.log.remarks):
                 run.view.message(line)
             for line in changes:
@@ -86,10 +86,17 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
 class Run:
     """One process's share of a training run; owns the logs, the display and the data readers."""
 
-    def __init__(self, parts: Parts, options: RunOptions, workdir: Path, checkpoints: Checkpoints):
+    def __init__(
+        self,
+        parts: Parts,
+        options: RunOptions,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        held: lock.Lock,
+    ):
         self._resources = contextlib.ExitStack()
         self.parts, self.options, self.workdir = parts, options, workdir
-        self.checkpoints = checkpoints
+        self.checkpoints, self.held = checkpoints, held
         self.step = checkpoints.latest() or 0
         self.first = jax.process_index() == 0
         log = options.log
@@ -151,7 +158,7 @@ class Run:
         profiler = self._resources.enter_context(
             profiling.StepTrace(self.options.profile, self.workdir)
         )
-        began, epoch = self.step, parts.epochs_done(self.step)
+        began = self.step
         while self.step < parts.steps:
             if groups.stage_of(parts.optimizer.members, self.step) != stage:
                 stage = groups.stage_of(parts.optimizer.members, self.step)
@@ -165,11 +172,10 @@ class Run:
             with profiler.step(self.step - began, self.step):
                 state, packed = call(state, loaded.device)
             self.step += 1
+            self.held.check()
             self.journal.add(self.step, packed, loaded)
             stop = interrupt.reached(self.step) and self.step < parts.steps
-            end_of_epoch = self.step == parts.epoch_end(epoch + 1)
-            epoch += end_of_epoch
-            self._between(state, epoch, end_of_epoch, stop)
+            self._between(state, stop)
             if stop:
                 return self._leave(interrupt)
         return self._complete()
@@ -315,17 +321,19 @@ class Run:
 
     # ---- between two steps
 
-    def _between(self, state: TrainState, epoch: int, end_of_epoch: bool, stop: bool) -> None:
+    def _between(self, state: TrainState, stop: bool) -> None:
         """Epoch line, evaluation, checkpoint, table row: whichever are due after this step."""
         train, step = self.parts.train, self.step
         last = step == self.parts.steps
+        # A large batch may end several epochs in one step.
+        before, epoch = self.parts.epochs_done(step - 1), self.parts.epochs_done(step)
+        end_of_epoch = epoch > before
         due, every = train.evaluation, train.checkpoint.every_steps
         if due.every_steps:
             evaluate = last or step % due.every_steps == 0
         else:
-            evaluate = last or (
-                end_of_epoch and due.every_epochs > 0 and epoch % due.every_epochs == 0
-            )
+            n = due.every_epochs
+            evaluate = last or (n > 0 and epoch // n > before // n)
         save = stop or evaluate or (step % every == 0 if every else end_of_epoch)
         if not (save or end_of_epoch):
             return
@@ -360,6 +368,7 @@ class Run:
         begin = time.perf_counter()
         result = self.evaluator.run(params, state.model_state, self.val, rule.examples)
         self.val_seconds = time.perf_counter() - begin
+        self.held.check()
         name = self.parts.train.checkpoint.best_metric
         if name not in result.summary:
             hint = no_such(name, list(result.summary), "the evaluation has")
@@ -384,6 +393,7 @@ class Run:
         return result
 
     def _save(self, state: TrainState, evaluate: bool = False) -> None:
+        self.held.check()
         meta = {
             "journal": self.journal.save(),
             "versions": runtime.versions(),

@@ -109,10 +109,6 @@ class Parts(Assembly):
     def shardings(self) -> TrainState:
         return jax.tree.map(lambda x: x.sharding, self.target)
 
-    def epoch_end(self, epoch: int) -> int:
-        """Step at which the `epoch`-th pass over the train split is complete (0 -> 0)."""
-        return -(-epoch * len(self.examples.source) // self.train.batch_size)
-
     def epochs_done(self, step: int) -> int:
         """Complete passes after `step` steps."""
         return step * self.train.batch_size // len(self.examples.source)

@@ -1,9 +1,12 @@
 """What a run survives: power cuts, a second process, kills at bad moments, damaged logs, haste."""
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -171,26 +174,120 @@ def test_the_lock_of_another_host_is_taken_when_its_heart_stands_still(tmp_path,
     holder = {"host": "elsewhere", "pid": 7, "since": "monday", "count": 0}
     path.write_text(json.dumps(holder))
     with lock.Lock(tmp_path):
-        time.sleep(0.2)
+        time.sleep(0.3)
         mine = json.loads(path.read_text())
         assert mine["pid"] == os.getpid() and mine["count"] > 0
     assert path.read_text() == ""
+    with beating(path, holder), pytest.raises(InUseError, match="process 7 on elsewhere, since m"):
+        lock.Lock(tmp_path).__enter__()
+
+
+@contextlib.contextmanager
+def beating(path, holder):
+    """Another process that holds the lock and lives."""
     end = threading.Event()
+
+    def write():
+        holder["count"] += 1
+        text = json.dumps(holder).encode()
+        os.pwrite(file, text, 0)
+        os.ftruncate(file, len(text))
 
     def beat():
         while not end.wait(0.02):
-            holder["count"] += 1
-            path.write_text(json.dumps(holder))
+            write()
 
-    path.write_text(json.dumps(holder))
-    beating = threading.Thread(target=beat)
-    beating.start()
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    write()
+    thread = threading.Thread(target=beat)
+    thread.start()
     try:
-        with pytest.raises(InUseError, match="process 7 on elsewhere, since monday"):
-            lock.Lock(tmp_path).__enter__()
+        yield
     finally:
         end.set()
-        beating.join()
+        thread.join()
+        os.close(file)
+
+
+def test_without_locks_of_the_kernel_the_heartbeat_decides_on_this_host_too(tmp_path, monkeypatch):
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    monkeypatch.setattr(lock, "WATCH", 0.5)
+    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
+    with lock.Lock(tmp_path), pytest.raises(InUseError, match=f"process {os.getpid()} on "):
+        lock.Lock(tmp_path).__enter__()
+    dead = {"host": socket.gethostname(), "pid": 7, "since": "monday", "count": 0}
+    (tmp_path / lock.NAME).write_text(json.dumps(dead))
+    with lock.Lock(tmp_path):
+        pass
+
+
+def test_of_two_that_take_a_dead_lock_over_one_gets_it(tmp_path, monkeypatch):
+    """Both found the heart standing still; the other one writes last."""
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    monkeypatch.setattr(lock, "WATCH", 0.1)
+    path = tmp_path / lock.NAME
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 7, "since": "monday"}))
+    original = lock.Lock._write
+
+    def write(self, value):
+        original(self, value)
+        path.write_text(json.dumps({"host": "third", "pid": 8, "since": "tuesday"}))
+
+    monkeypatch.setattr(lock.Lock, "_write", write)
+    with pytest.raises(InUseError, match="in use by process 8 on third"):
+        lock.Lock(tmp_path).__enter__()
+    assert json.loads(path.read_text())["host"] == "third"
+
+
+def test_a_lock_that_cannot_be_read_is_not_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    monkeypatch.setattr(lock, "WATCH", 0.3)
+    path = tmp_path / lock.NAME
+    path.write_text("{half")  # as a write in progress looks like from elsewhere
+    with beating(path, {"host": "elsewhere", "pid": 7, "since": "monday", "count": 0}):
+        path.write_text("{half")
+        with pytest.raises(InUseError, match="in use by"):
+            lock.Lock(tmp_path).__enter__()
+    path.write_text("{half")  # and nobody goes on writing it
+    with lock.Lock(tmp_path):
+        pass
+    monkeypatch.setattr(lock, "_read", lambda path: None)
+    with pytest.raises(InUseError, match="in use by another process"):
+        lock.Lock(tmp_path).__enter__()
+
+
+def test_who_stood_still_and_lost_the_folder_ends_and_writes_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT", 60.0)  # as if no thread of it had run
+    monkeypatch.setattr(lock, "WATCH", 0.0)
+    path = tmp_path / "run" / lock.NAME
+    other = json.dumps({"host": "elsewhere", "pid": 7, "since": "monday", "id": "a", "count": 3})
+
+    def lose(self, step):
+        if step == 5:
+            path.write_text(other)
+        return False
+
+    monkeypatch.setattr(signals.Interrupt, "reached", lose)
+    with pytest.raises(InUseError, match=r"taken over by process 7 on elsewhere.* stood still"):
+        run(**{**CHANGES, "train.checkpoint": Checkpoint(every_steps=6)})
+    assert path.read_text() == other
+    assert not list((tmp_path / "run/checkpoints").iterdir())
+
+
+def test_a_heartbeat_stops_where_another_one_beats(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    path = tmp_path / lock.NAME
+    other = json.dumps({"host": "elsewhere", "pid": 7, "since": "monday", "id": "a", "count": 3})
+    with lock.Lock(tmp_path) as held:
+        held.check()
+        path.write_text(other)
+        time.sleep(0.3)
+        with pytest.raises(InUseError, match="taken over by process 7 on elsewhere"):
+            held.check()
+    assert path.read_text() == other
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
@@ -271,19 +368,45 @@ def test_a_batch_larger_than_the_split_is_remarked(run, capsys):
     assert "train.batch_size 16 is more than the split has" in capsys.readouterr().out
 
 
+def test_epochs_go_on_when_several_end_in_one_step(run, tmp_path, monkeypatch):
+    """10 examples in batches of 16: step 5 ends the seventh pass and the eighth."""
+    from beacons.data import Room
+    from beacons.system import Beacons
+
+    changes = {
+        "system": Beacons(Room(examples=10)),
+        "train.steps": 40,
+        "train.evaluation.every_epochs": 3,
+    }
+    whole = run(tmp_path / "whole", **changes)
+    assert [line["step"] for line in whole.lines("epoch")] == list(range(1, 41))
+    due = [s for s in range(1, 41) if s * 16 // 30 > (s - 1) * 16 // 30 or s == 40]
+    assert [line["step"] for line in whole.lines("eval")] == due and len(due) == 21
+    with monkeypatch.context() as patch:
+        patch.setattr(signals.Interrupt, "reached", lambda self, step: step == 7)
+        assert run(tmp_path / "parts", **changes).step == 7
+    assert run(tmp_path / "parts", **changes).step == 40
+    log = (tmp_path / "parts/metrics.jsonl").read_bytes()
+    assert log == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
 def test_workers_and_shared_memory_end_with_a_killed_parent(tmp_path):
     code = """
 import time
 import numpy as np
 from posejax.data import pipeline
-class Source:
+from posejax.data.dataset import Dataset, Source
+class Numbers(Source):
     def __len__(self): return 64
     def __getitem__(self, i): return {"index": i}
-class Data:
+class Squares(Dataset):
+    title, simulated = "squares", True
+    def source(self, split): return Numbers()
     def transform(self, record, rng, train):
         return {"index": np.int32(record["index"]), "x": np.zeros([256, 256], np.float32)}
 if __name__ == "__main__":
-    examples = pipeline.make_examples(Data(), Source(), "train", train=True)
+    data = Squares()
+    examples = pipeline.make_examples(data, data.source("train"), "train", train=True)
     batches = pipeline.train_batches(examples, seed=0, batch_size=4)
     with pipeline.iterate(batches, workers=2, threads=1, prefetch=2) as iterator:
         next(iterator); time.sleep(1); print("reading", flush=True); time.sleep(600)

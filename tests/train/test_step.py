@@ -212,7 +212,6 @@ def test_odd_batches_use_fewer_devices(beacons):
 def test_epochs_and_steps(beacons):
     parts = setup.assemble(beacons(**{"train.epochs": 3, "train.batch_size": 24}))
     assert parts.steps == 32  # 3 * 256 / 24
-    assert [parts.epoch_end(e) for e in range(4)] == [0, 11, 22, 32]
     assert [parts.epochs_done(s) for s in (0, 10, 11, 21, 22, 32)] == [0, 0, 1, 1, 2, 3]
     assert parts.epoch(16) == 1.5
     assert setup.assemble(beacons(**{"train.steps": 7})).steps == 7
