@@ -114,7 +114,7 @@ def test_augmented_events_stay_on_the_augmented_pose(make, view):
     for grid, pose, view_ in zip(
         prepared.grid, prepared.pose, zip(*prepared.view, strict=True), strict=True
     ):
-        rotation, intrinsics, _ = map(np.asarray, view_)
+        rotation, intrinsics, *_ = map(np.asarray, view_)
         body = POINTS @ np.asarray(pose[:3, :3]).T + np.asarray(pose[:3, 3])
         pixel = body @ rotation.T @ intrinsics.T
         pixel = pixel[:, :2] / pixel[:, 2:]
