@@ -107,20 +107,6 @@ def rotation_angle(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     return np.linalg.norm(so3_log(q), axis=-1)
 
 
-def axis_rotation(axis: int, angle: ArrayLike) -> np.ndarray:
-    """Rotations about the coordinate axis 0, 1 or 2, [...] radians -> [..., 3, 3].
-
-    Each turns the next axis towards the one after it: about 2, x towards y (a yaw).
-    """
-    angle = np.asarray(angle, np.float64)
-    matrix = np.broadcast_to(np.eye(3), (*angle.shape, 3, 3)).copy()
-    i, j = (axis + 1) % 3, (axis + 2) % 3
-    matrix[..., i, i] = matrix[..., j, j] = np.cos(angle)
-    matrix[..., j, i] = np.sin(angle)
-    matrix[..., i, j] = -np.sin(angle)
-    return matrix
-
-
 def is_rotation(matrix: ArrayLike, tolerance: float = 1e-3) -> np.ndarray:
     """Whether matrices are finite, orthonormal to `tolerance` and right-handed, [..., n, n] ->
     [...]."""

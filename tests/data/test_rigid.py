@@ -107,10 +107,6 @@ def test_rotations_agree_with_scipy(quats):
     np.testing.assert_allclose(rigid.rotate_quat_xyzw(unit, points), want.apply(points), atol=1e-13)
     back = rigid.rotate_quat_xyzw(rigid.conjugate_quat_xyzw(unit), want.apply(points))
     np.testing.assert_allclose(back, points, atol=1e-13)
-    angles = np.linspace(-4, 4, 7)
-    for axis, letter in enumerate("xyz"):
-        want = Rotation.from_euler(letter, angles[:, None]).as_matrix()
-        np.testing.assert_allclose(rigid.axis_rotation(axis, angles), want, atol=1e-15)
 
 
 def test_poses_move_points_and_what_is_no_rotation_is_told():

@@ -56,7 +56,7 @@ class PoseNet(nn.Module):
 
     @nn.compact
     def __call__(self, grid: jax.Array, train: bool) -> dict[str, jax.Array]:
-        """Raw heads (see `objective.pose_loss`) of grids [B, H, W, C]."""
+        """Raw heads (see `objective.example_losses`) of grids [B, H, W, C]."""
         x = self._features(grid.astype(self.dtype), train)
         x = x.mean((1, 2)) if self.pool == "mean" else x.reshape(len(x), -1)
         x = nn.Dense(self.hidden, dtype=self.dtype, name="shared")(x)

@@ -65,7 +65,7 @@ def denormalize_translation(normalized: ArrayLike, stats: TranslationStats) -> A
 def predicted_pose(
     outputs: dict[str, Array], config: ObjectiveConfig, stats: TranslationStats
 ) -> Array:
-    """camera_from_body [..., 4, 4] of raw head outputs (see `pose_loss`).
+    """camera_from_body [..., 4, 4] of raw head outputs (see `example_losses`).
 
     Always a rotation: a zero quaternion counts as the identity, a degenerate 6D vector as some
     rotation, both with zero gradient.
@@ -97,13 +97,13 @@ def smooth_l1(error: ArrayLike, beta: float = 1.0) -> Array:
     return jnp.where(size < beta, size**2 / (2 * beta), size - beta / 2)
 
 
-def pose_loss(
+def example_losses(
     outputs: dict[str, Array],
     target_pose: ArrayLike,
     config: ObjectiveConfig,
     stats: TranslationStats,
-) -> tuple[Array, dict[str, Array]]:
-    """Mean loss over all leading axes.
+) -> dict[str, Array]:
+    """Losses of each example.
 
     Args:
       outputs: raw heads, of any float dtype (computed in float32):
@@ -117,21 +117,8 @@ def pose_loss(
       stats: of the translation.
 
     Returns:
-      The scalar loss; scalars `translation` (smooth-L1), `rotation` (rad), and the monitors
-      `position_m` and `rotation_deg`. See `example_losses` for the formulas.
-    """
-    parts = example_losses(outputs, target_pose, config, stats)
-    means = {name: part.mean() for name, part in parts.items()}
-    return means.pop("loss"), means
-
-
-def example_losses(
-    outputs: dict[str, Array],
-    target_pose: ArrayLike,
-    config: ObjectiveConfig,
-    stats: TranslationStats,
-) -> dict[str, Array]:
-    """`loss`, `translation`, `rotation`, `position_m`, `rotation_deg` of each example [...].
+      [...] each: `loss`, its parts `translation` (smooth-L1) and `rotation` (rad), and the monitors
+      `position_m` and `rotation_deg`.
 
     With the mean smooth-L1 loss L_t of the three normalised axes and the geodesic angle a,
 

@@ -59,7 +59,7 @@ class Blob(NamedTuple):
     axis: Array
 
 
-def blob_of(xy: Array, weight: Array, border: tuple[int, int] | None = None) -> Blob:
+def blob_of(xy: Array, weight: Array, border: tuple[int, int] | None = None) -> tuple[Blob, Array]:
     """Robust first and second moments of weighted points [N, 2].
 
     Trimmed means: points further than 2.2 spreads from the centre are left out of the next round,
@@ -68,12 +68,10 @@ def blob_of(xy: Array, weight: Array, border: tuple[int, int] | None = None) -> 
     Args:
       xy: [N, 2]; weight: [N].
       border: (H, W) of the picture that may cut what is seen; not considered if not given.
+
+    Returns:
+      The blob, and how clearly the border cuts it: see `View.cut`.
     """
-    return _blob(xy, weight, border)[0]
-
-
-def _blob(xy: Array, weight: Array, border: tuple[int, int] | None) -> tuple[Blob, Array]:
-    """The blob, and how clearly the border cuts it."""
     near = weight
     centre, spread = jnp.zeros(2, xy.dtype), jnp.zeros((), xy.dtype)
     for _ in range(_ROUNDS):
@@ -168,7 +166,7 @@ def canonical_view(
     Returns:
       The view. Without any weight it looks straight ahead with the smallest zoom.
     """
-    (centre, spread, axis), cut = _blob(xy, weight, border)
+    (centre, spread, axis), cut = blob_of(xy, weight, border)
     if upright:
         roll = roll - axis
     seen = weight.sum() > 0

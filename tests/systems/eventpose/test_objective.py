@@ -1,6 +1,7 @@
 """Pose losses against reference numbers, closed forms, and the singular points of the heads."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -19,7 +20,6 @@ from posejax.systems.eventpose.objective import (
     example_losses,
     initial_log_variance,
     normalize_translation,
-    pose_loss,
     predicted_pose,
     predicted_sigma,
     smooth_l1,
@@ -27,11 +27,17 @@ from posejax.systems.eventpose.objective import (
 )
 
 # Compiled whole: one program per shape instead of one per operation.
-pose_loss = jax.jit(pose_loss, static_argnums=(2, 3))
 example_losses = jax.jit(example_losses, static_argnums=(2, 3))
 predicted_pose = jax.jit(predicted_pose, static_argnums=(1, 2))
 
 UNCERTAINTIES = ("none", "kendall", "gaussian")
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def pose_loss(outputs, target_pose, config, stats):
+    """The mean loss, and the means of its parts."""
+    means = {k: v.mean() for k, v in example_losses(outputs, target_pose, config, stats).items()}
+    return means.pop("loss"), means
 
 
 def random_poses(rng, n):

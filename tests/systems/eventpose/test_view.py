@@ -42,7 +42,7 @@ def test_points_land_where_the_turned_camera_sees_them(rng, roll):
     turned = jnp.eye(4).at[:3, :3].set(view.rotation) @ POSE
     np.testing.assert_allclose(moved, project(view.intrinsics, turned, body), atol=5e-3)
     # They are in the middle of the grid and fill the part of it that was asked for.
-    centre, spread, _ = blob_of(moved, jnp.ones(len(xy)))
+    (centre, spread, _), _ = blob_of(moved, jnp.ones(len(xy)))
     np.testing.assert_allclose(centre, [64, 48], atol=1.0)
     assert abs(float(spread) / (0.2 * 96) - 1) < 0.05
     np.testing.assert_allclose(view.rotation @ view.rotation.T, np.eye(3), atol=1e-6)
@@ -130,7 +130,7 @@ def test_a_craft_that_leaves_the_picture_changes_its_view_gently(rng, angle):
     assert np.abs(zoom[late] - 1).mean() < 0.7 * np.abs(bare[late] - 1).mean()
     true = np.array([120, 0.5])
     errors = [
-        float(jnp.linalg.norm(blob_of(*seen(xy, true), b).centre - true))
+        float(jnp.linalg.norm(blob_of(*seen(xy, true), b)[0].centre - true))
         for b in (None, (240, 240))
     ]
     assert errors[1] < 0.7 * errors[0]
@@ -182,4 +182,4 @@ def test_an_upright_view_does_not_depend_on_the_roll_of_the_camera(rng, roll):
     angle = [float(rotation_angle(r @ a[:3, :3], b[:3, :3])) for r in (jnp.eye(3), half)]
     assert min(angle) < 0.05
     moved = apply_homography(homography(other, K), jnp.asarray(xy, jnp.float32))
-    assert abs(float(blob_of(moved, weight).axis)) < 0.02
+    assert abs(float(blob_of(moved, weight)[0].axis)) < 0.02
