@@ -64,9 +64,10 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     check_range("--profile.steps", options.profile.steps, 0)
     workdir = (options.workdir or Path("runs") / experiment.name).resolve()
     rundir.make(workdir)
+    rule = experiment.train
     with (
         lock.Lock(workdir, enabled=jax.process_index() == 0) as held,
-        Checkpoints(workdir, experiment.train.checkpoint) as checkpoints,
+        Checkpoints(workdir, rule.checkpoint, rule.evaluation.split) as checkpoints,
     ):
         changes = rundir.check(workdir, experiment, options.resume, checkpoints.latest())
         if jax.process_index() == 0 and options.log.view != "quiet":
