@@ -207,7 +207,8 @@ class Run:
             return self.checkpoints.restore(self.step, parts.target)
         state = parts.init()
         if parts.train.init_from is not None:
-            state, told = weights.initialize(state, Path(parts.train.init_from))
+            path = Path(parts.train.init_from)
+            state, told = weights.initialize(state, path, parts.system.calibration)
             self.view.message(told)
         return state
 
