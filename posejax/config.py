@@ -174,8 +174,8 @@ class Checkpoint:
     """What is kept on disk.
 
     Attributes:
-      every_steps: steps between checkpoints; None for every epoch. Every evaluation is
-        followed by one, too.
+      every_steps: steps between checkpoints; None for every epoch. What is evaluated is saved
+        first, too.
       keep_latest: newest checkpoints to keep.
       keep_best: best checkpoints to keep besides.
       best_metric: number of the evaluation's summary that decides what is best.

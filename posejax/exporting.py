@@ -18,7 +18,7 @@ class ExportCommand:
       run: run folder or RUN/checkpoints/STEP.
       file: .npz or .safetensors file to write.
       which: best, latest or a step; ignored when `run` names one.
-      half: parameters in float16, half the size; a relative error of 5e-4 in each.
+      half: parameters in float16, half the size; errors of at most 5e-4 of each value, or 3e-8.
     """
 
     run: Annotated[Path, tyro.conf.Positional]

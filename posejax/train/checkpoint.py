@@ -45,6 +45,13 @@ class _Keep(policies.PreservationPolicy):
         return [c.step in kept for c in checkpoints]
 
 
+class _Manager(ocp.CheckpointManager):
+    """orbax's, which does not look for ratings of its own: a damaged one would stop it."""
+
+    def metrics(self, step: int) -> None:
+        return None
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or read; the message says what to do."""
 
@@ -53,11 +60,24 @@ class Checkpoints:
     """The checkpoints of one run, in `workdir/checkpoints/STEP`.
 
     Use as a context manager: leaving it waits for the write in progress and raises its error.
+
+    Args:
+      workdir: the run folder.
+      rule: what to keep, and what is best; a reader goes by what the ratings there are of.
+      split: the split that the evaluations rate.
+      write: False changes nothing in the folder.
     """
 
-    def __init__(self, workdir: Path, rule: Checkpoint | None = None, *, write: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        rule: Checkpoint | None = None,
+        split: str = "val",
+        *,
+        write: bool = True,
+    ):
         self.folder = workdir.resolve() / "checkpoints"
-        self._rule = rule or Checkpoint()
+        self._rule, self._split = rule or Checkpoint(), split
         self._writable = write
         self._ratings: dict[int, float] = {}
         self.set_aside: list[str] = []  # lines about checkpoints that were not whole
@@ -80,7 +100,7 @@ class Checkpoints:
             elif not self.folder.is_dir():
                 raise CheckpointError(f"{self.folder}: no checkpoints; is this a run folder?")
             self._ratings = self._read_ratings()
-            self._manager = ocp.CheckpointManager(
+            self._manager = _Manager(
                 self.folder, options=options, item_names=(MODEL, TRAINER, META)
             )
             self._quiet = quiet.pop_all()  # until closed: its threads log while it is open
@@ -121,21 +141,32 @@ class Checkpoints:
         if jax.process_index() == 0:
             rows = {str(k): v if math.isfinite(v) else None for k, v in self._ratings.items()}
             with _explained(self.folder):
-                config_io.write_json(self.folder.parent / RATINGS, rows)
+                path = self.folder.parent / RATINGS
+                config_io.write_json(path, {**self._rated(), "ratings": rows})
+
+    def _rated(self) -> dict[str, str]:
+        """What the ratings are of: those of anything else cannot be compared with them."""
+        rule = self._rule
+        return {"metric": rule.best_metric, "mode": rule.best_mode, "split": self._split}
 
     def _read_ratings(self) -> dict[int, float]:
         """A damaged file costs the knowledge of what is best, and blocks nothing."""
         found: dict[int, float] = {}
         # Runs of posejax 0.1 kept them with each checkpoint.
         for path in self.folder.glob("[0-9]*/metrics/metrics"):
-            try:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 found[int(path.parts[-3])] = float(json.loads(path.read_text())["best"])
-            except (OSError, ValueError, KeyError, TypeError):
-                with contextlib.suppress(OSError):  # out of sight of orbax, which would stop
-                    path.replace(path.with_name("damaged"))
-        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
-            rows = json.loads((self.folder.parent / RATINGS).read_text()).items()
-            found |= {int(k): math.nan if v is None else float(v) for k, v in rows}
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
+            saved = json.loads((self.folder.parent / RATINGS).read_text())
+            rows = saved
+            if "ratings" in saved:  # else of a version that did not say what they are of
+                rows, rated = saved.pop("ratings"), saved
+                if self._writable and rated != self._rated():
+                    return {}
+                if not self._writable:
+                    metric, mode = str(rated["metric"]), rated["mode"]
+                    self._rule = dataclasses.replace(self._rule, best_metric=metric, best_mode=mode)
+            found |= {int(k): math.nan if v is None else float(v) for k, v in rows.items()}
         return found
 
     def _best_first(self, steps: Sequence[int]) -> list[int]:

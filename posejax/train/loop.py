@@ -65,9 +65,10 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     check_range("--profile.steps", options.profile.steps, 0)
     workdir = (options.workdir or Path("runs") / experiment.name).resolve()
     rundir.make(workdir)
+    rule = experiment.train
     with (
         lock.Lock(workdir, enabled=jax.process_index() == 0) as held,
-        Checkpoints(workdir, experiment.train.checkpoint) as checkpoints,
+        Checkpoints(workdir, rule.checkpoint, rule.evaluation.split) as checkpoints,
     ):
         changes = rundir.check(workdir, experiment, options.resume, checkpoints.latest())
         if jax.process_index() == 0 and options.log.view != "quiet":
@@ -207,7 +208,8 @@ class Run:
             return self.checkpoints.restore(self.step, parts.target)
         state = parts.init()
         if parts.train.init_from is not None:
-            state, told = weights.initialize(state, Path(parts.train.init_from))
+            path = Path(parts.train.init_from)
+            state, told = weights.initialize(state, path, parts.system.calibration)
             self.view.message(told)
         return state
 

@@ -1,6 +1,5 @@
 """Why a batch gave a non-finite loss: its entries, its examples, the operation at fault."""
 
-import zipfile
 from pathlib import Path
 
 import jax
@@ -8,25 +7,42 @@ import numpy as np
 from jax.experimental import checkify
 
 from posejax.config import ConfigError
+from posejax.data.arrays import read_npz
+from posejax.data.errors import DataError
+from posejax.data.pipeline import Examples
 from posejax.train.setup import Parts
 from posejax.train.step import TrainState, progress_of
 from posejax.train.system import Batch
 
 
-def load(path: Path) -> dict[str, np.ndarray]:
-    """A batch that was kept under replay/."""
+def load(path: Path, examples: Examples) -> dict[str, np.ndarray]:
+    """A batch that was kept under replay/ by a run on such examples.
+
+    Raises:
+      ConfigError: no such file, another kind of file, or a batch of other examples.
+    """
     if not path.is_file():
         raise ConfigError(f"--debug.replay {path}: no such file; batches are in RUN/replay/*.npz")
+    spec = examples.spec or {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {k: file[k] for k in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise ConfigError(f"--debug.replay {path}: no batch of a run ({error})") from None
+        batch = read_npz(path, names=spec)
+    except DataError as error:
+        raise ConfigError(f"--debug.replay: no batch of this run: {error}") from None
+    count = max((v.shape[:1] for v in batch.values()), default=())
+    for name, value in batch.items():
+        shape, dtype = spec.get(name, (None, None))
+        if not count or value.shape[:1] != count or value.shape[1:] != shape:
+            raise ConfigError(
+                f"--debug.replay {path}: no batch of this run: entry {name!r} is "
+                f"{value.dtype}{list(value.shape)}; its examples have "
+                + ("none" if shape is None else f"{dtype}{list(shape)}")
+            )
+    return batch
 
 
 def explain(parts: Parts, state: TrainState, path: Path) -> str:
     """What is wrong with a batch, given the parameters of `state`, in a few lines."""
-    batch = load(path)
+    batch = load(path, parts.examples)
     lines = [f"{path}: {len(batch['index'])} examples, parameters of step {int(state.step)}"]
     for name, value in batch.items():
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():

@@ -6,7 +6,7 @@ classes of posejax and of modules that the program has imported itself, and no o
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,8 +103,8 @@ def load(source: Path | str, which: str = "best", experiment: Experiment | None 
             f"{source}: no such weights file or run folder; shipped weights: {', '.join(shipped())}"
         )
     workdir, step = find_checkpoint(path)
-    experiment = experiment or config_io.load(workdir / "config.json")
-    return load_model(workdir, experiment, which if step is None else str(step))
+    known: Experiment = experiment or config_io.load(workdir / "config.json")
+    return load_model(workdir, known, which if step is None else str(step))
 
 
 def shipped() -> dict[str, Path]:
@@ -146,7 +146,7 @@ def export(run: Path | str, path: Path | str, which: str = "best", *, half: bool
       run: run folder or RUN/checkpoints/STEP.
       path: .npz or .safetensors file.
       which: "best", "latest" or a step; ignored when `run` names one.
-      half: parameters in float16: half the size, a relative error of 5e-4 in each.
+      half: parameters in float16: half the size; see `to_half`.
     """
     model = load(run, which)
     params = to_half(model.params) if half else model.params
@@ -154,8 +154,25 @@ def export(run: Path | str, path: Path | str, which: str = "best", *, half: bool
 
 
 def to_half(params: Any) -> Any:
-    """Parameters in float16, for files: a relative error of 5e-4 in each."""
-    return jax.tree.map(lambda x: np.asarray(x).astype(np.float16), params)
+    """Parameters in float16, for files.
+
+    Numerical notes: rounding errs by at most 5e-4 of each value, and below 6.1e-5 (where float16
+    is subnormal) by at most 3e-8; what is smaller than that becomes 0.
+
+    Raises:
+      ConfigError: a value beyond the 65504 of float16.
+    """
+    flat = {}
+    for name, leaf in groups.flatten(params).items():
+        value = np.asarray(leaf)
+        with np.errstate(over="ignore"):  # told below
+            flat[name] = value.astype(np.float16)
+        lost = value[np.isinf(flat[name]) & np.isfinite(value)]
+        if lost.size:
+            raise ConfigError(
+                f"{name}: {lost.flat[0]:.6g} is beyond float16 (65504); export it without half"
+            )
+    return groups.unflatten(flat, params)
 
 
 def load_model(workdir: Path, experiment: Experiment, which: str) -> Weights:
@@ -179,17 +196,22 @@ def choose(checkpoints: Checkpoints, which: str) -> int:
     return step
 
 
-def initialize(state: Any, path: Path) -> tuple[Any, str]:
+def initialize(state: Any, path: Path, calibration: Sequence[str] = ()) -> tuple[Any, str]:
     """`state` with the parameters found under `path`: weights file, run folder or checkpoint.
 
     Parameters are taken where name and shape agree; a line for people says which were not.
-    Raises ConfigError if none was.
+    Entries of the model's state named in `calibration` stay: they were fitted for the parameters
+    there, not for those that this training will make of them.
+
+    Raises:
+      ConfigError: no parameter was taken.
     """
     found = load(path)
     params, used, left = _merge(state.params, found.params)
     if not used:
         raise ConfigError(f"train.init_from {path}: no parameter of it fits this model: {left[:5]}")
-    model_state, _, _ = _merge(state.model_state, found.state)
+    kept = {k: v for k, v in found.state.items() if k not in calibration}
+    model_state, _, _ = _merge(state.model_state, kept)
     ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
     told = f"initial parameters: {len(used)} of {len(used) + len(left)} arrays from {path}"
     if left:

@@ -176,12 +176,51 @@ def test_damaged_ratings_block_nothing(parts, tmp_path):
             assert (checkpoints.steps(), checkpoints.best()) == ([1, 2], best)
 
 
+def test_reading_changes_nothing_in_the_folder(parts, tmp_path):
+    fill(parts, tmp_path, [1.0, 2.0])
+    path = tmp_path / "checkpoints/1/metrics/metrics"
+    path.parent.mkdir()
+    path.write_text("{")  # as posejax 0.1 kept ratings, and damaged
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    with Checkpoints(tmp_path, write=False) as checkpoints:
+        assert (checkpoints.steps(), checkpoints.best()) == ([1, 2], 1)
+        assert int(checkpoints.restore(1, parts.target).step) == 1
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_ratings_of_something_else_are_no_ratings(parts, tmp_path):
+    fill(parts, tmp_path, [9.0, 5.0], best_metric="recall", best_mode="max")
+    assert json.loads((tmp_path / "ratings.json").read_text()) == {
+        "metric": "recall", "mode": "max", "split": "val", "ratings": {"1": 9.0, "2": 5.0},
+    }  # fmt: skip
+    with Checkpoints(tmp_path, write=False) as checkpoints:
+        assert checkpoints.best() == 1  # a reader goes by what they are of
+    recall = Checkpoint(best_metric="recall", best_mode="max")
+    for rule, split, best in (
+        (recall, "val", 1),
+        (recall, "test", 2),
+        (Checkpoint(best_metric="rms", best_mode="max"), "val", 2),
+        (Checkpoint(best_metric="recall"), "val", 2),
+    ):
+        with Checkpoints(tmp_path, rule, split) as checkpoints:
+            assert checkpoints.best() == best
+    # The next evaluation is the first one of its kind.
+    with Checkpoints(tmp_path, Checkpoint(best_metric="rms")) as checkpoints:
+        checkpoints.rate(2, 100.0)
+        assert checkpoints.best() == 2
+    # A version that did not say what they are of: what else could they be?
+    (tmp_path / "ratings.json").write_text('{"1": 0.5, "2": null}')
+    with Checkpoints(tmp_path, Checkpoint(best_metric="rms")) as checkpoints:
+        assert checkpoints.best() == 1
+
+
 def test_everything_is_synced_before_the_folder_has_its_name(parts, tmp_path, monkeypatch):
-    synced: dict[str, set[str]] = {}
+    folder = tmp_path.resolve() / "checkpoints"
+    synced: list[str] = []  # below the checkpoint's folder, whatever that is called
 
     def sync(path):
-        name = path.parent.name if path.is_file() else path.name
-        synced.setdefault(name.partition(".")[0], set()).add(path.name)
+        if folder in path.parents:
+            synced.append("/".join(path.relative_to(folder).parts[1:]))
         original(path)
 
     original = config_io.sync
@@ -190,16 +229,16 @@ def test_everything_is_synced_before_the_folder_has_its_name(parts, tmp_path, mo
     finalize = durable.DurablePath.__mro__[1].finalize
 
     async def watched(self):
-        renamed.append({name for names in synced.values() for name in names})
+        renamed[:] = synced  # lastly that of the whole, after those of its parts
         await finalize(self)
 
     monkeypatch.setattr(durable.DurablePath.__mro__[1], "finalize", watched)
     fill(parts, tmp_path, [1.0])
-    before = set().union(*renamed)
-    files = {p.name for p in (tmp_path / "checkpoints/1").rglob("*") if p.is_file()}
-    assert len(files) > 5 and files - before <= {"commit_success.txt"}
-    assert {"model", "trainer", "meta"} <= before
-    assert files <= {name for names in synced.values() for name in names}
+    everything = [folder / "1", *(folder / "1").rglob("*")]
+    paths = {"/".join(p.relative_to(folder).parts[1:]) for p in everything}
+    assert {"", "model", "trainer", "meta/metadata", "contents.json"} <= paths
+    assert len(paths) > 10 and paths - set(renamed) <= {"commit_success.txt"}
+    assert paths <= set(synced[len(renamed) :])  # and once more under the final name
 
 
 def test_missing_step_lists_those_there(parts, tmp_path):
@@ -248,7 +287,7 @@ def test_reading_says_reading(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError("no")
 
-    monkeypatch.setattr(checkpoint_module.ocp, "CheckpointManager", refuse)
+    monkeypatch.setattr(checkpoint_module, "_Manager", refuse)
     with pytest.raises(CheckpointError, match=r"cannot read the checkpoints.*PermissionError: no"):
         Checkpoints(tmp_path, Checkpoint(), write=False)
     with pytest.raises(CheckpointError, match="cannot write a checkpoint"):

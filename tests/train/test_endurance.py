@@ -1,12 +1,9 @@
 """What a run survives: power cuts, a second process, kills at bad moments, damaged logs, haste."""
 
-import contextlib
 import dataclasses
-import errno
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -167,98 +164,6 @@ def test_a_folder_in_use_is_refused_and_names_who_uses_it(copy, again):
     assert again().step == 12
 
 
-def test_the_lock_of_another_host_is_taken_when_its_heart_stands_still(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.05)
-    monkeypatch.setattr(lock, "WATCH", 0.5)
-    path = tmp_path / lock.NAME
-    holder = {"host": "elsewhere", "pid": 7, "since": "monday", "count": 0}
-    path.write_text(json.dumps(holder))
-    with lock.Lock(tmp_path):
-        time.sleep(0.3)
-        mine = json.loads(path.read_text())
-        assert mine["pid"] == os.getpid() and mine["count"] > 0
-    assert path.read_text() == ""
-    with beating(path, holder), pytest.raises(InUseError, match="process 7 on elsewhere, since m"):
-        lock.Lock(tmp_path).__enter__()
-
-
-@contextlib.contextmanager
-def beating(path, holder):
-    """Another process that holds the lock and lives."""
-    end = threading.Event()
-
-    def write():
-        holder["count"] += 1
-        text = json.dumps(holder).encode()
-        os.pwrite(file, text, 0)
-        os.ftruncate(file, len(text))
-
-    def beat():
-        while not end.wait(0.02):
-            write()
-
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    write()
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-        os.close(file)
-
-
-def test_without_locks_of_the_kernel_the_heartbeat_decides_on_this_host_too(tmp_path, monkeypatch):
-    def no_locks(file, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(lock, "BEAT", 0.05)
-    monkeypatch.setattr(lock, "WATCH", 0.5)
-    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
-    with lock.Lock(tmp_path), pytest.raises(InUseError, match=f"process {os.getpid()} on "):
-        lock.Lock(tmp_path).__enter__()
-    dead = {"host": socket.gethostname(), "pid": 7, "since": "monday", "count": 0}
-    (tmp_path / lock.NAME).write_text(json.dumps(dead))
-    with lock.Lock(tmp_path):
-        pass
-
-
-def test_of_two_that_take_a_dead_lock_over_one_gets_it(tmp_path, monkeypatch):
-    """Both found the heart standing still; the other one writes last."""
-    monkeypatch.setattr(lock, "BEAT", 0.05)
-    monkeypatch.setattr(lock, "WATCH", 0.1)
-    path = tmp_path / lock.NAME
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 7, "since": "monday"}))
-    original = lock.Lock._write
-
-    def write(self, value):
-        original(self, value)
-        path.write_text(json.dumps({"host": "third", "pid": 8, "since": "tuesday"}))
-
-    monkeypatch.setattr(lock.Lock, "_write", write)
-    with pytest.raises(InUseError, match="in use by process 8 on third"):
-        lock.Lock(tmp_path).__enter__()
-    assert json.loads(path.read_text())["host"] == "third"
-
-
-def test_a_lock_that_cannot_be_read_is_not_free(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.05)
-    monkeypatch.setattr(lock, "WATCH", 0.3)
-    path = tmp_path / lock.NAME
-    path.write_text("{half")  # as a write in progress looks like from elsewhere
-    with beating(path, {"host": "elsewhere", "pid": 7, "since": "monday", "count": 0}):
-        path.write_text("{half")
-        with pytest.raises(InUseError, match="in use by"):
-            lock.Lock(tmp_path).__enter__()
-    path.write_text("{half")  # and nobody goes on writing it
-    with lock.Lock(tmp_path):
-        pass
-    monkeypatch.setattr(lock, "_read", lambda path: None)
-    with pytest.raises(InUseError, match="in use by another process"):
-        lock.Lock(tmp_path).__enter__()
-
-
 def test_who_stood_still_and_lost_the_folder_ends_and_writes_nothing(run, tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 60.0)  # as if no thread of it had run
     monkeypatch.setattr(lock, "WATCH", 0.0)
@@ -275,37 +180,6 @@ def test_who_stood_still_and_lost_the_folder_ends_and_writes_nothing(run, tmp_pa
         run(**{**CHANGES, "train.checkpoint": Checkpoint(every_steps=6)})
     assert path.read_text() == other
     assert not list((tmp_path / "run/checkpoints").iterdir())
-
-
-def test_a_heartbeat_stops_where_another_one_beats(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.05)
-    path = tmp_path / lock.NAME
-    other = json.dumps({"host": "elsewhere", "pid": 7, "since": "monday", "id": "a", "count": 3})
-    with lock.Lock(tmp_path) as held:
-        held.check()
-        path.write_text(other)
-        time.sleep(0.3)
-        with pytest.raises(InUseError, match="taken over by process 7 on elsewhere"):
-            held.check()
-    assert path.read_text() == other
-
-
-def test_the_lock_of_a_killed_process_is_free(tmp_path):
-    code = (
-        "import sys, time; from pathlib import Path; from posejax.train import lock\n"
-        f"with lock.Lock(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(TOY.parents[2])}
-    other = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert other.stdout.readline() == "held\n"
-    with pytest.raises(InUseError, match=f"process {other.pid} on"):
-        lock.Lock(tmp_path).__enter__()
-    other.kill()
-    other.wait()
-    with lock.Lock(tmp_path):
-        pass
 
 
 def test_asked_twice_it_does_what_would_have_happened(capfd):

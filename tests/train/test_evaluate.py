@@ -19,6 +19,7 @@ from posejax.evaluate import EvalOptions, evaluate
 from posejax.train import Batch, CheckpointError, export, load_weights, save_weights
 from posejax.train.evaluation import pick_examples
 from posejax.train.rundir import ResumeError
+from posejax.train.weights import to_half
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,39 @@ def test_training_starts_from_given_weights(trained, run, tmp_path, capsys):
     strange = save_weights(tmp_path / "strange.npz", {"other": np.ones(3)}, {})
     with pytest.raises(ValueError, match="no parameter of it fits"):
         run(tmp_path / "x", **{"train.init_from": str(strange)})
+
+
+def test_a_training_leaves_the_calibration_of_its_first_weights_behind(trained, run, tmp_path):
+    options = EvalOptions(report=False, cache="off", export=tmp_path / "model.npz")
+    evaluate(trained.experiment, options, trained.workdir)
+    given = load_weights(tmp_path / "model.npz").state["sigma"]
+    assert 0 < given < 0.5  # fitted
+    start = {"train.steps": 1, "train.init_from": str(options.export)}
+    assert params_of(run(tmp_path / "again", **start).workdir)["model_state/sigma"] == 1
+
+
+def test_what_is_exported_in_half_is_what_was_evaluated(trained, tmp_path):
+    """Compared exactly: the numbers of float32 differ in their fifth digit."""
+    path = tmp_path / "half.npz"
+    options = EvalOptions(calibrate=0, report=False, cache="off")
+    plain = evaluate(trained.experiment, options, trained.workdir)
+    half = replace(options, export=path, export_half=True)
+    told = evaluate(trained.experiment, half, trained.workdir)
+    written = evaluate(trained.experiment, replace(options, checkpoint=str(path)))
+    assert told == written and told["loss"] != plain["loss"]
+
+
+def test_half_precision_errs_as_it_says_and_refuses_what_it_cannot_hold(rng):
+    value = rng.normal(size=2000) * 10.0 ** rng.uniform(-9, 4, 2000)
+    found = to_half({"a": value})["a"].astype(np.float64)
+    error = np.abs(found - value)
+    assert np.all(error <= np.where(np.abs(value) < 6.1e-5, 3e-8, 5e-4 * np.abs(value)))
+    for bad in (1e5, -65520.0):
+        with pytest.raises(
+            ConfigError, match=rf"b/c: {bad:.6g} is beyond float16".replace("+", ".")
+        ):
+            to_half({"a": np.ones(2), "b": {"c": np.float32([np.nan, bad])}})
+    assert np.isinf(to_half({"a": np.float32([np.inf, 65504])})["a"]).tolist() == [True, False]
 
 
 def test_weights_files_hold_arrays_only(tmp_path):

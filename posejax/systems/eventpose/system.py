@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,8 @@ class Eventpose(System):
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
+
+    calibration: ClassVar[tuple[str, ...]] = ("sigma_scale",)
 
     def check(self) -> None:
         if self.model.weights and self.model.backbone in FROM_SCRATCH:

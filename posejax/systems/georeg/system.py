@@ -42,6 +42,7 @@ class Georeg(System):
     objective: ObjectiveConfig = ObjectiveConfig()
 
     calibrates: ClassVar[bool] = True
+    calibration: ClassVar[tuple[str, ...]] = ("calibration",)
 
     def check(self) -> None:
         self.data.check()

@@ -31,6 +31,7 @@ class Beacons(System):
     norm: Literal["none", "batch"] = "none"
 
     calibrates: ClassVar[bool] = True
+    calibration: ClassVar[tuple[str, ...]] = ("sigma",)
 
     @property
     def net(self):
