@@ -2,6 +2,7 @@
 PYTHON ?= python3
 CONFIG ?= configs/georeg_sim.py
 ARGS ?=
+WORKDIR ?= runs/georeg_sim
 WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python

@@ -14,7 +14,15 @@ import numpy as np
 import tyro
 
 from posejax import cli, config_io, report
-from posejax.config import Debug, Distributed, Experiment, RunOptions, TrainConfig, check_range
+from posejax.config import (
+    Debug,
+    Distributed,
+    Experiment,
+    RunOptions,
+    TrainConfig,
+    check_range,
+    no_such,
+)
 from posejax.data import pipeline
 from posejax.data.dataset import unused_split
 from posejax.data.errors import DataError
@@ -222,7 +230,10 @@ def parse(arguments: Sequence[str]) -> tuple[Experiment, EvalOptions, Path | Non
         experiment = found
     elif workdir:
         if not (workdir / rundir.CONFIG).is_file():
-            raise cli.ConfigError(f"{workdir}: no {rundir.CONFIG}; expected a run folder")
+            raise cli.ConfigError(
+                f"{workdir}: no {rundir.CONFIG}; expected a run folder. A training makes one: "
+                f"{cli.command('train')} --config NAME"
+            )
         experiment = config_io.load(workdir / rundir.CONFIG)
     elif asks_help:
         tyro.cli(EvalOptions, args=["--help"], prog=cli.command("eval"), description=_usage())
@@ -254,15 +265,21 @@ def _model(parts: setup.Assembly, which: str, workdir: Path | None) -> tuple[Any
     if not jax.tree.leaves(shapes):
         return *parts.system.init(parts.init_key(), parts.batch_of_one), "no parameters"
     name, start = parts.experiment.name, parts.train.init_from
+    of_run = which in ("best", "latest") or which.isdigit()
     if which == "best" and workdir is None and start is not None:
         model, source = weights.load(start, experiment=parts.experiment), start
-    elif which in ("best", "latest") or which.isdigit():
-        if workdir is None:
-            raise CheckpointError(
-                f"{name}: the system has parameters; give --workdir RUN, or --checkpoint with a "
-                f"weights file, a run folder or RUN/checkpoints/STEP (found {which!r})"
-            )
+    elif workdir is not None and of_run:
         model, source = weights.load(workdir, which, parts.experiment), which
+    elif of_run:
+        raise CheckpointError(
+            f"{name}: the system has parameters; give --workdir RUN, or --checkpoint with a "
+            f"weights file, a run folder or RUN/checkpoints/STEP (found {which!r})"
+        )
+    elif workdir is not None and not Path(which).exists() and which not in weights.shipped():
+        known = ["best", "latest", *weights.shipped()]
+        raise cli.ConfigError(
+            f"--checkpoint: {no_such(which, known, 'expected a step, a path or')}"
+        )
     else:
         model, source = weights.load(which, experiment=parts.experiment), which
     weights.check_fit(shapes, model.params, source)
