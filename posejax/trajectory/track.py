@@ -41,8 +41,9 @@ _COARSE, _SHARE = 1e-4, 0.1
 # Entries of R^T R - I of what is no rotation.
 _SKEWED = 0.05
 # Pairs that propose a twist are so many measurements apart (none: rest); the wider ones are less
-# noisy, but only as long as they turn by less than 180 degrees. Deviations end at `_FAR` sigma.
-_LAGS, _FAR = (0, 1, 3), 1e4
+# noisy, but only as long as they turn by less than 180 degrees. Deviations end at `_FAR` sigma;
+# a screw has to beat rest by `_CLEARLY` in the sum of their logarithms.
+_LAGS, _FAR, _CLEARLY = (0, 1, 3), 1e4, 15.0
 
 
 class Track(NamedTuple):
@@ -261,8 +262,8 @@ def local_twists(
         relative = jnp.stack([away, turned], -1) / jnp.sqrt(near[None] ** 2 + wander)
         cost = jnp.sum(jnp.log1p(jnp.minimum(relative, _FAR) ** 2), axis=-1)
         cost = jnp.sum(jnp.where(usable[None, :], cost, 0), axis=1)
-        # Noise alone favours one screw of many: a screw must halve the cost of rest.
-        cost = jnp.where(second == first, cost / 2, cost)
+        # Noise alone favours one screw of many: it must be clearly better than rest.
+        cost = jnp.where(second == first, cost - _CLEARLY, cost)
         return twists[jnp.argmin(jnp.where(known, cost, jnp.inf))]
 
     return jax.vmap(one)(index, usable)

@@ -85,6 +85,8 @@ def test_the_first_poses_are_no_worse_than_measured(step, sigma, smooth):
         (0.1, 100, 0, 0),
         (0.01, 0.6, 8, 0),
         (1.0, 17, 0, 0.05),
+        (1.0, 57, 0, 0.2),
+        (1.0, 100, 0, 0.2),
     ],
 )
 def test_large_turns_and_gaps_cost_no_measurement(step, degrees, gap, share, smooth, spoil):
