@@ -31,6 +31,7 @@ from posejax.trajectory.robust import (
 from posejax.trajectory.track import (
     back_in_order,
     local_medoids,
+    local_twists,
     noise_scale,
     per_measurement,
     rebase,
@@ -78,8 +79,8 @@ def rts_smooth(
 
     Finds the most probable track: the least sum of squared residuals over `sigma`, of the noise of
     the motion over `drift` and of the first twist over `speed`; of the first pose nothing is
-    presumed. The first stage starts from the local medoids and leaves every measurement some
-    weight; the second weights them by `robust`.
+    presumed. The first stage starts from local screws and leaves every measurement some weight;
+    the second weights them by `robust`. Neighbours may be up to half a turn apart.
 
     Args:
       t: [M] s, in any order. Times of gaps are answered too; those of padding are brought to the
@@ -118,11 +119,14 @@ def _rts_smooth(
     measured = back_in_order(track, track.poses)
     dtype, count = measured.dtype, len(measured)
     if covariance is None:
-        pair = back_in_order(track, per_measurement(sigma, track, noise_scale(track)))
+        scales = per_measurement(sigma, track, noise_scale(track))
+        pair = back_in_order(track, scales)
         noise = jnp.eye(6, dtype=dtype)[None] * spread(pair**2)[:, None, :]
     else:
         eye = jnp.broadcast_to(jnp.eye(6, dtype=dtype), (count, 6, 6))
         noise = jnp.where(usable[:, None, None], as_float(covariance).astype(dtype), eye)
+        entries = jnp.diagonal(noise, axis1=1, axis2=2)[track.order]
+        scales = jnp.sqrt(jnp.mean(entries.reshape(-1, 2, 3), axis=-1))
     t = as_float(t).astype(dtype)
     t = jnp.where(usable, t, jnp.clip(jnp.nan_to_num(t), track.t[0], track.t[-1]))
     asked = jnp.zeros(0, dtype) if t_query is None else as_float(t_query).astype(dtype)
@@ -134,7 +138,8 @@ def _rts_smooth(
     identity = jnp.eye(4, dtype=dtype), jnp.eye(6, dtype=dtype)
     rows = fill(measured, identity[0])[order], fill(noise, identity[1])[order], pad(usable)[order]
     steps = jnp.diff(times[order])
-    motion_noise = _motion_noise(steps, spread(as_float(drift).astype(dtype) ** 2))
+    drift = as_float(drift).astype(dtype)
+    motion_noise = _motion_noise(steps, spread(drift**2))
     variances = jnp.where(rows[2][:, None], jnp.diagonal(rows[1], axis1=1, axis2=2), 0)
     largest = spread(jnp.max(variances.reshape(-1, 2, 3), axis=(0, 2)))
     moving = spread(as_float(speed).astype(dtype) ** 2)
@@ -152,8 +157,9 @@ def _rts_smooth(
         found = matmul(reference[0], se3_exp(delta[:, :6])), reference[1] + delta[:, 6:]
         return (*found, covariances[:, :6, :6]), None
 
-    blank = jnp.zeros((len(times), 6), dtype), jnp.zeros((len(times), 6, 6), dtype)
-    state = lax.stop_gradient(local_medoids(track, times[order])), *blank
+    twists = local_twists(track, times[order], scales, drift)
+    begin = local_medoids(track, times[order], twists), twists
+    state = *lax.stop_gradient(begin), jnp.zeros((len(times), 6, 6), dtype)
     (found, twists, covariances), _ = lax.scan(again, state, jnp.arange(-passes, passes))
     turn = jnp.kron(jnp.eye(2, dtype=dtype)[None], found[:, :3, :3])
     covariances = sandwich(turn, covariances)

@@ -1,4 +1,5 @@
-"""A track of measured poses made fit for computing: sorted, padded, without NaN; local medoids.
+"""A track of measured poses made fit for computing: sorted, padded, without NaN; local medoids and
+twists.
 
 Tracks have a fixed capacity M and a mask, so that sequences of different length go through one
 `jax.vmap`. Times may be irregular and in any order.
@@ -12,7 +13,17 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from posejax.geometry import as_float, einsum, interpolate_pose, rotation_angle, safe_norm
+from posejax.geometry import (
+    as_float,
+    einsum,
+    interpolate_pose,
+    matmul,
+    rotation_angle,
+    safe_norm,
+    se3_exp,
+    se3_inverse,
+    se3_log,
+)
 from posejax.trajectory.robust import (
     masked_quantile,
     pose_residual,
@@ -29,6 +40,10 @@ NOISE_FLOOR = 1e-4
 _COARSE, _SHARE = 1e-4, 0.1
 # Entries of R^T R - I of what is no rotation.
 _SKEWED = 0.05
+# Pairs that propose a twist are so many measurements apart (none: rest); the wider ones are less
+# noisy, but only as long as they turn by less than 180 degrees. Deviations end at `_FAR` sigma;
+# a screw has to beat rest by `_CLEARLY` in the sum of their logarithms.
+_LAGS, _FAR, _CLEARLY = (0, 1, 3), 1e4, 15.0
 
 
 class Track(NamedTuple):
@@ -169,7 +184,9 @@ def per_measurement(pair: ArrayLike | None, track: Track, default: Array) -> Arr
     return jnp.where(track.valid[:, None], pair[track.order], 1)
 
 
-def local_medoids(track: Track, query: Array, *, window: int = 11) -> Array:
+def local_medoids(
+    track: Track, query: Array, twists: Array | None = None, *, window: int = 11
+) -> Array:
     """Most central of the `window` measurements around each time: a start no outlier reaches.
 
     Position and attitude are each taken from the neighbour with the least sum of distances to the
@@ -178,22 +195,23 @@ def local_medoids(track: Track, query: Array, *, window: int = 11) -> Array:
     Args:
       track: the measurements.
       query: [Q] s.
+      twists: [Q, 6] by which each neighbour is first carried to the time asked for; by default
+        they stay where they are, which is right if the window turns and moves little.
       window: number of neighbours.
 
     Returns:
       [Q, 4, 4].
     """
-    window = min(window, len(track.t))
-    places = jnp.where(track.valid, track.t, jnp.inf)
     # Distances end at a hundred usual steps: beside 1e20 m the others would all be the same.
     apart = safe_norm(track.poses[1:, :3, 3] - track.poses[:-1, :3, 3])
     most = 100 * jnp.maximum(masked_quantile(apart, track.valid[1:], 0.5), NOISE_FLOOR)
+    index, usable = _neighbours(track, query, window)
+    around = track.poses[index]
+    if twists is not None:
+        ahead = query[:, None] - track.t[index]
+        around = matmul(around, se3_exp(ahead[..., None] * twists[:, None, :]))
 
-    def one(time):
-        start = jnp.searchsorted(places, time) - window // 2
-        start = jnp.clip(start, 0, jnp.maximum(track.count - window, 0))
-        index = start + jnp.arange(window)
-        poses, usable = track.poses[index], index < track.count
+    def one(poses, usable):
         away = jnp.minimum(safe_norm(poses[:, None, :3, 3] - poses[None, :, :3, 3]), most)
         turned = rotation_angle(poses[:, None, :3, :3], poses[None, :, :3, :3])
         both = usable[:, None] & usable[None, :]
@@ -201,7 +219,63 @@ def local_medoids(track: Track, query: Array, *, window: int = 11) -> Array:
         place, turn = (jnp.argmin(jnp.where(usable, s, jnp.inf)) for s in sums)
         return poses[turn].at[:3, 3].set(poses[place, :3, 3])
 
-    return jax.vmap(one)(query)
+    return jax.vmap(one)(around, usable)
+
+
+def local_twists(
+    track: Track, query: Array, sigma: Array, drift: Array, *, window: int = 11
+) -> Array:
+    """Twist that most of the `window` measurements around each time obey, (v, w) in body axes.
+
+    Candidates are rest and the screws between pairs of neighbours. Each starts at the first pose of
+    its pair and is held against the whole window, across gaps too: two poses do not tell half a
+    turn forwards from half a turn backwards, nor one turn from two, but the others do. Deviations
+    count by their logarithm, so that gross errors have little say.
+
+    Args:
+      track: the measurements.
+      query: [Q] s.
+      sigma: [M, 2] standard deviations (m, rad) of the measurements of the track.
+      drift: [2] by which the velocity wanders in one second.
+      window: number of neighbours.
+
+    Returns:
+      [Q, 6].
+    """
+    index, usable = _neighbours(track, query, window)
+    width = index.shape[1]
+    pairs = np.array([(k, k + lag) for lag in _LAGS for k in range(width - lag)])
+
+    def one(index, usable):
+        poses, t, near = track.poses[index], track.t[index], sigma[index]
+        first, second = pairs.T
+        span = t[second] - t[first]
+        known = usable[first] & usable[second]
+        motion = matmul(se3_inverse(poses[first]), poses[second])
+        apart = jnp.where(span > 0, span, 1)[:, None]
+        twists = jnp.where((span > 0)[:, None], se3_log(motion) / apart, 0)
+        ahead = t[None, :] - t[first][:, None]
+        model = matmul(poses[first][:, None], se3_exp(ahead[..., None] * twists[:, None, :]))
+        away = safe_norm(model[..., :3, 3] - poses[None, :, :3, 3])
+        turned = rotation_angle(model[..., :3, :3], poses[None, :, :3, :3])
+        wander = jnp.abs(ahead[..., None]) ** 3 / 3 * (drift**2)[None, None, :]
+        relative = jnp.stack([away, turned], -1) / jnp.sqrt(near[None] ** 2 + wander)
+        cost = jnp.sum(jnp.log1p(jnp.minimum(relative, _FAR) ** 2), axis=-1)
+        cost = jnp.sum(jnp.where(usable[None, :], cost, 0), axis=1)
+        # Noise alone favours one screw of many: it must be clearly better than rest.
+        cost = jnp.where(second == first, cost - _CLEARLY, cost)
+        return twists[jnp.argmin(jnp.where(known, cost, jnp.inf))]
+
+    return jax.vmap(one)(index, usable)
+
+
+def _neighbours(track: Track, query: Array, window: int) -> tuple[Array, Array]:
+    """Indices [Q, window] of the measurements around each time, and which of them exist."""
+    window = min(window, len(track.t))
+    start = jnp.searchsorted(jnp.where(track.valid, track.t, jnp.inf), query) - window // 2
+    start = jnp.clip(start, 0, jnp.maximum(track.count - window, 0))
+    index = start[:, None] + jnp.arange(window)[None]
+    return index, index < track.count
 
 
 def noise_scale(track: Track) -> Array:

@@ -46,7 +46,9 @@ def whitened(t, measured, sigma, drift, speed, poses, twists):
 def dense_map(t, measured, sigma, drift, speed=(1, 1), rounds=4):
     """(poses, twists, covariance [N, 6, 6] of the poses in camera axes), from the measurements."""
     count = len(t)
-    poses, twists = measured.copy(), np.zeros((count, 6))
+    poses = measured.copy()
+    twists = log6(np.linalg.inv(poses[:-1]) @ poses[1:]) / np.diff(t)[:, None]
+    twists = np.concatenate([twists, twists[-1:]])
 
     def at(delta):
         delta = delta.reshape(count, 12)
