@@ -165,6 +165,7 @@ def test_unwritable_folder_is_said_at_once(run, tmp_path):
         run(tmp_path / "file" / "run", **{"train.steps": 5})
 
 
+@pytest.mark.slow
 def test_full_disk_is_said_and_the_previous_checkpoints_stay(program, tmp_path):
     """A limit on the size of files fails a write as a full disk does, at the same system call."""
     workdir = tmp_path / "run"

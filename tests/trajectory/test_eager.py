@@ -52,6 +52,7 @@ def test_calls_from_numpy_compile_once(name):
     check(FUNCTIONS[name], EXAMPLES[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMOOTHERS)
 def test_unix_times_give_the_same_track(name):
     """Padding may carry any time, zero too."""

@@ -75,6 +75,7 @@ def dense_posterior(t, z, known, noise, drift, prior):
     return (covariance @ right)[::2], (covariance @ right)[1::2], np.diag(covariance)[::2]
 
 
+@pytest.mark.slow
 def test_translation_alone_is_the_gaussian_posterior(rng, compiled):
     m, drift, speed = 40, 0.3, 0.7
     t = np.sort(rng.uniform(0, 9, m))

@@ -19,6 +19,7 @@ def smooth(compiled):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_batches_of_noisy_tracks_are_smoothed(rt002, tumbling, smooth, spoil, errors):
     rng = np.random.default_rng(1)

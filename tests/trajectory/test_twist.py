@@ -64,6 +64,7 @@ def test_noise_is_averaged_out(rt002, fit_batch, spoil, errors, degrees, metres,
         assert weights[gross].mean() < 0.15 and weights[~gross].mean() > 0.8
 
 
+@pytest.mark.slow
 def test_turns_gaps_padding_and_disorder_do_not_matter(screw, fit_batch, spoil, rng):
     t, poses = screw
     noisy, _ = spoil(poses, rng, 10, 0.3, 0.3)
@@ -150,6 +151,7 @@ def test_gradients_are_those_of_finite_differences(screw, spoil, rng, compiled):
             assert np.isfinite(value) and np.isfinite(gradient)
 
 
+@pytest.mark.slow
 def test_the_residual_tells_screws_from_other_motions(screw, tumbling, spoil, rng, compiled):
     tell = compiled(jax.vmap(screw_residual))
     tracks = [screw, (screw[0], spoil(screw[1], rng, 5, 0.2, 0.2)[0]), tumbling]
