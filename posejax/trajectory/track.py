@@ -149,9 +149,10 @@ def sorted_track(
     usable = usable & jnp.all(jnp.abs(gram) < _SKEWED, axis=(1, 2))
     if valid is not None:
         usable = usable & jnp.asarray(valid, bool)
-    if sigma is not None and jnp.ndim(sigma) == 2:
-        good = jnp.isfinite(as_float(sigma)) & (as_float(sigma) > 0)
-        usable = usable & jnp.all(good, axis=1)
+    if sigma is not None:
+        sigma = as_float(sigma)
+        if sigma.ndim == 2:
+            usable = usable & jnp.all(jnp.isfinite(sigma) & (sigma > 0), axis=1)
     if covariance is not None:
         lower = jnp.linalg.cholesky(lax.stop_gradient(as_float(covariance)))
         usable = usable & jnp.all(jnp.isfinite(lower), axis=(1, 2))
