@@ -6,9 +6,9 @@
 DIR holds labels.csv, camera.json and frames/ of one sequence (docs/eventpose.md); of RT002 the
 first 400 frames train and the rest is predicted.
 
-Two shared CPU cores: 12 minutes, 1.7 GiB. On the last 80 frames (SPADES imagery of one sequence, so
-no independent samples) one training gave a score of 0.110 (E_t 0.016, 5.4 deg), another of the same
-command 0.206 (10.6 deg); the pose of the last training frame: 0.186. See docs/results.md.
+Two CPU cores: 9 minutes, 1.8 GiB. On the last 80 frames (SPADES imagery of one sequence, so no
+independent samples) three seeds gave scores of 0.141, 0.098 and 0.156 (mean 0.131, E_t 0.024, 6.1
+deg); the pose of the last training frame: 0.186. See docs/results.md.
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
