@@ -60,7 +60,8 @@ class Program:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{TOY}",
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-            "--xla_backend_optimization_level=0",  # as this process: the same bits
+            "--xla_backend_optimization_level=0 "
+            "--xla_cpu_use_fusion_emitters=false",  # as this process: the same bits
             "JAX_COMPILATION_CACHE_DIR": str(cache),
         }
         self.process = subprocess.Popen(

@@ -1,7 +1,9 @@
 """Evaluation of runs, weights files and systems without parameters."""
 
+import dataclasses
 import json
 import re
+import shutil
 import warnings
 from dataclasses import dataclass
 
@@ -12,11 +14,12 @@ from beacons.data import Positions, Room
 from beacons.system import Beacons
 from conftest_train import TOY, params_of
 
+from posejax import cli
 from posejax import evaluate as door
-from posejax.config import ConfigError, Log, replace
+from posejax.config import ConfigError, Log, RunOptions, replace
 from posejax.data.errors import DataError
 from posejax.evaluate import EvalOptions, evaluate
-from posejax.train import Batch, CheckpointError, export, load_weights, save_weights
+from posejax.train import Batch, CheckpointError, export, load_weights, save_weights, train
 from posejax.train.evaluation import pick_examples
 from posejax.train.rundir import ResumeError
 from posejax.train.weights import to_half
@@ -37,9 +40,19 @@ class Centroid(Beacons):
         return jnp.mean(jnp.sum((batch.examples["xy"] - 2.0) ** 2, -1)), None
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    changes = {"train.epochs": 6, "train.ema": 0.9, "train.sharding.devices": 1}
+    experiment = replace(cli.load_config(TOY / "beacons_config.py"), **changes)
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return train(experiment, RunOptions(folder, cache="off", log=Log(view="quiet")))
+
+
 @pytest.fixture
-def trained(run):
-    return run(**{"train.epochs": 6, "train.ema": 0.9})
+def trained(trained_once, tmp_path):
+    """The run in a folder of one's own, to write in."""
+    folder = shutil.copytree(trained_once.workdir, tmp_path / "run")
+    return dataclasses.replace(trained_once, workdir=folder)
 
 
 def test_numbers_are_made_once_for_an_evaluation_and_its_report(trained, monkeypatch):

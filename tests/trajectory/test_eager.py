@@ -1,5 +1,7 @@
 """Eager calls: NumPy's numbers as they are, compiled once, on any clock, with any gaps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,10 +42,11 @@ EXAMPLES = {
     "twist_poses": example(TWIST_FIT, T),
 }
 FUNCTIONS = public_functions(trajectory)
+# With the settings of the examples: what those compile serves here too.
 SMOOTHERS = {
-    "screw": fit_constant_twist,
-    "spline": lambda *given: spline_smooth(*given, segments=4),
-    "rts": rts_smooth,
+    "screw": partial(fit_constant_twist, **EXAMPLES["fit_constant_twist"].settings),
+    "spline": partial(spline_smooth, **EXAMPLES["spline_smooth"].settings),
+    "rts": partial(rts_smooth, **EXAMPLES["rts_smooth"].settings),
 }
 
 

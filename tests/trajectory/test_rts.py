@@ -19,21 +19,34 @@ def smooth(compiled):
     return compiled(jax.vmap(one))
 
 
+@pytest.fixture(scope="module")
+def hand_held(data_dir):
+    """(t [480] s, poses): 2.4 seconds at 200 Hz, stretched by 20 to the rates of a spacecraft."""
+    rows = np.loadtxt(data_dir("trajectory_poster_6dof") / "poster_6dof.csv", delimiter=",")
+    rows = rows[3000:3480]
+    poses = np.tile(np.eye(4), (480, 1, 1))
+    poses[:, :3, :3] = Rotation.from_quat(rows[:, 4:]).as_matrix()
+    poses[:, :3, 3] = rows[:, 1:4] + [0, 0, 5]
+    return (rows[:, 0] - rows[0, 0]) * 1e-9 * 20, poses
+
+
 @pytest.mark.real
-def test_batches_of_noisy_tracks_are_smoothed(rt002, tumbling, smooth, spoil, errors):
+def test_batches_of_noisy_tracks_are_smoothed(rt002, tumbling, hand_held, smooth, spoil, errors):
     rng = np.random.default_rng(1)
     t, truth = rt002
     swaying = tumbling[1]
     tracks = [truth, *(spoil(p, rng, 10, 0.3, s)[0] for p in (truth, swaying) for s in (0, 0.3))]
-    valid, order = np.ones((6, 480), bool), rng.permutation(480)
+    valid, order = np.ones((7, 480), bool), rng.permutation(480)
     lost, short = (t > 20) & (t < 22), t < 30
     valid[5] = short & ~lost
     tracks.append(np.where(valid[5][:, None, None], tracks[3], np.nan))
-    times = np.tile(t, (6, 1))
+    tracks.append(spoil(hand_held[1], np.random.default_rng(3), 10, 0.1, 0.2)[0])
+    times = np.stack([t] * 6 + [hand_held[0]])
+    query = times.copy()
     # Padding may carry any time; order does not matter.
     times[5, 300:] = [0.0] * 90 + [1e6] * 89 + [np.nan]
     times[4], tracks[4] = t[order], tracks[4][order]
-    found = smooth(times, np.stack(tracks), valid, np.tile(t, (6, 1)))
+    found = smooth(times, np.stack(tracks), valid, query)
     # The smoother never trusts a measurement to better than a tenth of a millimetre.
     assert np.abs(found.poses[0] - truth).max() < 1e-3
     for k, want in ((1, truth), (2, truth), (3, swaying), (4, swaying)):
@@ -53,6 +66,9 @@ def test_batches_of_noisy_tracks_are_smoothed(rt002, tumbling, smooth, spoil, er
     # In the gap and past the end it knows less.
     sigma = np.sqrt(np.asarray(found.covariance[5])[:, 0, 0])
     assert sigma[210] > 1.4 * sigma[150] and sigma[350] > 2 * sigma[150]
+    # Real motion of a hand.
+    raw, got = errors(hand_held[1], tracks[6]), errors(hand_held[1], found.poses[6])
+    assert got[1] < 2.5 and got[1] < raw[1] / 8 and got[0] < raw[0] / 4
 
 
 def dense_posterior(t, z, known, noise, drift, prior):
@@ -117,19 +133,3 @@ def test_translation_alone_is_the_gaussian_posterior(rng, compiled):
         rates = np.einsum("ij,nj->ni", turn, found.twists[:, :3])[:, axis]
         np.testing.assert_allclose(rates, velocity[place], atol=1e-4)
     np.testing.assert_allclose(found.poses[:, :3, :3], np.tile(turn, (4, 1, 1)), atol=1e-5)
-
-
-@pytest.mark.real
-def test_real_hand_held_motion_is_denoised(data_dir, smooth, spoil, errors):
-    rows = np.loadtxt(data_dir("trajectory_poster_6dof") / "poster_6dof.csv", delimiter=",")
-    # 2.4 seconds at 200 Hz; the clock is stretched by 20 to the rates of a spacecraft.
-    rows = rows[3000:3480]
-    t = (rows[:, 0] - rows[0, 0]) * 1e-9 * 20
-    poses = np.tile(np.eye(4), (480, 1, 1))
-    poses[:, :3, :3] = Rotation.from_quat(rows[:, 4:]).as_matrix()
-    poses[:, :3, 3] = rows[:, 1:4] + [0, 0, 5]
-    noisy, _ = spoil(poses, np.random.default_rng(3), 10, 0.1, 0.2)
-    tile = lambda x: np.tile(x, (6,) + (1,) * x.ndim)  # noqa: E731
-    found = smooth(tile(t), tile(noisy), np.ones((6, 480), bool), tile(t))
-    raw, got = errors(poses, noisy), errors(poses, found.poses[0])
-    assert got[1] < 2.5 and got[1] < raw[1] / 8 and got[0] < raw[0] / 4

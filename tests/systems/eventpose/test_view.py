@@ -18,6 +18,12 @@ from posejax.systems.eventpose.view import (
     uncanonical,
 )
 
+# Compiled whole: one program per shape instead of one per operation.
+canonical_view = jax.jit(canonical_view, static_argnums=3, static_argnames=("upright", "border"))
+homography, apply_homography = jax.jit(homography), jax.jit(apply_homography)
+blob_of = jax.jit(blob_of, static_argnums=2)
+rotation_angle, se3_exp = jax.jit(rotation_angle), jax.jit(se3_exp)
+
 K = jnp.array([[1258.6, 0, 640.0], [0, 1258.6, 360.0], [0, 0, 1]])
 SIZE = (96, 128)
 POSE = se3_exp(jnp.array([0.4, -0.25, 4.5, 0.3, -0.2, 0.9]))
