@@ -84,7 +84,7 @@ def test_step_zero_is_xfeat(data_dir, golden):
     folder = data_dir("xfeat_weights")
     numbers = np.load(folder / "parity.npz")
     image = jnp.float32(numbers["input_u8"][None]) / 255
-    model, variables = check_trunk(folder, image)
+    model, variables = check_trunk(folder / "xfeat_folded.npz", image)
     want = np.moveaxis(numbers["descriptors"], 1, -1)
     features = jax.jit(lambda v, x: model.apply(v, x, x, False, method=TinyRoma.features))
     np.testing.assert_allclose(features(variables, image)[0].coarse, want, atol=1e-4)

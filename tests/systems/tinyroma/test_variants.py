@@ -239,10 +239,8 @@ def test_gather_finds_what_bilinear_sampling_finds():
     assert likeness(nearest) > 0.9
     assert not np.asarray(nearest)[~inside].any()  # zero outside, as bilinear sampling tends to
     at_centers = normalized_from_pixels(np.float32(centers(MAPS, 1)), MAPS)[None]
-    exact = [
-        look_up(*(x[None] for x in scene()[:2]), at_centers, kind)
-        for kind in ("bilinear", "gather")
-    ]
+    a, b = (x[None] for x in scene()[:2])
+    exact = [look_up(a, b, at_centers, kind) for kind in ("bilinear", "gather")]
     np.testing.assert_allclose(*exact, atol=1e-5)
 
 
