@@ -1,7 +1,7 @@
 """The matching system as the engine sees it: pure methods over one config."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from posejax.systems.tinyroma.config import (
     ObjectiveConfig,
     SearchConfig,
 )
+from posejax.systems.tinyroma.data import SimulatedPairs
 from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp
 from posejax.systems.tinyroma.objective import Targets, total_loss, warp_loss
 from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
@@ -41,7 +42,7 @@ class Tinyroma(System):
         place of the network; it has no parameters.
     """
 
-    data: Dataset
+    data: Dataset = field(default_factory=SimulatedPairs)
     model: ModelConfig = ModelConfig()
     match: MatchConfig = MatchConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -150,7 +151,7 @@ class Tinyroma(System):
           matches_b [B, n, 2], weights [B, n], zero for padding; b_from_a [B, 4, 4] with a
           translation of length one, covariance [B, 5, 5] (see
           `posejax.matching.estimate_relative_pose`), inliers [B, n], valid [B]. A symmetric model
-          gives also back_warp, back_certainty (B to A) and consistency [B, h, w], the distance in
+          also gives back_warp, back_certainty (B to A) and consistency [B, h, w], the distance in
           pixels between a cell and where its partner is sent back to.
         """
         examples = batch.examples
@@ -180,6 +181,8 @@ class Tinyroma(System):
             names = ("b_from_a", "covariance", "inliers", "valid")
             outputs |= {name: getattr(pose, name) for name in names}
             outputs["covariance"] *= state["covariance"]["scale"]
+        if "b_from_a" in examples:  # an evaluation shows examples and outputs as one
+            outputs["true_b_from_a"] = examples["b_from_a"]
         return outputs
 
     def _maps(self, out: TinyRomaOutput, examples: Mapping[str, jax.Array]) -> dict[str, Any]:
