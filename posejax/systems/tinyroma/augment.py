@@ -124,6 +124,8 @@ class Pair:
 
     def image_homography(self) -> np.ndarray:
         """[3, 3] pixels of image B from pixels of image A."""
+        if self.homography is None:
+            raise ValueError("a pair of a scene with depth has no homography")
         image_b = np.linalg.inv(self.b.source_from_image)
         return image_b @ self.homography @ self.a.source_from_image
 

@@ -11,11 +11,20 @@ import jax
 import numpy as np
 from PIL import Image
 
-from posejax.sim import Camera, Lamp, Light, Room, StreetWorld, develop, look_at, render
+from posejax.sim import (
+    Camera,
+    Lamp,
+    Light,
+    Room,
+    StreetWorld,
+    develop,
+    look_at,
+    render,
+    textures,
+)
 from posejax.sim.room_path import PathSettings
 from posejax.sim.scene import Scene
 
-Clear = tuple[np.ndarray, np.ndarray]
 _GROUP = 6  # views of one thing
 _TRIES = 40
 
@@ -61,7 +70,7 @@ def room_poses(rng: np.random.Generator, room: Room, count: int, swing_deg: floa
 
 def street_poses(rng, world: StreetWorld, count: int, swing_deg: float) -> np.ndarray:
     """As `room_poses`: from roads and sidewalks, at what stands beside and ahead."""
-    roads = [road for road in world.roads]
+    roads = world.roads
 
     def place(s_range, d_range, road):
         s = rng.uniform(*s_range) * road.length
@@ -126,23 +135,27 @@ def write_world(
       depth, K and pose of every frame, for choosing pairs.
     """
     folder.mkdir(parents=True)
-    sky = _Sky(rng)
+    sky, factor = _Sky(rng), settings.supersample
     order = sorted(range(len(poses)), key=lambda k: _blocked(scene, poses[k], nearest))
     made = []
     for number, k in enumerate(sorted(order[:count])):
         camera = _camera(rng, settings)
         roll = np.deg2rad(rng.normal(0, settings.roll_sigma_deg))
         pose = poses[k] @ _about_axis(roll)
-        fine = camera.resized(tuple(settings.supersample * side for side in settings.size))
+        fine = dataclasses.replace(
+            camera,
+            intrinsics=np.diag([factor, factor, 1]) @ camera.intrinsics,
+            size=(factor * settings.size[0], factor * settings.size[1]),
+        )
         frame = jax.device_get(render(scene, fine, pose, light=light))
         colour = np.where(frame.valid[..., None], frame.colour, sky.seen(fine, pose))
-        colour = _mean(colour, settings.supersample)
+        colour = _mean(colour, factor)
         exposure = 0.36 / max(float(np.quantile(colour, 0.6)), 0.05)
         exposure *= float(np.exp(rng.normal(0, settings.exposure_sigma)))
         camera = dataclasses.replace(camera, exposure=exposure)
         key = jax.random.key(int(rng.integers(1 << 31)))
         image = np.asarray(develop(key, camera, colour))
-        depth = pixel_depth(np.asarray(frame.depth), settings.supersample)
+        depth = pixel_depth(np.asarray(frame.depth), factor)
         _write_frame(folder / f"frame-{number:06d}", image, depth, camera.intrinsics, pose)
         made.append((depth, camera.intrinsics, pose))
     return made
@@ -194,8 +207,6 @@ class _Sky:
     """Clouds by direction: infinitely far, they turn with the camera and do not move with it."""
 
     def __init__(self, rng: np.random.Generator):
-        from posejax.sim import textures
-
         cloud = np.clip(textures.noise(rng, (256, 512), octaves=7, slope=1.4) * 0.5, 0, 1)
         blue = np.array([0.35, 0.55, 0.9]) * rng.uniform(0.7, 1.2)
         self._map = blue + cloud[..., None] * (rng.uniform(0.7, 1.1) - blue)
