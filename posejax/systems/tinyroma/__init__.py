@@ -10,9 +10,13 @@ if TYPE_CHECKING:
     from posejax.systems.tinyroma.config import ObjectiveConfig as ObjectiveConfig
     from posejax.systems.tinyroma.config import SearchConfig as SearchConfig
     from posejax.systems.tinyroma.data import Augment as Augment
+    from posejax.systems.tinyroma.data import HomographyPairs as HomographyPairs
+    from posejax.systems.tinyroma.data import MegaDepth as MegaDepth
     from posejax.systems.tinyroma.data import MixedPairs as MixedPairs
     from posejax.systems.tinyroma.data import RgbdFolder as RgbdFolder
+    from posejax.systems.tinyroma.data import ScanNetPairs as ScanNetPairs
     from posejax.systems.tinyroma.data import SimulatedPairs as SimulatedPairs
+    from posejax.systems.tinyroma.data import StereoFolder as StereoFolder
     from posejax.systems.tinyroma.data import Worlds as Worlds
     from posejax.systems.tinyroma.system import Tinyroma as Tinyroma
 
@@ -20,7 +24,17 @@ __getattr__, __all__ = attach(
     __name__,
     {
         "config": ("MatchConfig", "ModelConfig", "ObjectiveConfig", "SearchConfig"),
-        "data": ("Augment", "MixedPairs", "RgbdFolder", "SimulatedPairs", "Worlds"),
+        "data": (
+            "Augment",
+            "HomographyPairs",
+            "MegaDepth",
+            "MixedPairs",
+            "RgbdFolder",
+            "ScanNetPairs",
+            "SimulatedPairs",
+            "StereoFolder",
+            "Worlds",
+        ),
         "system": ("Tinyroma",),
     },
 )

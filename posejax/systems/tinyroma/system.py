@@ -26,6 +26,7 @@ from posejax.systems.tinyroma.data import SimulatedPairs
 from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp
 from posejax.systems.tinyroma.objective import Targets, total_loss, warp_loss
 from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
+from posejax.systems.tinyroma.report import build
 from posejax.train.system import Batch, LossOutput, System
 
 
@@ -277,7 +278,9 @@ class Tinyroma(System):
         summary: Mapping[str, float],
         examples: Sequence[Mapping[str, np.ndarray]],
     ) -> Report:
-        return Report(title=f"tinyroma on {self.data.title}", simulated=self.data.simulated)
+        data = self.data
+        title = f"tinyroma on {data.title}"
+        return build(records, summary, examples, title=title, simulated=data.simulated)
 
 
 def make_network(model: ModelConfig) -> TinyRoma:
