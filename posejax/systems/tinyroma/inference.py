@@ -112,5 +112,5 @@ def _reduced(image: np.ndarray, longest: int | None, name: str) -> np.ndarray:
     factor = min(1.0, longest / max(image.shape[:2])) if longest else 1.0
     # Without reduction round down; a reduced side goes to the nearest multiple.
     turn = np.round if factor < 1 else np.floor
-    size = tuple(int(max(32, 32 * turn(side * factor / 32))) for side in image.shape[:2])
-    return image if size == image.shape[:2] else resize_image(image, size)
+    height, width = (int(max(32, 32 * turn(side * factor / 32))) for side in image.shape[:2])
+    return resize_image(image, (height, width))

@@ -112,7 +112,7 @@ class TinyRoma(nn.Module):
     def match(self, a: Features, b: Features, train: bool) -> TinyRomaOutput:
         """The warp from A to B; with swapped arguments that from B to A."""
         with jax.named_scope("expectation"):
-            found = jax.vmap(self._expected)(a.coarse, b.coarse)
+            found: Any = jax.vmap(self._expected)(a.coarse, b.coarse)
         forward, backward = found if self.symmetric else (found, None)
         out = self._refined(a, b, forward, train)
         if backward is None:

@@ -8,6 +8,7 @@ estimate with the options of `MatchConfig`, one deterministic draw, at the size 
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from posejax.matching import bootstrap_auc
 
 Records = Mapping[str, np.ndarray]
-THRESHOLDS = (5.0, 10.0, 20.0)
+THRESHOLDS = np.array([5.0, 10.0, 20.0], np.float32)
 # Of chi2 with 5 degrees of freedom: 95 %, 50 %.
 QUANTILE, MEDIAN = 11.0705, 4.3515
 
@@ -46,7 +47,7 @@ def _poses(records: Records, error: np.ndarray, known: np.ndarray) -> dict[str, 
         with jax.default_device(jax.devices("cpu")[0]):
             found = bootstrap_auc(jax.random.key(0), error.astype(np.float32), THRESHOLDS)
         value, low, high = (np.asarray(x, np.float64) for x in found)
-    numbers: dict[str, float] = {}
+    numbers: dict[str, Any] = {}
     for i, threshold in enumerate(THRESHOLDS):
         name = f"auc{threshold:g}"
         numbers |= {name: value[i], f"{name}_low": low[i], f"{name}_high": high[i]}

@@ -124,14 +124,14 @@ class Tinyroma(System):
         with jax.named_scope("objective"):
             total, scalars = self._losses(out, batch.examples)
             visible = batch.examples["visible_4"] > 0
-            off = pixels_from_normalized(out.fine.flow, batch.examples["image_b"].shape[1:3])
+            off = pixels_from_normalized(out.fine.flow, _sides(batch.examples["image_b"]))
             off = jnp.sqrt(jnp.sum((off - batch.examples["target_4"]) ** 2, axis=-1))
             count = jnp.maximum(jnp.sum(visible), 1)
             scalars["within_3px"] = jnp.sum(visible & (off < 3)) / count
         return total, LossOutput(state, jax.lax.stop_gradient(scalars))
 
     def _losses(self, out: TinyRomaOutput, examples: Mapping[str, jax.Array]):
-        shape_b = examples["image_b"].shape[1:3]
+        shape_b = _sides(examples["image_b"])
         warps = {8: out.coarse, **({4: out.fine} if self.model.fine else {})}
         parts = {}
         for stride, warp in warps.items():
@@ -187,7 +187,7 @@ class Tinyroma(System):
         return outputs
 
     def _maps(self, out: TinyRomaOutput, examples: Mapping[str, jax.Array]) -> dict[str, Any]:
-        shape_a, shape_b = (examples[k].shape[1:3] for k in ("image_a", "image_b"))
+        shape_a, shape_b = (_sides(examples[k]) for k in ("image_a", "image_b"))
         warp, certainty = _pixels(out.fine, shape_b)
         coarse_warp, coarse_certainty = _pixels(out.coarse, shape_b)
         outputs = {
@@ -209,7 +209,8 @@ class Tinyroma(System):
     def _nearest(self, examples: Mapping[str, jax.Array]) -> dict[str, Any]:
         """Maps of the training-free baseline, in the form of `_maps`."""
         pair = tuple(_unit(examples[k]) for k in ("image_a", "image_b"))
-        a, b = self.net.apply(self._published, *pair, False, method=TinyRoma.features)  # type: ignore[arg-type]
+        found: Any = self.net.apply(self._published, *pair, False, method=TinyRoma.features)
+        a, b = found
         coarse = jax.vmap(baseline.nearest_warp)(a.coarse, b.coarse)
         fine = jax.vmap(baseline.doubled)(coarse)
         count = len(coarse.warp)
@@ -318,6 +319,10 @@ def _unit(image: jax.Array) -> jax.Array:
     if jnp.issubdtype(image.dtype, jnp.integer):
         return image.astype(jnp.float32) / 255
     return image
+
+
+def _sides(images: Any) -> tuple[int, int]:
+    return images.shape[1], images.shape[2]
 
 
 def _pixels(warp: Warp, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
