@@ -286,7 +286,13 @@ def test_files_stay_short():
 
 
 @pytest.mark.parametrize(
-    "imported", ["posejax.data", "posejax.events.windows", "posejax.systems.eventpose.windows"]
+    "imported",
+    [
+        "posejax.data",
+        "posejax.events.windows",
+        "posejax.systems.eventpose.windows",
+        "posejax.systems.tinyroma.data",
+    ],
 )
 def test_what_workers_import_starts_no_jax(imported):
     """The import graph sees our own modules; this also sees what our dependencies import."""

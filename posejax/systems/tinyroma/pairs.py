@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from posejax.config import ConfigError, check_range
 from posejax.data.dataset import Dataset, Source
 from posejax.data.rigid import rotation_angle
 from posejax.systems.tinyroma.augment import Augment, Pair, View, augmented
@@ -44,6 +45,16 @@ class Pairs(Dataset):
     @abstractmethod
     def kind(self) -> str:
         """What the pairs are, in a few words; says so when they are simulated."""
+
+    def check(self) -> None:
+        """Raise ConfigError for a setting out of range."""
+        for side in self.size:
+            check_range("system.data.size", side, 32)
+            if side % 32:
+                raise ConfigError(f"system.data.size {self.size}: multiples of 32")
+        if not 0 <= self.augment.crop <= 0.9:
+            found = f"system.data.augment.crop {self.augment.crop}"
+            raise ConfigError(f"{found}; expected 0 to 0.9")
 
     @property
     def title(self) -> str:
@@ -141,7 +152,8 @@ class MixedPairs(Pairs):
         return all(part.simulated for part in self.parts)
 
     def source(self, split: str) -> "MixedSource":
-        sources = [part.source(split) for part in self.parts if split in part.splits]
+        parts = [replace(part, size=self.size) for part in self.parts if split in part.splits]
+        sources = [part.source(split) for part in parts]
         return MixedSource(sources, *(self._training() if split == "train" else ((), 0)))
 
     def _training(self):

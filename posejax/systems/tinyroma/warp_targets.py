@@ -53,8 +53,7 @@ def sample_depth(depth: np.ndarray, xy: ArrayLike) -> np.ndarray:
     """
     xy = np.asarray(xy, np.float64)
     height, width = depth.shape
-    with np.errstate(invalid="ignore"):
-        inside = ((xy >= 0) & (xy <= (width, height))).all(-1)
+    inside = _covers((height, width), xy)
     x, y = np.moveaxis(np.where(inside[..., None], xy, 0.5) - 0.5, -1, 0)
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     column, row = x.astype(np.intp), y.astype(np.intp)
@@ -94,7 +93,7 @@ def depth_targets(
     has = z_a > 0
     points = se3_apply(b_from_a, unproject(centers, np.where(has, z_a, 1), k_a))
     xy, front = project(points, k_b)
-    inside = front & ((xy >= 0) & (xy <= size_b[::-1])).all(-1)
+    inside = front & _covers(size_b, xy)
     z_b = sample_depth(depth_b, apply_map(map_b, xy))
     known = has & ~(inside & (z_b == 0))
     visible = known & inside & (np.abs(points[..., 2] - z_b) < TOLERANCE * z_b)
@@ -119,7 +118,7 @@ def homography_targets(
     front = xyw[..., 2] > 1e-9
     xy = xyw[..., :2] / np.where(front, xyw[..., 2], 1)[..., None]
     known = np.ones(front.shape, bool)
-    visible = front & ((xy >= 0) & (xy <= size_b[::-1])).all(-1)
+    visible = front & _covers(size_b, xy)
     if sizes is not None:
         known = _covers(sizes[0], apply_map(source_from_image[0], centers))
         visible &= known & _covers(sizes[1], apply_map(source_from_image[1], xy))
@@ -152,7 +151,7 @@ def apply_map(affine: np.ndarray, xy: np.ndarray) -> np.ndarray:
 
 
 def _covers(size: tuple[int, int], xy: np.ndarray) -> np.ndarray:
-    return ((xy >= 0) & (xy <= size[::-1])).all(-1)
+    return np.all((xy >= 0) & (xy <= np.array(size[::-1])), axis=-1)  # False for NaN
 
 
 def _targets(xy: np.ndarray, visible: np.ndarray, known: np.ndarray) -> Targets:

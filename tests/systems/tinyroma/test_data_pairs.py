@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from posejax.config import ConfigError
 from posejax.data.dataset import Source
 from posejax.data.rigid import se3_inverse
 from posejax.systems.tinyroma.augment import Augment, View, photometric
@@ -142,6 +143,13 @@ def test_light_changes_each_image_on_its_own_and_stays_in_range():
     np.testing.assert_array_equal(photometric(image, rng, off), image)
     grey = photometric(image, rng, dataclasses.replace(off, grey=1.0))
     assert (grey == grey[..., :1]).all()
+
+
+def test_settings_out_of_range_are_refused():
+    RgbdFolder(size=(64, 96)).check()
+    for wrong in ({"size": (64, 100)}, {"size": (0, 96)}, {"augment": Augment(crop=1.0)}):
+        with pytest.raises(ConfigError):
+            RgbdFolder(**wrong).check()
 
 
 class Numbers(Source):

@@ -41,7 +41,7 @@ class HomographyPairs(Pairs):
 
     root: str = ""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    pictures: tuple[int, int, int] = (160, 20, 20)
+    pictures: tuple[int, int, int] = (120, 12, 12)
     length: tuple[int, int, int] = (2000, 100, 100)
     angle_deg: float = 60.0
     zoom: float = 1.8
@@ -210,7 +210,7 @@ def draw(rng: np.random.Generator) -> np.ndarray:
     picture = np.array(material(_PICTURE), np.float32)
     for _ in range(int(rng.integers(8, 24))):
         high, wide = (int(n) for n in np.exp(rng.uniform(np.log(24), np.log(300), 2)))
-        high, wide = min(high, _PICTURE[0]), min(wide, _PICTURE[1])
+        high, wide = high // 8 * 8, wide // 8 * 8  # the noise is made by FFT
         y, x = rng.integers(0, _PICTURE[0] - high + 1), rng.integers(0, _PICTURE[1] - wide + 1)
         picture[y : y + high, x : x + wide] = material((high, wide))
     encoded = np.clip(picture, 0, 1) ** (1 / 2.2)

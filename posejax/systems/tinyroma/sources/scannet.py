@@ -157,7 +157,7 @@ def _pair(path: Path, where: str, entry: dict[str, Any], pixels: PixelConvention
         if not good:
             raise DataError(path, f"{where}: size_wh", repr(value)[:80], "[width, height]")
         size = value[1], value[0]
-    return ListedPair(*images, *cameras, pose, size)
+    return ListedPair(images[0], images[1], cameras[0], cameras[1], pose, size)
 
 
 def _matrix(path: Path, where: str, name: str, entry: dict[str, Any]) -> np.ndarray:
