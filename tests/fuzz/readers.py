@@ -50,6 +50,7 @@ from posejax.systems.eventpose.submission import pose_ids, read_submission, writ
 from posejax.systems.georeg.sources.folder import RasterFolder
 from posejax.systems.georeg.sources.logs import Av2Logs
 from posejax.systems.georeg.sources.radish import RadishLog
+from tests.fuzz.pair_readers import PAIR_CASES
 
 SIZE = (48, 64)
 TIME = 315970000000000000
@@ -512,6 +513,7 @@ CASES: dict[str, Case] = {
     "state_dict_npz": Case(weights(".npz"), check_state_dict, ("xfeat_weights/xfeat_folded.npz",)),
     "state_dict_safetensors": Case(weights(".safetensors"), check_state_dict),
     "scores": Case(write_scores, check_scores),
+    **{name: Case(*parts) for name, parts in PAIR_CASES.items()},
 }  # fmt: skip
 
 
