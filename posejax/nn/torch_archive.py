@@ -9,7 +9,7 @@ nothing is imported or called, and any other instruction or name ends the readin
 import math
 import pickletools
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -265,7 +265,7 @@ class _Machine:
             return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
         return values.astype(stored.newbyteorder("="), copy=False)
 
-    def _byte_order(self) -> str:
+    def _byte_order(self) -> Literal["<", ">"]:
         name = f"{self.folder}byteorder"
         text = self.archive.read(name) if name in self.archive.members else b"little"
         if text not in (b"little", b"big"):
