@@ -1,13 +1,14 @@
 """What the engine asks of a system; the engine knows nothing else about any of the five."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from posejax.data.dataset import Dataset
+from posejax.deploy.program import Input, Program
 from posejax.report import Report
 
 Params = Any  # pytree of float32 arrays; `{}` for a system without parameters
@@ -118,6 +119,25 @@ class System(ABC):
         Model selection reads one of these by name (`train.checkpoint.best_metric`).
         """
         return {}
+
+    def programs(
+        self, params: Params, state: State, example: Callable[[], Batch]
+    ) -> Mapping[str, Program]:
+        """What can be exported for other runtimes, the most useful first; see `posejax.deploy`.
+
+        By default `predict` on batches of one, with the inputs that examples of the data set have.
+
+        Args:
+          example: makes a batch of one, which opens the data set.
+        """
+        batch = example()
+
+        def predict(weights: Any, **inputs: jax.Array) -> Mapping[str, jax.Array]:
+            return self.predict(*weights, Batch(inputs, batch.resident))
+
+        inputs = {k: Input(np.shape(v), np.asarray(v).dtype) for k, v in batch.examples.items()}
+        sample = {k: np.asarray(v) for k, v in batch.examples.items()}
+        return {"predict": Program(predict, (params, state), inputs, sample)}
 
     @abstractmethod
     def report(
