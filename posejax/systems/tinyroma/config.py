@@ -37,6 +37,7 @@ class ModelConfig:
       coarse_passes: how often the coarse matcher runs, each time from where it arrived.
       width: factor of the trunk's channels; the released weights fit 1 alone.
       search: where partners are looked for.
+      mode: of the softmax; "official_fast" is the approximation of the released inference.
       symmetric: also match B to A, from the same correlations.
       refine: expectation only over so many cells around the best one; None for all cells, as the
         released weights want it.
@@ -57,6 +58,7 @@ class ModelConfig:
     coarse_passes: int = 1
     width: float = 1.0
     search: SearchConfig = SearchConfig()
+    mode: Literal["exact", "official_fast"] = "exact"
     symmetric: bool = False
     refine: int | None = None
     temperature: float | None = None
