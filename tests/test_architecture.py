@@ -34,7 +34,9 @@ BELOW: dict[str, set[str]] = {
     "sim": {"geometry", "image", "data"},  # of data, the writers
     "deploy": {"data"},  # of data, the writing of whole files
     **{room: ENGINE | {"data", "report", "deploy"} for room in ENGINE},
-    "systems": FUNCTIONS | ENGINE | {"geometry", "image", "data", "report", "sim", "lazy", "deploy"},
+    "systems": FUNCTIONS
+    | ENGINE
+    | {"geometry", "image", "data", "report", "sim", "lazy", "deploy"},
 }
 NO_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 ONLY_FUNCTIONS = {"flax", "optax", "orbax", "grain", "h5py", "pyarrow", "matplotlib", "PIL", "rich"}

@@ -73,7 +73,7 @@ def export_program(
     inputs = program.shapes(size)
     try:
         return export.export(jax.jit(function), platforms=list(platforms))(*given, inputs)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, ValueError, jax.errors.InconclusiveDimensionOperation) as error:
         if size is not None or not program.sized:
             raise
         # What jax raises where the shapes of a program depend on sizes in ways it cannot follow.

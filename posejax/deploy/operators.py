@@ -10,6 +10,7 @@ from jax import export
 from jax.interpreters import mlir
 
 _SILENT = {"return", "constant", "func", "module"}
+_SCALAR_BODIES = {"reduce", "reduce_window", "scatter", "sort", "select_and_scatter"}
 _SCOPE = re.compile(r'loc\("([^"]*)"')
 _SOURCE = re.compile(r'"([^"]*\.py)":(\d+)')
 _BITS = re.compile(r"(\d+)$")
@@ -41,10 +42,10 @@ def operators(exported: export.Exported) -> list[Operator]:
     with mlir.make_ir_context():
         module = mlir.ir.Module.parse(exported.mlir_module())
         functions = {op.attributes["sym_name"].value: op for op in module.body.operations}
-        return list(_walk(functions["main"].operation, functions, ""))
+        return list(_walk(functions["main"].operation, functions, "", ""))
 
 
-def _walk(parent: Any, functions: dict[str, Any], scope: str) -> Iterator[Operator]:
+def _walk(parent: Any, functions: dict[str, Any], scope: str, caller: str) -> Iterator[Operator]:
     for region in parent.regions:
         for block in region.blocks:
             for view in block.operations:
@@ -52,30 +53,34 @@ def _walk(parent: Any, functions: dict[str, Any], scope: str) -> Iterator[Operat
                 name = op.name.rpartition(".")[2]
                 place = str(op.location)
                 inner = _join(scope, next(iter(_SCOPE.findall(place)), ""))
+                source = _source(place) or caller
                 if name == "call":
-                    callee = functions[op.attributes["callee"].value]
-                    yield from _walk(callee.operation, functions, inner)
+                    callee = functions[op.attributes["callee"].value].operation
+                    yield from _walk(callee, functions, inner, source)
                     continue
                 if name not in _SILENT:
-                    yield _operator(op, name, inner, place)
-                # The bodies of reductions are scalar functions, part of the operator.
-                if name not in ("reduce", "reduce_window", "scatter", "sort", "select_and_scatter"):
-                    yield from _walk(op, functions, scope)
+                    yield _operator(op, name, inner, source)
+                # The bodies of these are scalar functions, part of the operator.
+                if name not in _SCALAR_BODIES:
+                    yield from _walk(op, functions, scope, source)
 
 
-def _operator(op: Any, name: str, scope: str, place: str) -> Operator:
+def _source(place: str) -> str:
+    """File and line of the innermost frame in a location, from the package's folder on."""
+    path, line = next(iter(_SOURCE.findall(place)), ("", ""))
+    start = path.rfind("/posejax/")
+    return f"{path[start + 1 :]}:{line}" if path else ""
+
+
+def _operator(op: Any, name: str, scope: str, source: str) -> Operator:
     results = [_tensor(str(r.type)) for r in op.results]
     operands = [_tensor(str(o.type)) for o in op.operands]
-    source = next(iter(_SOURCE.findall(place)), ("", ""))
-    path = source[0][source[0].rfind("posejax/") :] if "posejax/" in source[0] else source[0]
     size = sum(count * width for count, width, _ in (*results, *operands))
     reduced = 1
     if name == "reduce" and results and operands and results[0][0]:
         reduced = operands[0][0] // results[0][0]
     text = results[0][2] if results else ""
-    return Operator(
-        name, scope, f"{path}:{source[1]}" if path else "", text, math.ceil(size), reduced
-    )
+    return Operator(name, scope, source, text, math.ceil(size), reduced)
 
 
 def _tensor(text: str) -> tuple[int, float, str]:

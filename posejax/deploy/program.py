@@ -81,9 +81,7 @@ class Program:
         scope = export.SymbolicScope()
         found = {}
         for name, given in self.inputs.items():
-            sides = [
-                str(s) if isinstance(s, int) else f"{given.multiple}*{s}" for s in given.shape
-            ]
+            sides = [str(s) if isinstance(s, int) else f"{given.multiple}*{s}" for s in given.shape]
             shape = export.symbolic_shape(", ".join(sides), scope=scope)
             found[name] = jax.ShapeDtypeStruct(shape, given.dtype)
         return found

@@ -121,7 +121,12 @@ def read_rules(name: str | Path) -> Rules:
         elif kind == "deny" and len(patterns) == 1 and patterns[0].count(">") == 1:
             pattern, _, count = patterns[0].partition(">")
             patterns, bound = [pattern], int(count) if count.isdecimal() else -1
-        if kind not in ("allow", "deny", "limit") or not patterns or bound < 0:
+        if (
+            kind not in ("allow", "deny", "limit")
+            or not patterns
+            or ">" in "".join(patterns)
+            or bound < 0
+        ):
             raise DataError(path, f"line {number}", repr(line[:80]), _EXPECTED)
         if kind == "limit" and not bound:
             raise DataError(path, f"line {number}", repr(line[:80]), _EXPECTED)

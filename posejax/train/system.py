@@ -122,22 +122,27 @@ class System(ABC):
 
     def programs(
         self, params: Params, state: State, example: Callable[[], Batch]
-    ) -> Mapping[str, Program]:
-        """What can be exported for other runtimes, the most useful first; see `posejax.deploy`.
+    ) -> Mapping[str, Callable[[], Program]]:
+        """What can be exported for other runtimes, by name, made when it is asked for.
 
-        By default `predict` on batches of one, with the inputs that examples of the data set have.
+        By default `predict` on batches of one, of the shapes that the data set has; see
+        `posejax.deploy`.
 
         Args:
-          example: makes a batch of one, which opens the data set.
+          example: makes a batch of one, for which it opens the data set.
         """
-        batch = example()
 
-        def predict(weights: Any, **inputs: jax.Array) -> Mapping[str, jax.Array]:
-            return self.predict(*weights, Batch(inputs, batch.resident))
+        def predict() -> Program:
+            batch = example()
+            examples = {k: np.asarray(v) for k, v in batch.examples.items()}
+            inputs = {k: Input(v.shape, v.dtype) for k, v in examples.items()}
 
-        inputs = {k: Input(np.shape(v), np.asarray(v).dtype) for k, v in batch.examples.items()}
-        sample = {k: np.asarray(v) for k, v in batch.examples.items()}
-        return {"predict": Program(predict, (params, state), inputs, sample)}
+            def run(weights: Any, **inputs: jax.Array) -> Mapping[str, jax.Array]:
+                return self.predict(*weights, Batch(inputs, batch.resident))
+
+            return Program(run, (params, state), inputs, examples)
+
+        return {"predict": predict}
 
     @abstractmethod
     def report(
