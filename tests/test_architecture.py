@@ -32,8 +32,11 @@ BELOW: dict[str, set[str]] = {
     "lazy": set(),
     "report": {"data"},  # of data, the writing of whole files
     "sim": {"geometry", "image", "data"},  # of data, the writers
-    **{room: ENGINE | {"data", "report"} for room in ENGINE},
-    "systems": FUNCTIONS | ENGINE | {"geometry", "image", "data", "report", "sim", "lazy"},
+    "deploy": {"data"},  # of data, the writing of whole files
+    **{room: ENGINE | {"data", "report", "deploy"} for room in ENGINE},
+    "systems": FUNCTIONS
+    | ENGINE
+    | {"geometry", "image", "data", "report", "sim", "lazy", "deploy"},
 }
 NO_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 ONLY_FUNCTIONS = {"flax", "optax", "orbax", "grain", "h5py", "pyarrow", "matplotlib", "PIL", "rich"}

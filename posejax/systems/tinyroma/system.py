@@ -1,6 +1,6 @@
 """The matching system as the engine sees it: pure methods over one config."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -11,6 +11,7 @@ import numpy as np
 
 from posejax.config import ConfigError
 from posejax.data.dataset import Dataset
+from posejax.deploy.program import Program
 from posejax.geometry import normalized_from_pixels, pixels_from_normalized
 from posejax.matching import Band, Full, Matches, Rows
 from posejax.matching.search import Search
@@ -26,6 +27,7 @@ from posejax.systems.tinyroma.data import SimulatedPairs
 from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp
 from posejax.systems.tinyroma.objective import Targets, total_loss, warp_loss
 from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
+from posejax.systems.tinyroma.programs import network_programs
 from posejax.systems.tinyroma.report import build
 from posejax.train.system import Batch, LossOutput, System
 
@@ -272,6 +274,16 @@ class Tinyroma(System):
 
     def summarize(self, records: Mapping[str, np.ndarray]) -> dict[str, float]:
         return summary.summarize(records)
+
+    def programs(
+        self, params: Any, state: Any, example: Callable[[], Batch]
+    ) -> Mapping[str, Callable[[], Program]]:
+        """The network alone on images of a chosen size, and `predict`; see `network_programs`."""
+        others = super().programs(params, state, example)
+        if self.baseline != "none":
+            return others
+        variables = {"params": params, "batch_stats": state["batch_stats"]}
+        return {**network_programs(self.net, variables), **others}
 
     def report(
         self,
