@@ -1,9 +1,10 @@
-"""Matching: correlation and expectation, stereo rows, training-free pairs, robust relative pose.
+"""Matching: correlation and expectation, robust relative pose on real cameras.
 
-    python -m benchmarks.matching [correlation] [stereo] [pairs] [pose] [--out FILE]
+    python -m benchmarks.matching [correlation] [pose] [--out FILE]
 
 Peers run in the same process where they can be imported: torch for the correlation, poselib for the
-estimators. Real data come from POSEJAX_DATA (../shared/data); what is missing is left out.
+estimator. The cameras come from POSEJAX_DATA (../shared/data); without them `pose` is left out. For
+real images see `matching_sets`.
 """
 
 import argparse
@@ -19,13 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.harness import HEADER, Row, compare, write_results
-from posejax.data.images import read_image
-from posejax.image import resize
 from posejax.matching import (
     Band,
     Rows,
-    estimate_fundamental,
-    estimate_homography,
     estimate_relative_pose,
     expected_correspondence,
     pose_auc,
@@ -33,13 +30,11 @@ from posejax.matching import (
     relative_pose_errors,
 )
 from posejax.matching.streaming import cell_centers
-from posejax.nn import XFeat, load_state_dict, to_flax, xfeat_table
 
 # Any: the peers are optional and not installed where the types are checked.
 torch: Any = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 poselib: Any = importlib.import_module("poselib") if importlib.util.find_spec("poselib") else None
 DATA = Path(os.environ.get("POSEJAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
-SEEDS = 5
 
 
 # --- correlation and expectation ------------------------------------------------------------------
@@ -102,139 +97,6 @@ def correlation(repeats: int) -> list[Row]:
                 )
             )  # fmt: skip
     return rows
-
-
-# --- real images ----------------------------------------------------------------------------------
-
-
-def xfeat():
-    """Images [H, W, 3] in [0, 1] -> coarse features, with the released weights."""
-    model = XFeat(folded=True)
-    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda key, x: model.init(key, x, False), jax.random.key(0), x)
-    state = load_state_dict(DATA / "xfeat_weights" / "xfeat_folded.npz")
-    variables = to_flax(state, xfeat_table(model), shapes)
-
-    @jax.jit
-    def features(image):
-        out: Any = model.apply(variables, image[None], False)
-        return out.coarse[0]
-
-    return features
-
-
-def stereo() -> dict[str, Any]:
-    """Share of cells within 8 px, by search and expectation."""
-    folder = DATA / "stereo_motorcycle"
-    features, shape = xfeat(), (480, 736)
-    disparity = np.load(folder / "motorcycle_disp.npz")["arr_0"]
-    pair = []
-    for side in ("left", "right"):
-        image = read_image(folder / f"motorcycle_{side}.png").astype(np.float32) / 255
-        pair.append(features(resize(image, shape, antialias=False)))
-    xy = np.asarray(cell_centers((60, 92))).reshape(60, 92, 2) * 8
-    rows = np.clip((xy[..., 1] * 500 / 480).astype(int), 0, 499)
-    columns = np.clip((xy[..., 0] * 741 / 736).astype(int), 0, 740)
-    truth = disparity[rows, columns] * 736 / 741
-    known = np.isfinite(truth)
-    target = xy - np.stack([np.where(known, truth, 0), np.zeros_like(truth)], axis=-1)
-    known &= target[..., 0] > 0
-    found: dict[str, Any] = {"cells": int(known.sum())}
-    cases: dict[str, dict] = {
-        "full": {},
-        "full, refine=2": {"refine": 2},
-        "full, refine=1": {"refine": 1},
-        "rows": {"search": Rows()},
-        "rows, disparity 0..9 cells": {"search": Rows((0, 9))},
-        "rows, refine=2": {"search": Rows(), "refine": 2},
-        "band +-1, refine=2": {"search": Band(1), "refine": 2},
-    }
-    for name, settings in cases.items():
-        coords = np.asarray(expected_correspondence(*pair, **settings).coords) * 8
-        error = np.linalg.norm(coords - target, axis=-1)[known]
-        found[name] = {
-            "within_8_px": float(np.mean(error < 8)),
-            "median_px": float(np.median(error)),
-        }
-        print(f"{name:32s} {100 * np.mean(error < 8):5.1f} %  {np.median(error):6.2f} px")
-    return found
-
-
-def dense_matches(features, images, most: int = 4096):
-    """Mutual, sub-cell matches of two images without training: pixels of each and a count."""
-    unit, scales = [], []
-    for image in images:
-        height, width = image.shape[:2]
-        shape = (704, 960) if width >= height else (960, 704)
-        f = features(resize(image, shape))
-        unit.append(f / jnp.linalg.norm(f, axis=-1, keepdims=True))
-        scales.append(8 * np.array([width / shape[1], height / shape[0]]))
-    forward, back = expected_correspondence(
-        *unit, temperature=0.03, refine=1, reverse=True, block=256
-    )
-    coords, returned = np.asarray(forward.coords), np.asarray(back.coords)
-    cell = np.floor(coords).astype(int)
-    there = returned[cell[..., 1], cell[..., 0]]
-    home = np.asarray(cell_centers(coords.shape[:2])).reshape(coords.shape)
-    error = np.linalg.norm(there - home, axis=-1)
-    order = np.argsort(error, axis=None)[:most]
-    mutual = error.reshape(-1)[order] < 1.0
-    a, b = home.reshape(-1, 2)[order] * scales[0], coords.reshape(-1, 2)[order] * scales[1]
-    return a.astype(np.float32), b.astype(np.float32), mutual
-
-
-def pairs() -> dict[str, Any]:
-    """Median error in pixels at annotated points of wide-baseline pairs, for SEEDS seeds."""
-    features, results = xfeat(), {}
-    for kind, folder in (("F", "magsac_f"), ("H", "magsac_h")):
-        table = {}
-        for path in sorted((DATA / folder).glob("*.npz")):
-            images = [
-                read_image(path.with_name(f"{path.stem}_{i}.jpg")).astype(np.float32) / 255
-                for i in (0, 1)
-            ]
-            a, b, mutual = dense_matches(features, images)
-            z = np.load(path)
-            points = [z[f"pts{i}"] + 0.5 for i in (0, 1)]  # their first centre is at 0
-            ours = []
-            for seed in range(SEEDS):
-                estimate = estimate_fundamental if kind == "F" else estimate_homography
-                found = estimate(
-                    jax.random.key(seed), a, b, weights=mutual.astype(np.float32),
-                    threshold=4.0 if kind == "F" else 8.0, iterations=8192,
-                )  # fmt: skip
-                ours.append(point_error(kind, np.asarray(found.matrix, np.float64), points))
-            entry = {"matches": int(mutual.sum()), "posejax": ours}
-            if poselib is not None:
-                entry["poselib"] = []
-                for seed in range(SEEDS):
-                    options = {"max_epipolar_error": 4.0, "max_reproj_error": 8.0}
-                    options |= {"max_iterations": 20_000, "seed": seed}
-                    solve = poselib.estimate_fundamental
-                    solve = solve if kind == "F" else poselib.estimate_homography
-                    matrix, _ = solve(a[mutual], b[mutual], options, {})
-                    entry["poselib"].append(point_error(kind, np.asarray(matrix), points))
-            table[path.stem] = entry
-            medians = {k: np.round(np.median(v), 2) for k, v in entry.items() if k != "matches"}
-            print(kind, path.stem, entry["matches"], medians, flush=True)
-        for who in ("posejax", "poselib"):
-            if all(who in e for e in table.values()):
-                below = [[np.mean(np.array(e[who]) < t) for e in table.values()] for t in (3, 10)]
-                share = [float(np.sum(x)) for x in below]
-                results[f"{kind}, {who}: pairs below 3 and 10 px of {len(table)}"] = share
-                print(kind, who, "pairs below 3 / 10 px, mean of the seeds:", share)
-        results[kind] = table
-    return results
-
-
-def point_error(kind: str, matrix: np.ndarray, points) -> float:
-    a, b = (np.c_[p, np.ones(len(p))] for p in points)
-    if kind == "H":
-        moved = a @ matrix.T
-        return float(np.median(np.linalg.norm(moved[:, :2] / moved[:, 2:] - points[1], axis=1)))
-    in_b, in_a = a @ matrix.T, b @ matrix
-    size = np.sqrt((in_b[:, :2] ** 2).sum(1) + (in_a[:, :2] ** 2).sum(1))
-    return float(np.median(np.abs((b * in_b).sum(1)) / np.maximum(size, 1e-12)))
 
 
 # --- relative pose on real cameras ----------------------------------------------------------------
@@ -320,7 +182,7 @@ def summary(errors, seconds) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parts = ("correlation", "stereo", "pairs", "pose")
+    parts = ("correlation", "pose")
     parser.add_argument("parts", nargs="*", default=[], help=f"some of {', '.join(parts)}")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--count", type=int, default=256, help="image pairs of `pose`")
@@ -331,12 +193,11 @@ def main() -> None:
         if part == "correlation":
             print(HEADER)
             rows = correlation(options.repeats)
-        elif not (DATA / "xfeat_weights").is_dir():
+        elif not (DATA / "megadepth1500_cameras").is_dir():
             print(f"{part}: no data under {DATA} (set POSEJAX_DATA)")
             continue
         else:
-            run = {"stereo": stereo, "pairs": pairs, "pose": lambda: pose(options.count)}[part]
-            extra = {"results": run()}
+            extra = {"results": pose(options.count)}
         write_results(f"matching_{part}", rows, options.out, **extra)
 
 

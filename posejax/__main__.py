@@ -9,7 +9,8 @@ USAGE = """usage: python -m posejax COMMAND [OPTION VALUE ...]
   train  --config NAME_OR_FILE     train an experiment, or continue its run
   eval   --workdir RUN             evaluate a run; or --config NAME_OR_FILE, without one
   demo   [SYSTEM]                  shipped weights on simulated worlds, and a report
-  export RUN FILE [--which best]   weights of a run as one .npz or .safetensors file
+  export RUN FILE [--which best]   weights of a run as one .npz or .safetensors file, or with
+         [--program NAME]          what it computes, for other runtimes
 
 Each lists its options with --help."""
 

@@ -32,8 +32,11 @@ BELOW: dict[str, set[str]] = {
     "lazy": set(),
     "report": {"data"},  # of data, the writing of whole files
     "sim": {"geometry", "image", "data"},  # of data, the writers
-    **{room: ENGINE | {"data", "report"} for room in ENGINE},
-    "systems": FUNCTIONS | ENGINE | {"geometry", "image", "data", "report", "sim", "lazy"},
+    "deploy": {"data"},  # of data, the writing of whole files
+    **{room: ENGINE | {"data", "report", "deploy"} for room in ENGINE},
+    "systems": FUNCTIONS
+    | ENGINE
+    | {"geometry", "image", "data", "report", "sim", "lazy", "deploy"},
 }
 NO_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 ONLY_FUNCTIONS = {"flax", "optax", "orbax", "grain", "h5py", "pyarrow", "matplotlib", "PIL", "rich"}
@@ -286,7 +289,13 @@ def test_files_stay_short():
 
 
 @pytest.mark.parametrize(
-    "imported", ["posejax.data", "posejax.events.windows", "posejax.systems.eventpose.windows"]
+    "imported",
+    [
+        "posejax.data",
+        "posejax.events.windows",
+        "posejax.systems.eventpose.windows",
+        "posejax.systems.tinyroma.data",
+    ],
 )
 def test_what_workers_import_starts_no_jax(imported):
     """The import graph sees our own modules; this also sees what our dependencies import."""

@@ -7,17 +7,15 @@ bytes that are there first, checksums are verified, and nothing is ever unpickle
 
 import io
 import math
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from posejax.data.archive import Archive
 from posejax.data.errors import DataError
 from posejax.data.files import decoding, read_bytes
 
-_RATIO = 1032  # the most that deflate can reach
-_FREE = 1 << 16
 _EXPECTED = "an .npz file of plain arrays"
 
 
@@ -51,40 +49,21 @@ def read_npz(
     """
     names = tuple(names)
     raw = read_bytes(path, _EXPECTED)
-    with decoding(path, "file", _EXPECTED):
-        archive = zipfile.ZipFile(io.BytesIO(raw))
-        members: dict[str, zipfile.ZipInfo] = {}
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            if name in members:
-                raise DataError(path, f"array {name[:80]}", "twice in the archive", _EXPECTED)
-            members[name] = info
+    archive = Archive(path, raw, _EXPECTED, "array", ".npy")
+    members = archive.members
     for name in names:
         if name not in members:
             found = f"missing (the file has: {', '.join(members)[:200]})"
             raise DataError(path, f"array {name}", found, f"arrays {', '.join(names)}")
     wanted = members if optional is None else dict.fromkeys([*names, *optional])
     chosen = [name for name in wanted if name in members]
-    _check_sizes(path, {name: members[name] for name in chosen}, len(raw))
+    archive.check_sizes(chosen)
     arrays = {}
     for name in chosen:
-        with decoding(path, f"array {name[:80]}", _EXPECTED):
-            arrays[name] = _array(archive.read(members[name]))
+        content = archive.read(name)
+        with decoding(path, archive.field(name), _EXPECTED):
+            arrays[name] = _array(content)
     return arrays
-
-
-def _check_sizes(path: str | Path, members: Mapping[str, zipfile.ZipInfo], there: int) -> None:
-    """No more bytes than the archive can hold, in an encoding whose ratio is known."""
-    for name, info in members.items():
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            found = f"compression method {info.compress_type}"
-            raise DataError(path, f"array {name[:80]}", found, "stored or deflated")
-        if info.file_size > _FREE + info.compress_size * _RATIO:
-            found = f"{info.file_size} bytes out of {info.compress_size}"
-            raise DataError(path, f"array {name[:80]}", found, "data for every byte")
-    claimed = sum(info.file_size for info in members.values())
-    if claimed > min(1 << 32, _FREE + there * _RATIO):
-        raise DataError(path, "arrays", f"{claimed} bytes out of {there}", "data for every byte")
 
 
 def _array(raw: bytes) -> np.ndarray:

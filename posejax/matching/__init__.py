@@ -32,9 +32,12 @@ from posejax.matching.two_view import (
     pose_difference,
     pose_from_essential,
 )
+from posejax.matching.views import SCALES, VIEWS, View, ViewMatches, mutual_cells, search_views
 
 __all__ = [
     "PROTOCOLS",
+    "SCALES",
+    "VIEWS",
     "AucInterval",
     "Band",
     "Correspondence",
@@ -48,6 +51,8 @@ __all__ = [
     "RelativePoseEstimate",
     "Rows",
     "Search",
+    "View",
+    "ViewMatches",
     "Window",
     "all_matches",
     "bootstrap_auc",
@@ -60,6 +65,7 @@ __all__ = [
     "five_point",
     "four_point",
     "match_keypoints",
+    "mutual_cells",
     "mutual_nearest_neighbours",
     "pose_auc",
     "pose_difference",
@@ -67,6 +73,7 @@ __all__ = [
     "refine_relative_pose",
     "relative_pose_errors",
     "sample_matches",
+    "search_views",
     "seven_point",
     "upright_three_point",
 ]

@@ -96,7 +96,8 @@ def implicit_step(
     derivative, and hardly moves a model that is a minimum already.
 
     Args:
-      model: a minimum; what it was found from is cut off.
+      model: a minimum; what it was found from is cut off. Where it is none, or the Hessian is
+        nearly singular, the step could lead anywhere: it is taken only if it lowers the loss.
     """
     model = lax.stop_gradient(model)
 
@@ -109,7 +110,9 @@ def implicit_step(
     slope = jax.grad(loss)(zero)
     hessian = lax.stop_gradient(jax.hessian(loss)(zero))
     step = _newton_direction(hessian, slope)
-    return manifold.move(model, -step)
+    found = lax.stop_gradient(step)
+    taken = jnp.where(loss(-found) <= loss(zero), found, 0)
+    return manifold.move(model, -(lax.stop_gradient(taken) + step - found))
 
 
 def _newton_direction(hessian: Array, slope: Array) -> Array:

@@ -6,7 +6,14 @@ from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
 from posejax.nn.norms import Norm, NormKind
 from posejax.nn.resnet import ResidualUnit, ResNet, ResNetFeatures, resnet
 from posejax.nn.torch_tables import efficientnet_table, resnet_table
-from posejax.nn.torch_weights import NameTable, adapt_stem, from_flax, load_state_dict, to_flax
+from posejax.nn.torch_weights import (
+    NameTable,
+    adapt_stem,
+    from_flax,
+    load_state_dict,
+    save_state_dict,
+    to_flax,
+)
 from posejax.nn.unet import ConvNorm, PyramidEncoder, ResidualBlock, TopDownDecoder, UNet
 from posejax.nn.xfeat import XFeat, XFeatOutput, XFeatTrunk, xfeat_table
 
@@ -36,6 +43,7 @@ __all__ = [
     "load_state_dict",
     "resnet",
     "resnet_table",
+    "save_state_dict",
     "to_flax",
     "xfeat_table",
 ]

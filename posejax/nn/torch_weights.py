@@ -2,12 +2,13 @@
 
 A table pairs every entry of a state dict with one array of the Flax variables. Conversion is all
 or nothing: an entry without a partner on either side, or of another shape, is an error that names
-it. Files are `.safetensors` or `.npz`; pickled checkpoints are refused, as loading one runs code
-of its author's choice.
+it. Files are `.safetensors`, `.npz` or what `torch.save` writes; of the latter nothing is run (see
+`posejax.nn.torch_archive`).
 """
 
 import dataclasses
 import difflib
+import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,7 +20,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from posejax.data.arrays import read_npz
-from posejax.data.files import decoding, read_bytes
+from posejax.data.errors import DataError
+from posejax.data.files import decoding, read_bytes, whole
+from posejax.nn.torch_archive import read_torch
 
 Layout = Literal["same", "conv", "linear"]
 # Axes of the Flax array in the PyTorch one: OIHW -> HWIO (also C1HW -> HW1C), OI -> IO.
@@ -29,10 +32,8 @@ AXES: dict[Layout, tuple[int, ...] | None] = {
     "linear": (1, 0),
 }
 PICKLED = {".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar"}
-CONVERT = """Loading one runs code of its author's choice. Where PyTorch is at hand:
-    import torch, safetensors.torch
-    state = torch.load({path!r}, map_location="cpu", weights_only=True)
-    safetensors.torch.save_file({{k: v.contiguous() for k, v in state.items()}}, {new!r})"""
+# Under what a training's checkpoint keeps its state dict.
+WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +179,17 @@ def to_flax(
     return unflatten_dict(found)
 
 
-def from_flax(variables: Mapping[str, Any], table: NameTable) -> dict[str, np.ndarray]:
-    """The inverse of `to_flax`: name -> array in PyTorch's layouts (without ignored entries).
+def from_flax(
+    variables: Mapping[str, Any], table: NameTable, *, batches_tracked: int | None = None
+) -> dict[str, np.ndarray]:
+    """The inverse of `to_flax`: name -> array in PyTorch's layouts.
+
+    Args:
+      variables: Flax variables.
+      table: their names.
+      batches_tracked: value of the counter that PyTorch's batch norms keep beside their statistics
+        (its value matters to cumulative averages only). Entries that the table ignores are left
+        out otherwise.
 
     Raises:
       ValueError: arrays in `variables` that the table does not know, or the other way round.
@@ -193,6 +203,9 @@ def from_flax(variables: Mapping[str, Any], table: NameTable) -> dict[str, np.nd
     for path, entry in by_path.items():
         value, axes = np.asarray(flat[path]), AXES[entry.layout]
         found[entry.name] = value if axes is None else value.transpose(np.argsort(axes))
+        norm, _, last = entry.name.rpartition(".")
+        if last == "running_var" and batches_tracked is not None:
+            found[f"{norm}.num_batches_tracked"] = np.array(batches_tracked, np.int64)
     return found
 
 
@@ -213,37 +226,101 @@ def adapt_stem(kernel: Any, channels: int) -> np.ndarray:
     return np.repeat(kernel.mean(axis=2, keepdims=True), channels, axis=2)
 
 
-def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:
-    """Arrays by name from a `.safetensors` or `.npz` file.
+def load_state_dict(
+    path: str | Path, *, key: str | None = None, prefix: str = ""
+) -> dict[str, np.ndarray]:
+    """Arrays by name from a `.safetensors`, `.npz` or PyTorch (`.pth`, `.pt`, `.bin`, ...) file.
+
+    Args:
+      path: the file.
+      key: under what a PyTorch checkpoint keeps the state dict; by default the checkpoint is one
+        itself, or has one under "state_dict", "model_state_dict" or "model".
+      prefix: take only the entries whose names begin so, and take it off, e.g. "encoder.". The
+        "module." of a `DataParallel` model is always taken off, before this.
 
     Raises:
-      ValueError: a pickled checkpoint (with how to convert it), or another kind of file.
-      DataError (a ValueError): one that cannot be read, or holds more than plain arrays.
+      DataError (a ValueError): a file that cannot be read, or holds more than plain arrays.
+      ValueError: another kind of file; no entry with that prefix.
       FileNotFoundError: no such file.
       ImportError: a `.safetensors` file and the optional dependency is missing.
     """
     path = Path(path)
-    if path.suffix in PICKLED:
-        hint = CONVERT.format(path=path.name, new=path.with_suffix(".safetensors").name)
-        raise ValueError(f"{path}: pickled checkpoints are not loaded. {hint}")
-    if path.suffix not in {".npz", ".safetensors"}:
-        raise ValueError(f"{path}: expected a .safetensors or .npz file")
+    if path.suffix not in {".npz", ".safetensors", *PICKLED}:
+        raise ValueError(f"{path}: expected a .safetensors, .npz or PyTorch (.pth, .pt) file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    if path.suffix == ".npz":
-        return read_npz(path)
+    if path.suffix in PICKLED:
+        found = _state_dict(path, read_torch(path), key)
+    elif path.suffix == ".npz":
+        found = read_npz(path)
+    else:
+        expected = "a .safetensors file"
+        library, raw = _safetensors(path), read_bytes(path, expected)
+        with decoding(path, "file", expected):
+            found = library.load(raw)
+    for start in ("module.", prefix):
+        if start == prefix or all(name.startswith(start) for name in found):
+            found = {k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}
+    if prefix and not found:
+        raise ValueError(f"{path}: no entry begins with {prefix!r}")
+    return found
+
+
+def save_state_dict(path: str | Path, tensors: Mapping[str, Any]) -> Path:
+    """Write arrays by name to a `.safetensors` or `.npz` file, whole or not at all.
+
+    In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path))`.
+
+    Raises:
+      ValueError: another kind of file.
+      ImportError: a `.safetensors` file and the optional dependency is missing.
+    """
+    path, arrays = Path(path), {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+    # NumPy makes arrays of one axis of scalars.
+    arrays = {k: v.reshape(np.shape(tensors[k])) for k, v in arrays.items()}
+    if path.suffix not in {".npz", ".safetensors"}:
+        raise ValueError(f"{path}: expected a name ending in .safetensors or .npz")
+    if path.suffix == ".safetensors":
+        content = _safetensors(path).save(arrays)
+    else:
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        content = buffer.getvalue()
+    with whole(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def _state_dict(path: Path, tree: Any, key: str | None) -> dict[str, np.ndarray]:
+    """The state dict in what a PyTorch file holds."""
+    expected = "a state dict: tensors by name"
+    if not isinstance(tree, dict):
+        raise DataError(path, "top level", f"a {type(tree).__name__}", expected)
+    if key is None and not any(isinstance(value, np.ndarray) for value in tree.values()):
+        inside = [name for name in WRAPPERS if isinstance(tree.get(name), dict)]
+        key = inside[0] if len(inside) == 1 else None
+    if key is not None:
+        if not isinstance(tree.get(key), dict):
+            there = ", ".join(str(name)[:40] for name in tree)[:200]
+            raise DataError(path, f"key {key}", f"no dict (the file has: {there})", expected)
+        tree = tree[key]
+    for name, value in tree.items():
+        if not isinstance(name, str) or not isinstance(value, np.ndarray):
+            found = f"a {type(value).__name__.strip('_')}"
+            hint = "" if key else "say key=... if the state dict lies deeper"
+            raise DataError(path, f"entry {str(name)[:80]}", found, expected, hint)
+    return tree
+
+
+def _safetensors(path: Path) -> Any:
     try:
-        import safetensors
         import safetensors.numpy
     except ImportError as error:
         raise ImportError(
-            f"{path}: reading .safetensors needs the optional dependency: "
+            f"{path}: .safetensors needs the optional dependency: "
             "pip install 'posejax[safetensors]'"
         ) from error
-    expected = "a .safetensors file"
-    raw = read_bytes(path, expected)
-    with decoding(path, "file", expected):
-        return safetensors.numpy.load(raw)
+    return safetensors.numpy
 
 
 def _to_layout(value: np.ndarray, entry: Entry) -> np.ndarray:

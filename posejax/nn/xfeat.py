@@ -4,13 +4,16 @@ Potje et al., XFeat: Accelerated Features for Lightweight Image Matching, CVPR 2
 24 channels at stride 4 and 64 at stride 8 out. Sides are multiples of 32.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from posejax.nn.torch_weights import Entry, NameTable, conv
+from posejax.nn.upsample import transposed_upsample
+
+Upsample = Literal["bilinear", "transposed"]
 
 # Of each block, the layers (channels, kernel, stride).
 TRUNK = {
@@ -79,10 +82,18 @@ class ConvBlock(nn.Module):
 
 
 class XFeatTrunk(nn.Module):
-    """Normalised grey images [B, H, W, 1] -> fine [B, H/4, W/4, 24], coarse [B, H/8, W/8, 64]."""
+    """Normalised grey images [B, H, W, 1] -> fine [B, H/4, W/4, 24], coarse [B, H/8, W/8, 64].
+
+    Attributes:
+      folded: see `ConvLayer`.
+      width: factor of all numbers of channels; those of the released weights at 1.
+      upsample: "transposed" for convolutions in place of interpolation; the values are the same.
+    """
 
     folded: bool = False
     dtype: Any = None
+    width: float = 1.0
+    upsample: Upsample = "bilinear"
 
     @nn.compact
     def __call__(self, grey: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -90,18 +101,26 @@ class XFeatTrunk(nn.Module):
         if height % 32 or width % 32:
             raise ValueError(f"sides are multiples of 32, got {height}x{width}")
 
-        def block(name):
-            return ConvBlock(TRUNK[name], self.folded, self.dtype, name=name)
+        def wide(channels):
+            return round(channels * self.width)
 
-        skip = nn.Conv(24, (1, 1), dtype=self.dtype, name="skip1")
+        def block(name):
+            layers = tuple((wide(channels), *rest) for channels, *rest in TRUNK[name])
+            return ConvBlock(layers, self.folded, self.dtype, name=name)
+
+        def enlarged(x):
+            if self.upsample == "transposed":
+                return transposed_upsample(x, x3.shape[1] // x.shape[1])
+            return jax.image.resize(x, x3.shape, "bilinear")
+
+        skip = nn.Conv(wide(24), (1, 1), dtype=self.dtype, name="skip1")
         x = block("block1")(grey, train) + skip(nn.avg_pool(grey, (4, 4), (4, 4)))
         fine = block("block2")(x, train)
         x3 = block("block3")(fine, train)
         x4 = block("block4")(x3, train)
         x5 = block("block5")(x4, train)
-        x = x3 + sum(jax.image.resize(x, x3.shape, "bilinear") for x in (x4, x5))
-        x = block("block_fusion")(x, train)
-        return fine, nn.Conv(64, (1, 1), dtype=self.dtype, name="fusion_out")(x)
+        x = block("block_fusion")(x3 + enlarged(x4) + enlarged(x5), train)
+        return fine, nn.Conv(wide(64), (1, 1), dtype=self.dtype, name="fusion_out")(x)
 
 
 class XFeatOutput(NamedTuple):
@@ -139,12 +158,17 @@ class XFeat(nn.Module):
         return XFeatOutput(fine, coarse, heatmap, head("keypoint_head", _cells(grey), 65))
 
 
+def mean_grey(images: jax.Array) -> jax.Array:
+    """Mean of the channels, [B, H, W, C] -> float32 [B, H, W, 1]."""
+    return jnp.mean(images.astype(jnp.float32), axis=-1, keepdims=True)
+
+
 def normalized_grey(images: jax.Array) -> jax.Array:
     """Mean of the channels, to zero mean and unit variance in each image, in float32.
 
     [B, H, W, C] of any range -> [B, H, W, 1]. The statistics pass no gradient.
     """
-    grey = jnp.mean(images.astype(jnp.float32), axis=-1, keepdims=True)
+    grey = mean_grey(images)
     mean = jax.lax.stop_gradient(jnp.mean(grey, axis=(1, 2), keepdims=True))
     variance = jax.lax.stop_gradient(jnp.var(grey, axis=(1, 2), keepdims=True))
     return (grey - mean) / jnp.sqrt(variance + 1e-5)

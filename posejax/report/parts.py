@@ -45,7 +45,8 @@ def cards(
         value = summary[prefix + name]
         interval = (intervals or {}).get(name, (np.nan, np.nan))
         if np.isfinite(interval).all():
-            label += f"; 95 %: {number(interval, digits)}"
+            bounds = tuple(map(Share, interval)) if unit == "%" else tuple(interval)
+            label += f"; 95 %: {number(bounds, digits)}"
         text = percent(value) if unit == "%" else number(value, digits) + unit
         found.append(Card(text, label))
     return found
@@ -204,7 +205,7 @@ class Claim(NamedTuple):
 
     region: what the regions are of; claims of one region share a plot.
     squares: [N] squared Mahalanobis distance of the truth, NaN without a usable covariance.
-    dof: dimension of the region, 2 or 3. columns: further cells of its row in the table.
+    dof: dimension of the region. columns: further cells of its row in the table.
     """
 
     label: str

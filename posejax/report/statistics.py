@@ -7,10 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Quantiles of the chi-square law with 3 degrees of freedom. Unlike for 2 degrees there is no
-# closed form of the inverse; these are the roots of `chi_square_cdf(x, 3) = level`.
-CHI_SQUARE_3 = {0.5: 2.3659738843753377, 0.9: 6.251388631170325, 0.95: 7.814727903251179}
-
 
 def mean(values: np.ndarray) -> np.ndarray:
     """Mean along the last axis in float64; NaN of nothing, without a warning."""
@@ -36,39 +32,42 @@ def rms(values: np.ndarray) -> np.ndarray:
 
 
 def chi_square_cdf(x: np.ndarray, dof: int) -> np.ndarray:
-    """P(chi-square with `dof` in {2, 3} <= x), elementwise; 1 at +inf, NaN at NaN.
+    """P(chi-square with `dof` >= 1 degrees of freedom <= x), elementwise; 1 at +inf, NaN at NaN.
 
-    Two degrees: 1 - exp(-x / 2). Three: the mass of a 3-D standard normal within the radius
-    sqrt(x), erf(sqrt(x / 2)) - sqrt(2 x / pi) exp(-x / 2) (integrate 4 pi r^2 by parts).
+    One degree: erf(sqrt(x / 2)); two: 1 - exp(-x / 2). Two more take away
+    (x / 2)^(k / 2) exp(-x / 2) / Gamma(k / 2 + 1) (Abramowitz and Stegun, 26.4.8).
     """
+    if dof < 1:
+        raise ValueError(f"degrees of freedom are 1 or more, got {dof}")
     x = np.maximum(np.asarray(x, np.float64), 0)
     # Beyond 1e3 the tail is below 1e-200; the clip keeps inf * exp(-inf) from being NaN.
-    x = np.minimum(x, 1e3)
-    tail = np.exp(-x / 2)
-    if dof == 2:
-        return 1 - tail
-    if dof == 3:
-        return (
-            np.vectorize(math.erf, otypes=[float])(np.sqrt(x / 2)) - np.sqrt(2 * x / np.pi) * tail
-        )
-    raise ValueError(f"chi_square_cdf knows 2 and 3 degrees of freedom, got {dof}")
+    half = np.minimum(x, 1e3) / 2
+    if dof % 2:
+        share = np.vectorize(math.erf, otypes=[float])(np.sqrt(half))
+    else:
+        share = 1 - np.exp(-half)
+    for k in range(2 - dof % 2, dof, 2):
+        share = share - half ** (k / 2) * np.exp(-half) / math.gamma(k / 2 + 1)
+    return share
 
 
 def chi_square_quantile(level: float, dof: int) -> float:
-    """The x with P(chi-square <= x) = level: any level for 1 or 2 degrees, 0.5 | 0.9 | 0.95 for 3.
+    """The x with P(chi-square <= x) = level in (0, 1).
 
     One degree is the square of a standard normal, whose two tails hold 1 - level.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"a level lies between 0 and 1, got {level}")
     if dof == 1:
         return NormalDist().inv_cdf((1 + level) / 2) ** 2
     if dof == 2:
         return -2 * math.log1p(-level)
-    if dof == 3 and level in CHI_SQUARE_3:
-        return CHI_SQUARE_3[level]
-    raise ValueError(
-        f"no chi-square quantile for level {level}, {dof} degrees; with 3 degrees the levels are "
-        f"{sorted(CHI_SQUARE_3)}"
-    )
+    low, high = 0.0, 1e3
+    for _ in range(80):  # halves of 1000 down to a rounding error
+        middle = (low + high) / 2
+        below = float(chi_square_cdf(np.array(middle), dof)) < level
+        low, high = (middle, high) if below else (low, middle)
+    return (low + high) / 2
 
 
 def squared_mahalanobis(error: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -104,7 +103,7 @@ def coverage_curve(nees: np.ndarray, dof: int, levels: np.ndarray) -> np.ndarray
     Args:
       nees: [N] squared Mahalanobis distances; NaN (no usable covariance) counts as not covered,
         because an ellipsoid that does not exist holds nothing.
-      dof: 2 or 3.
+      dof: degrees of freedom.
       levels: [L] nominal levels in (0, 1).
 
     Returns:

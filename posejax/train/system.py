@@ -1,13 +1,14 @@
 """What the engine asks of a system; the engine knows nothing else about any of the five."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from posejax.data.dataset import Dataset
+from posejax.deploy.program import Input, Program
 from posejax.report import Report
 
 Params = Any  # pytree of float32 arrays; `{}` for a system without parameters
@@ -118,6 +119,30 @@ class System(ABC):
         Model selection reads one of these by name (`train.checkpoint.best_metric`).
         """
         return {}
+
+    def programs(
+        self, params: Params, state: State, example: Callable[[], Batch]
+    ) -> Mapping[str, Callable[[], Program]]:
+        """What can be exported for other runtimes, by name, made when it is asked for.
+
+        By default `predict` on batches of one, of the shapes that the data set has; see
+        `posejax.deploy`.
+
+        Args:
+          example: makes a batch of one, for which it opens the data set.
+        """
+
+        def predict() -> Program:
+            batch = example()
+            examples = {k: np.asarray(v) for k, v in batch.examples.items()}
+            inputs = {k: Input(v.shape, v.dtype) for k, v in examples.items()}
+
+            def run(weights: Any, **inputs: jax.Array) -> Mapping[str, jax.Array]:
+                return self.predict(*weights, Batch(inputs, batch.resident))
+
+            return Program(run, (params, state), inputs, examples)
+
+        return {"predict": predict}
 
     @abstractmethod
     def report(

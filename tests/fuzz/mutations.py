@@ -31,6 +31,7 @@ def mutate(raw: bytes, rng: np.random.Generator, suffix: str) -> bytes:
     """Damaged `raw` of a file with this suffix."""
     beneath: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
         ".npz": _in_archive,
+        ".pth": _in_archive,
         ".png": _in_png,
         **dict.fromkeys(TEXT, _words),
     }

@@ -50,6 +50,7 @@ from posejax.systems.eventpose.submission import pose_ids, read_submission, writ
 from posejax.systems.georeg.sources.folder import RasterFolder
 from posejax.systems.georeg.sources.logs import Av2Logs
 from posejax.systems.georeg.sources.radish import RadishLog
+from tests.fuzz.pair_readers import PAIR_CASES
 
 SIZE = (48, 64)
 TIME = 315970000000000000
@@ -427,6 +428,14 @@ def check_state_dict(path: Path) -> None:
     assert all(isinstance(v, np.ndarray) for v in load_state_dict(path).values())
 
 
+def write_checkpoint(folder: Path) -> Path:
+    from tests.nn.torch_files import torch_save
+
+    rng = np.random.default_rng(0)
+    state = {f"module.{k}": rng.normal(size=(4, 3)).astype(k) for k in ("f4", "f2", "i8", "b1")}
+    return torch_save(folder / "net.pth", {"epoch": 3, "model": state})
+
+
 def check_scores(path: Path) -> None:
     from posejax.train.comparison import read_scores
 
@@ -511,7 +520,9 @@ CASES: dict[str, Case] = {
     "weights_safetensors": Case(weights(".safetensors"), check_weights, refusals=_LOADED),
     "state_dict_npz": Case(weights(".npz"), check_state_dict, ("xfeat_weights/xfeat_folded.npz",)),
     "state_dict_safetensors": Case(weights(".safetensors"), check_state_dict),
+    "state_dict_pth": Case(write_checkpoint, check_state_dict, refusals=(DataError,)),
     "scores": Case(write_scores, check_scores),
+    **{name: Case(*parts) for name, parts in PAIR_CASES.items()},
 }  # fmt: skip
 
 

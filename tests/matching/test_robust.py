@@ -1,9 +1,11 @@
 """Robust losses against the integrals that define them."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import integrate, special
 
+from posejax.matching.refine import Manifold, implicit_step, total_loss
 from posejax.matching.robust import LOSSES, REACH, loss_and_weight
 
 
@@ -39,3 +41,21 @@ def test_losses_go_from_zero_to_one_with_finite_slopes():
         assert slope[0] > 0 and not np.asarray(slope[5:]).any()
         curve = jax.grad(jax.grad(lambda s, score=score: LOSSES[score](s, 3.0)))(np.float32(0))
         assert np.isfinite(curve)
+
+
+def test_the_implicit_step_never_raises_the_loss():
+    """Between its minima the loss has inflections, where a Newton step leads anywhere."""
+    data, limit = jnp.linspace(-1, 1, 9) ** 3 * 3, jnp.asarray(1.0)
+    line = Manifold(lambda x, step: x + step[0], 1)
+
+    def both(x):
+        def residuals(at):
+            return at - data
+
+        moved = implicit_step(x, residuals, line, jnp.ones(9), limit, "marginalised")
+        loss = [total_loss(residuals(at), jnp.ones(9), limit, "marginalised") for at in (x, moved)]
+        return loss
+
+    before, after = jax.jit(jax.vmap(both))(jnp.linspace(-4, 4, 401))
+    assert np.all(np.asarray(after) <= np.asarray(before) + 1e-5)
+    assert np.sum(np.asarray(after) < np.asarray(before) - 1e-3) > 50  # and often lowers it

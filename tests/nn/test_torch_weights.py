@@ -17,6 +17,7 @@ from posejax.nn import (
     load_state_dict,
     resnet,
     resnet_table,
+    save_state_dict,
     to_flax,
 )
 from posejax.nn.torch_weights import Entry, conv, linear
@@ -213,7 +214,7 @@ def test_pickled_files_are_refused_unread_with_how_to_convert(tmp_path, suffix):
     with pytest.raises(ValueError) as caught:
         load_state_dict(path)
     lines = str(caught.value).splitlines()
-    assert "pickled checkpoints are not loaded" in lines[0]
+    assert "a bare pickle, which is not loaded" in lines[0]
     assert len(lines) == 4
     assert f"torch.load('net{suffix}'" in lines[2] and "'net.safetensors'" in lines[3]
 
@@ -221,7 +222,7 @@ def test_pickled_files_are_refused_unread_with_how_to_convert(tmp_path, suffix):
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
         load_state_dict(tmp_path / "absent.npz")
-    with pytest.raises(ValueError, match=r"expected a \.safetensors or \.npz file"):
+    with pytest.raises(ValueError, match=r"expected a \.safetensors, \.npz or PyTorch"):
         load_state_dict(tmp_path / "weights.h5")
     for suffix in (".npz", ".safetensors"):
         for content in (b"", b"\0" * 64, b"not a weights file at all"):
@@ -241,3 +242,33 @@ def test_missing_safetensors_says_how_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"pip install 'posejax\[safetensors\]'"):
         load_state_dict(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_state_dicts_are_written_whole_with_their_shapes(tmp_path, rng, suffix):
+    state = {
+        "transposed": rng.standard_normal((3, 2)).astype(np.float32).T,
+        "scalar": np.array(7, np.int64),
+        "half": np.ones((2, 0), np.float16),
+    }
+    path = save_state_dict(tmp_path / f"w{suffix}", state)
+    found = load_state_dict(path)
+    assert set(found) == set(state)
+    for name, value in state.items():
+        assert found[name].dtype == value.dtype and found[name].shape == value.shape
+        np.testing.assert_array_equal(found[name], value)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors or \.npz"):
+        save_state_dict(tmp_path / "w.pth", state)
+
+
+def test_counters_of_batch_norms_go_back_on_request(small):
+    variables, state = small
+    found = from_flax(variables, resnet_table(SMALL), batches_tracked=5)
+    counters = {name for name in found if name.endswith(".num_batches_tracked")}
+    assert set(found) - counters == set(state)
+    assert {n.rpartition(".")[0] for n in counters} == {
+        n.rpartition(".")[0] for n in state if n.endswith(".running_var")
+    }
+    assert found["bn1.num_batches_tracked"].shape == () and found["bn1.num_batches_tracked"] == 5
+    to_flax(found, resnet_table(SMALL), variables)

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from posejax.report.statistics import (
-    CHI_SQUARE_3,
     bootstrap_interval,
     chi_square_cdf,
     chi_square_quantile,
@@ -15,29 +14,22 @@ from posejax.report.statistics import (
 )
 
 
-@pytest.mark.parametrize("dof", [2, 3])
+@pytest.mark.parametrize("dof", [1, 2, 3, 5, 6])
 def test_chi_square_matches_scipy(dof):
     x = np.concatenate([[0, 1e-9, 1e-3], np.linspace(0.01, 60, 200), [1e4, np.inf]])
     np.testing.assert_allclose(chi_square_cdf(x, dof), stats.chi2.cdf(x, dof), atol=1e-13)
     assert np.isnan(chi_square_cdf(np.array([np.nan]), dof))
-    for level in CHI_SQUARE_3:
-        assert chi_square_quantile(level, dof) == pytest.approx(
-            stats.chi2.ppf(level, dof), rel=1e-12
-        )
-
-
-@pytest.mark.parametrize("level", [0.1, 0.5, 0.95, 0.999])
-def test_one_and_two_degrees_know_every_level(level):
-    for dof in (1, 2):
+    for level in (0.1, 0.5, 0.8, 0.95, 0.999):
         found = chi_square_quantile(level, dof)
-        assert found == pytest.approx(stats.chi2.ppf(level, dof), rel=1e-12)
+        assert found == pytest.approx(stats.chi2.ppf(level, dof), rel=1e-11)
 
 
 def test_unknown_laws_are_refused():
-    with pytest.raises(ValueError, match=r"level 0\.8, 3 degrees.*0\.5, 0\.9, 0\.95"):
-        chi_square_quantile(0.8, 3)
-    with pytest.raises(ValueError, match="got 5"):
-        chi_square_cdf(np.ones(2), 5)
+    for level in (0, 1, 1.5, np.nan):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            chi_square_quantile(level, 3)
+    with pytest.raises(ValueError, match="got 0"):
+        chi_square_cdf(np.ones(2), 0)
 
 
 def test_squared_mahalanobis_matches_a_dense_solve_in_mixed_units(rng):

@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from posejax.geometry import normalized_from_pixels, pixels_from_normalized
-from posejax.image import bilinear_sample, resize
-from posejax.matching import Full, expected_correspondence
+from posejax.image import resize
+from posejax.matching import Correspondence, Full, expected_correspondence
 from posejax.matching.search import Search
 from posejax.matching.streaming import cell_centers
 from posejax.nn.torch_weights import Entry, NameTable, conv
-from posejax.nn.xfeat import ConvBlock, XFeatTrunk, block_entries, normalized_grey, trunk_entries
+from posejax.nn.xfeat import ConvBlock, Upsample, XFeatTrunk, block_entries, trunk_entries
+from posejax.systems.tinyroma.config import Norm
+from posejax.systems.tinyroma.layers import InputNorm, Sampling, enlarged, look_up
 
 COARSE = ((256, 3, 1),) * 4
 FINE = ((64, 3, 1),) * 4
@@ -38,13 +40,20 @@ class Warp(NamedTuple):
 
 
 class TinyRomaOutput(NamedTuple):
-    """The warps at strides 8 and 4, and what led to them."""
+    """The warps at strides 8 and 4, and what led to them.
+
+    Attributes:
+      expected: [B, H/8, W/8, 2], flow that the coarse matcher starts from.
+      fine: without a fine matcher the coarse warp, enlarged.
+      reverse: the same from B to A, of a symmetric model.
+    """
 
     features_a: Features
     features_b: Features
     expected: jax.Array
     coarse: Warp
     fine: Warp
+    reverse: "TinyRomaOutput | None" = None
 
 
 class TinyRoma(nn.Module):
@@ -55,19 +64,35 @@ class TinyRoma(nn.Module):
       mode: "official_fast" for the approximation of the released inference. Unlike the original,
         it is right for every batch size.
       folded: batch norms folded into the convolutions.
+
+    For the others see `config.ModelConfig`. All but `width` and `folded` keep the parameters.
     """
 
     search: Search = Full()
     mode: Literal["exact", "official_fast"] = "exact"
     folded: bool = False
     dtype: Any = None
+    fine: bool = True
+    upsample: Upsample = "bilinear"
+    norm: Norm = "instance"
+    sampling: Sampling = "bilinear"
+    coarse_passes: int = 1
+    width: float = 1.0
+    symmetric: bool = False
+    refine: int | None = None
+    temperature: float | None = None
+    frozen_norm: bool = False
+    zero_out: bool = False
 
     def setup(self):
-        self.trunk = XFeatTrunk(self.folded, self.dtype)
+        start = nn.initializers.zeros if self.zero_out else nn.initializers.lecun_normal()
+        self.input_norm = InputNorm(self.norm)
+        self.trunk = XFeatTrunk(self.folded, self.dtype, self.width, self.upsample)
         self.coarse_matcher = ConvBlock(COARSE, self.folded, self.dtype)
-        self.coarse_out = nn.Conv(3, (1, 1), dtype=self.dtype)
-        self.fine_matcher = ConvBlock(FINE, self.folded, self.dtype)
-        self.fine_out = nn.Conv(3, (1, 1), dtype=self.dtype)
+        self.coarse_out = nn.Conv(3, (1, 1), dtype=self.dtype, kernel_init=start)
+        if self.fine:
+            self.fine_matcher = ConvBlock(FINE, self.folded, self.dtype)
+            self.fine_out = nn.Conv(3, (1, 1), dtype=self.dtype, kernel_init=start)
 
     def __call__(self, image_a: jax.Array, image_b: jax.Array, train: bool) -> TinyRomaOutput:
         a, b = self.features(image_a, image_b, train)
@@ -75,52 +100,72 @@ class TinyRoma(nn.Module):
 
     def features(self, image_a, image_b, train: bool) -> tuple[Features, Features]:
         if image_a.shape == image_b.shape:
-            both = jnp.concatenate([image_a, image_b])
-            fine, coarse = self.trunk(normalized_grey(both), train)
+            fine, coarse = self._trunk(jnp.concatenate([image_a, image_b]), train)
             (fine_a, fine_b), (coarse_a, coarse_b) = jnp.split(fine, 2), jnp.split(coarse, 2)
             return Features(fine_a, coarse_a), Features(fine_b, coarse_b)
-        pair = (self.trunk(normalized_grey(image), train) for image in (image_a, image_b))
-        a, b = (Features(*maps) for maps in pair)
-        return a, b
+        return self._trunk(image_a, train), self._trunk(image_b, train)
+
+    def _trunk(self, images: jax.Array, train: bool) -> Features:
+        grey = self.input_norm(images, train)
+        return Features(*self.trunk(grey, train and not self.frozen_norm))
 
     def match(self, a: Features, b: Features, train: bool) -> TinyRomaOutput:
         """The warp from A to B; with swapped arguments that from B to A."""
-        coords, _ = jax.vmap(
-            lambda x, y: expected_correspondence(x, y, search=self.search, mode=self.mode)
-        )(a.coarse, b.coarse)
-        shape = _sides(b.coarse)
-        expected = normalized_from_pixels(coords, shape)
-        start = Warp(expected, jnp.zeros(expected.shape[:3], expected.dtype))
+        with jax.named_scope("expectation"):
+            found: Any = jax.vmap(self._expected)(a.coarse, b.coarse)
+        forward, backward = found if self.symmetric else (found, None)
+        out = self._refined(a, b, forward, train)
+        if backward is None:
+            return out
+        return out._replace(reverse=self._refined(b, a, backward, train))
 
-        delta = self.coarse_out(self.coarse_matcher(_look_up(a.coarse, b.coarse, expected), train))
-        coarse = _refined(start, delta, shape)
+    def _expected(self, a: jax.Array, b: jax.Array):
+        return expected_correspondence(
+            a,
+            b,
+            search=self.search,
+            temperature=self.temperature,
+            refine=self.refine,
+            reverse=self.symmetric,
+            mode=self.mode,
+        )
+
+    def _refined(
+        self, a: Features, b: Features, found: Correspondence, train: bool
+    ) -> TinyRomaOutput:
+        shape = _sides(b.coarse)
+        expected = normalized_from_pixels(found.coords, shape)
+        coarse = Warp(expected, jnp.zeros(expected.shape[:3], expected.dtype))
+        with jax.named_scope("coarse_matcher"):
+            for _ in range(self.coarse_passes):
+                seen = look_up(a.coarse, b.coarse, coarse.flow, self.sampling)
+                delta = self.coarse_out(self.coarse_matcher(seen, train))
+                coarse = _moved(coarse, delta, shape)
+        up = _enlarged(coarse, _sides(a.fine), self.upsample)
+        if not self.fine:
+            return TinyRomaOutput(a, b, expected, coarse, up)
         # The fine matcher does not teach the coarse one.
-        up = jax.lax.stop_gradient(_resized(coarse, _sides(a.fine)))
-        delta = self.fine_out(self.fine_matcher(_look_up(a.fine, b.fine, up.flow), train))
-        return TinyRomaOutput(a, b, expected, coarse, _refined(up, delta, shape))
+        up = jax.lax.stop_gradient(up)
+        with jax.named_scope("fine_matcher"):
+            seen = look_up(a.fine, b.fine, up.flow, self.sampling)
+            delta = self.fine_out(self.fine_matcher(seen, train))
+        return TinyRomaOutput(a, b, expected, coarse, _moved(up, delta, shape))
 
 
 def _sides(maps: jax.Array) -> tuple[int, int]:
     return maps.shape[1], maps.shape[2]
 
 
-def _look_up(a: jax.Array, b: jax.Array, flow: jax.Array) -> jax.Array:
-    """Features of A, those of B where the flow points, and the flow: a matcher's input."""
-    xy = pixels_from_normalized(flow, _sides(b))
-    sampled, _ = jax.vmap(bilinear_sample)(b, xy.astype(jnp.float32))
-    return jnp.concatenate([a, sampled, flow.astype(a.dtype)], axis=-1)
-
-
-def _refined(warp: Warp, delta: jax.Array, shape: tuple[int, int]) -> Warp:
+def _moved(warp: Warp, delta: jax.Array, shape: tuple[int, int]) -> Warp:
     """Moved by steps in pixels of image B, at either scale; `shape` is that of its coarse map."""
     delta = delta.astype(jnp.float32)
     pixel = jnp.array([2 / (8 * shape[1]), 2 / (8 * shape[0])], jnp.float32).reshape(1, 1, 1, 2)
     return Warp(warp.flow + delta[..., :2] * pixel, warp.logit + delta[..., 2])
 
 
-def _resized(warp: Warp, shape: tuple[int, int]) -> Warp:
+def _enlarged(warp: Warp, shape: tuple[int, int], upsample: Upsample = "bilinear") -> Warp:
     maps = jnp.concatenate([warp.flow, warp.logit[..., None]], axis=-1)
-    maps = jax.vmap(lambda x: resize(x, shape, antialias=False))(maps)
+    maps = enlarged(maps, shape, upsample)
     return Warp(maps[..., :2], maps[..., 2])
 
 
@@ -147,7 +192,7 @@ def dense_match(
     """
     pair = (multiple_of_32(image)[None] for image in (image_a, image_b))
     out: Any = model.apply(variables, *pair, False)
-    flow, logit = _resized(out.fine, _sides(image_a[None]))
+    flow, logit = _enlarged(out.fine, _sides(image_a[None]))
     return pixels_from_normalized(flow[0], _sides(image_b[None])), nn.sigmoid(logit[0])
 
 
@@ -157,13 +202,25 @@ def grid_normalized(shape: tuple[int, int]) -> jax.Array:
 
 
 def tiny_roma_table(model: TinyRoma) -> NameTable:
-    """The released state dict of 112 tensors (see `posejax.nn.torch_weights`)."""
+    """The released state dict of 112 tensors (see `posejax.nn.torch_weights`).
+
+    A model without its fine matcher leaves that one's tensors aside; one with norm "batch" has the
+    statistics of a `BatchNorm2d(1)` in the place of XFeat's `norm` besides.
+    """
     entries = [
         Entry(f"xfeat.0.{e.name}", e.path, e.layout)
         for e in trunk_entries("trunk", folded=model.folded)
     ]
-    for part, layers in (("coarse", COARSE), ("fine", FINE)):
+    if model.norm == "batch":
+        entries += [
+            Entry(f"xfeat.0.norm.running_{k}", ("batch_stats", "input_norm", k))
+            for k in ("mean", "var")
+        ]
+    for part, layers in {"coarse": COARSE, **({"fine": FINE} if model.fine else {})}.items():
         name = f"{part}_matcher"
         entries += block_entries(name, len(layers), name, folded=model.folded)
         entries += conv(f"{name}.{len(layers)}", f"{part}_out", bias=True)
-    return NameTable(tuple(entries))
+    ignored = [r".*\.num_batches_tracked"]
+    if not model.fine:
+        ignored.append(r"fine_matcher\..*")
+    return NameTable(tuple(entries), tuple(ignored))

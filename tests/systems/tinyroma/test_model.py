@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posejax.matching import Rows
-from posejax.nn import from_flax, to_flax
+from posejax.nn import from_flax, load_state_dict, save_state_dict, to_flax
 from posejax.systems.tinyroma.model import (
     TinyRoma,
     dense_match,
@@ -17,6 +17,7 @@ from posejax.systems.tinyroma.model import (
     tiny_roma_table,
 )
 from tests.nn.conftest import Reference
+from tests.nn.torch_files import torch_save
 
 CASES = ["same_fast", "odd_exact", "batch2_exact"]
 SLOW = ["same_exact_g1", "same_exact", "diff_exact", "diff_fast"]
@@ -88,3 +89,24 @@ def test_searches_share_the_parameters():
     model = TinyRoma(search=Rows((0, 4)))
     out = jax.eval_shape(lambda v, x: model.apply(v, x, x, False), shapes(), x)
     assert out.coarse.flow.shape == (1, 8, 12, 2) and out.fine.logit.shape == (1, 16, 24)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_the_released_file_there_and_back(golden, tmp_path, suffix):
+    """From a file of PyTorch into the network, and as 112 tensors into a file for PyTorch."""
+    z = Reference(golden("tiny_roma.npz"))
+    state = {n: z.make(n, s) for n, s in z.meta["names"]}
+    path = tmp_path / f"tiny_roma_v1_outdoor{suffix}"
+    (torch_save if suffix == ".pth" else save_state_dict)(path, state)
+    table = tiny_roma_table(TinyRoma())
+    variables = to_flax(load_state_dict(path), table, shapes())
+    back = load_state_dict(
+        save_state_dict(
+            tmp_path / "back.safetensors", from_flax(variables, table, batches_tracked=0)
+        )
+    )
+    assert len(back) == 112 and set(back) == set(state)
+    for name, value in state.items():
+        assert back[name].shape == np.shape(value)
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(back[name], value)

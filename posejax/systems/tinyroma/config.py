@@ -1,0 +1,110 @@
+"""Options of the matching system but its data: network, matches and pose, objective."""
+
+import dataclasses
+from typing import Literal
+
+Norm = Literal["instance", "image", "batch", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """Where the partner of a cell is looked for; in cells of stride 8.
+
+    Attributes:
+      kind: "full" image; "rows", the same row, for rectified pairs; "band", nearly the same row.
+      rows: "band": this many rows above and below.
+      columns: "rows" and "band": bounds of x_b - x_a; the left image's partners in the right one
+        are at (-largest disparity / 8, 0). None for the whole row.
+    """
+
+    kind: Literal["full", "rows", "band"] = "full"
+    rows: int = 1
+    columns: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network; all but `width` are forms of one set of parameters.
+
+    Attributes:
+      backbone: XFeat's weights that a training starts from, or a folder with one such file: batch
+        norms folded (as in public exports) or not; .npz, .safetensors or .pth.
+      weights: Tiny RoMa's weights that a training starts from, 112 tensors under PyTorch's names.
+      fine: refine the warp at stride 4; without, it is that of stride 8, enlarged.
+      upsample: "transposed" for convolutions in place of interpolation; the values are the same.
+      norm: of the grey input; see `layers.InputNorm`.
+      sampling: features of B where the warp points: "bilinear", or "gather" the nearest.
+      coarse_passes: how often the coarse matcher runs, each time from where it arrived.
+      width: factor of the trunk's channels; the released weights fit 1 alone.
+      search: where partners are looked for.
+      mode: of the softmax; "official_fast" is the approximation of the released inference.
+      symmetric: also match B to A, from the same correlations.
+      refine: expectation only over so many cells around the best one; None for all cells, as the
+        released weights want it.
+      temperature: of the softmax; None for sqrt(channels).
+      frozen_norm: the trunk normalises by its running statistics in training, too. Weights with
+        folded norms start with mean -bias and variance 1, which only so remain what they are; small
+        batches are right with it as well.
+      zero_out: matchers start by changing nothing, so that training starts at the expectation.
+      bfloat16: activations in bfloat16; positions and losses stay float32.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    fine: bool = True
+    upsample: Literal["bilinear", "transposed"] = "bilinear"
+    norm: Norm = "instance"
+    sampling: Literal["bilinear", "gather"] = "bilinear"
+    coarse_passes: int = 1
+    width: float = 1.0
+    search: SearchConfig = SearchConfig()
+    mode: Literal["exact", "official_fast"] = "exact"
+    symmetric: bool = False
+    refine: int | None = None
+    temperature: float | None = None
+    frozen_norm: bool = False
+    zero_out: bool = False
+    bfloat16: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchConfig:
+    """From the warp to matches and the relative pose.
+
+    Attributes:
+      count: matches at most; the most certain cell of each block of the image.
+      min_certainty: cells below are no matches.
+      consistency: pixels between a cell and where B's warp sends its partner back to, at most;
+        needs model.symmetric. None for no such test.
+      threshold: pixels of the Sampson distance; see `posejax.matching.estimate_relative_pose`.
+      score: of the robust estimate.
+      iterations: minimal samples at most.
+      confidence: at which the estimate stops early.
+    """
+
+    count: int = 1024
+    min_certainty: float = 0.05
+    consistency: float | None = None
+    threshold: float = 1.0
+    score: Literal["truncated", "marginalised"] = "truncated"
+    iterations: int = 1024
+    confidence: float = 0.9999
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """The loss of Tiny RoMa; lengths in halves of image B, as the flow (see `objective`).
+
+    Attributes:
+      alpha: power that large errors count with.
+      c: errors below c * stride count as squares.
+      certainty_weight: of the certainty's cross-entropy.
+      certain: a cell is to be certain if its error is below certain * stride.
+      reach: at stride 4 cells that are farther off are not taught.
+    """
+
+    alpha: float = 0.15
+    c: float = 1e-4
+    certainty_weight: float = 0.01
+    certain: float = 1e-3
+    reach: float = 0.0625

@@ -1,0 +1,341 @@
+"""The matching system as the engine sees it: pure methods over one config."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posejax.config import ConfigError
+from posejax.data.dataset import Dataset
+from posejax.deploy.program import Program
+from posejax.geometry import normalized_from_pixels, pixels_from_normalized
+from posejax.matching import Band, Full, Matches, Rows
+from posejax.matching.search import Search
+from posejax.report import Report
+from posejax.systems.tinyroma import baseline, poses, summary
+from posejax.systems.tinyroma.config import (
+    MatchConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    SearchConfig,
+)
+from posejax.systems.tinyroma.data import SimulatedPairs
+from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp
+from posejax.systems.tinyroma.objective import Targets, total_loss, warp_loss
+from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
+from posejax.systems.tinyroma.programs import network_programs
+from posejax.systems.tinyroma.report import build
+from posejax.train.system import Batch, LossOutput, System
+
+
+@dataclass(frozen=True)
+class Tinyroma(System):
+    """Dense warp and relative pose of two images; see docs/tinyroma.md.
+
+    Attributes:
+      data: image pairs.
+      model: network.
+      match: from the warp to matches and a pose.
+      objective: loss.
+      baseline: "xfeat" matches by mutual nearest neighbours of the features of model.backbone in
+        place of the network; it has no parameters.
+    """
+
+    data: Dataset = field(default_factory=SimulatedPairs)
+    model: ModelConfig = ModelConfig()
+    match: MatchConfig = MatchConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    baseline: Literal["none", "xfeat"] = "none"
+
+    calibrates: ClassVar[bool] = True
+    calibration: ClassVar[tuple[str, ...]] = ("covariance",)
+
+    def check(self) -> None:
+        model = self.model
+        if self.match.consistency is not None and not model.symmetric:
+            raise ConfigError("system.match.consistency: needs --system.model.symmetric True")
+        if model.backbone and model.weights:
+            raise ConfigError(
+                "system.model.backbone and system.model.weights: give one of them; the weights "
+                "hold a trunk of their own"
+            )
+        if model.width != 1 and (model.backbone or model.weights):
+            name = "backbone" if model.backbone else "weights"
+            raise ConfigError(f"system.model.{name}: published weights fit width 1 alone")
+        if self.baseline == "xfeat" and not model.backbone:
+            raise ConfigError("system.baseline: 'xfeat' needs --system.model.backbone FILE")
+        if model.coarse_passes < 1:
+            raise ConfigError(f"system.model.coarse_passes: {model.coarse_passes}; expected >= 1")
+        one_way = model.search.kind != "full" or model.symmetric or model.refine is not None
+        if model.mode == "official_fast" and one_way:
+            raise ConfigError(
+                "system.model.mode: 'official_fast' is a full search, one way, without refine"
+            )
+
+    @cached_property
+    def net(self) -> TinyRoma:
+        return make_network(self.model)
+
+    # ---- the protocol
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[Any, Any]:
+        extra = {"covariance": {"scale": jnp.float32(1)}}
+        if self.baseline != "none":
+            return {}, extra
+        images = (jnp.zeros((1, *batch.examples[k].shape[1:])) for k in ("image_a", "image_b"))
+        variables = dict(self.net.init(key, *images, False))
+        return variables.pop("params"), {**variables, **extra}
+
+    def start(self, params: Any, state: Any) -> tuple[Any, Any]:
+        """Published weights of the trunk, or of all."""
+        model = self.model
+        if self.baseline != "none" or not (model.weights or model.backbone):
+            return params, state
+        variables = {"params": params, "batch_stats": state["batch_stats"]}
+        if model.weights:
+            variables = load_tiny_roma(model.weights, self.net, variables)
+        else:
+            variables = load_backbone(str(model.backbone), self.net, variables)
+        return variables.pop("params"), {**state, **variables}
+
+    def _apply(self, params: Any, state: Any, batch: Batch, train: bool) -> tuple[Any, Any]:
+        pair = (_unit(batch.examples[k]) for k in ("image_a", "image_b"))
+        variables = {"params": params, "batch_stats": state["batch_stats"]}
+        if not train:
+            return self.net.apply(variables, *pair, False), state
+        out, updated = self.net.apply(variables, *pair, True, mutable=["batch_stats"])
+        return out, {**state, **updated}
+
+    def loss(
+        self,
+        params: Any,
+        state: Any,
+        batch: Batch,
+        key: jax.Array,
+        progress: jax.Array,
+        train: bool,
+    ) -> tuple[jax.Array, LossOutput]:
+        del key, progress  # nothing is drawn or ramped
+        if self.baseline != "none":
+            raise ConfigError("system.baseline: there is nothing to train; evaluate it")
+        out, state = self._apply(params, state, batch, train)
+        with jax.named_scope("objective"):
+            total, scalars = self._losses(out, batch.examples)
+            visible = batch.examples["visible_4"] > 0
+            off = pixels_from_normalized(out.fine.flow, _sides(batch.examples["image_b"]))
+            off = jnp.sqrt(jnp.sum((off - batch.examples["target_4"]) ** 2, axis=-1))
+            count = jnp.maximum(jnp.sum(visible), 1)
+            scalars["within_3px"] = jnp.sum(visible & (off < 3)) / count
+        return total, LossOutput(state, jax.lax.stop_gradient(scalars))
+
+    def _losses(self, out: TinyRomaOutput, examples: Mapping[str, jax.Array]):
+        shape_b = _sides(examples["image_b"])
+        warps = {8: out.coarse, **({4: out.fine} if self.model.fine else {})}
+        parts = {}
+        for stride, warp in warps.items():
+            flow = normalized_from_pixels(examples[f"target_{stride}"], shape_b)
+            targets = Targets(flow, examples[f"visible_{stride}"], examples[f"known_{stride}"])
+            parts[stride] = warp_loss(warp, targets, stride, self.objective)
+        return total_loss(parts)
+
+    def predict(self, params: Any, state: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Warp, matches and pose of every pair.
+
+        Examples need `image_a`, `image_b` of sides that are multiples of 32; poses need `K_a` and
+        `K_b`; `loss` comes with the targets.
+
+        Returns:
+          With h, w = H / 4, W / 4 and pixels of the given images: warp [B, h, w, 2] in B,
+          certainty [B, h, w]; coarse_warp and coarse_certainty at H / 8, W / 8; matches_a,
+          matches_b [B, n, 2], weights [B, n], zero for padding; b_from_a [B, 4, 4] with a
+          translation of length one, covariance [B, 5, 5] (see
+          `posejax.matching.estimate_relative_pose`), inliers [B, n], valid [B]. A symmetric model
+          also gives back_warp, back_certainty (B to A) and consistency [B, h, w], the distance in
+          pixels between a cell and where its partner is sent back to.
+        """
+        examples = batch.examples
+        if self.baseline == "xfeat":
+            outputs = self._nearest(examples)
+        else:
+            out, _ = self._apply(params, state, batch, False)
+            outputs = self._maps(out, examples)
+        # A match of a baseline is a cell of stride 8.
+        prefix, stride = ("", 4) if self.baseline == "none" else ("coarse_", 8)
+        with jax.named_scope("matches"):
+            warp, certainty = outputs[f"{prefix}warp"], outputs[f"{prefix}certainty"]
+            if self.match.consistency is not None:
+                returns = outputs["consistency"] <= self.match.consistency
+                certainty = jnp.where(returns, certainty, 0)
+            count = self.match.count
+            least = self.match.min_certainty
+            found = jax.vmap(lambda w, c: poses.certain_matches(w, c, count, least))(
+                warp, certainty
+            )
+            matches = Matches(stride * found.xy_a, found.xy_b, found.weights)
+        outputs |= {"matches_a": matches.xy_a, "matches_b": matches.xy_b}
+        outputs["weights"] = matches.weights
+        if "K_a" in examples and "K_b" in examples:
+            with jax.named_scope("pose"):
+                pose = poses.relative_poses(matches, examples["K_a"], examples["K_b"], self.match)
+            names = ("b_from_a", "covariance", "inliers", "valid")
+            outputs |= {name: getattr(pose, name) for name in names}
+            outputs["covariance"] *= state["covariance"]["scale"]
+        if "b_from_a" in examples:  # an evaluation shows examples and outputs as one
+            outputs["true_b_from_a"] = examples["b_from_a"]
+        return outputs
+
+    def _maps(self, out: TinyRomaOutput, examples: Mapping[str, jax.Array]) -> dict[str, Any]:
+        shape_a, shape_b = (_sides(examples[k]) for k in ("image_a", "image_b"))
+        warp, certainty = _pixels(out.fine, shape_b)
+        coarse_warp, coarse_certainty = _pixels(out.coarse, shape_b)
+        outputs = {
+            "warp": warp,
+            "certainty": certainty,
+            "coarse_warp": coarse_warp,
+            "coarse_certainty": coarse_certainty,
+        }
+        if out.reverse is not None:
+            back, back_certainty = _pixels(out.reverse.fine, shape_a)
+            distance = jax.vmap(lambda x, y: poses.forward_backward_distance(x, y, 4))(warp, back)
+            outputs |= {"back_warp": back, "back_certainty": back_certainty}
+            outputs["consistency"] = distance
+        if "target_4" in examples:
+            each = jax.tree.map(lambda x: x[:, None], (out, dict(examples)))
+            outputs["loss"] = jax.vmap(lambda pair: self._losses(*pair)[0])(each)
+        return outputs
+
+    def _nearest(self, examples: Mapping[str, jax.Array]) -> dict[str, Any]:
+        """Maps of the training-free baseline, in the form of `_maps`."""
+        pair = tuple(_unit(examples[k]) for k in ("image_a", "image_b"))
+        found: Any = self.net.apply(self._published, *pair, False, method=TinyRoma.features)
+        a, b = found
+        coarse = jax.vmap(baseline.nearest_warp)(a.coarse, b.coarse)
+        fine = jax.vmap(baseline.doubled)(coarse)
+        count = len(coarse.warp)
+        return {
+            "warp": 4 * fine.warp,
+            "certainty": fine.certainty,
+            "coarse_warp": 8 * coarse.warp,
+            "coarse_certainty": coarse.certainty,
+            "loss": jnp.zeros(count),
+        }
+
+    @cached_property
+    def _published(self) -> dict[str, Any]:
+        """Variables with the trunk of the given file, as constants."""
+        image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+        shapes = jax.eval_shape(
+            lambda k, x: self.net.init(k, x, x, False), jax.random.key(0), image
+        )
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+        with jax.ensure_compile_time_eval():
+            loaded = load_backbone(self.model.backbone or "", self.net, zeros)
+            return jax.tree.map(np.asarray, loaded)
+
+    def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
+        """Scores of every pair; `error` is that of the pose, or of the warp (px) without a pose."""
+        examples = batch.examples
+        scores = poses.pose_scores(
+            outputs["b_from_a"],
+            outputs["covariance"],
+            outputs["valid"],
+            examples["b_from_a"],
+            examples["has_pose"],
+        )
+        found = poses.warp_scores(outputs["warp"], outputs["certainty"], examples)
+        used = jnp.sum(outputs["weights"] > 0, axis=1)
+        share = jnp.sum(outputs["inliers"], axis=1) / jnp.maximum(used, 1)
+        return {
+            "loss": outputs["loss"],
+            "error": jnp.where(jnp.isfinite(scores.error), scores.error, found["epe"]),
+            "rotation_error": scores.rotation,
+            "translation_error": scores.translation,
+            "covered": scores.chi2,
+            "valid": outputs["valid"],
+            "inlier_share": share,
+            "matches": used,
+            "overlap": examples["overlap"],
+            "rotation_deg": examples["rotation_deg"],
+            **found,
+        }
+
+    def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:
+        """The scale of the covariances that gives their median error its place in chi2.
+
+        Matches of one warp err together, which the estimate of a pair's covariance cannot see.
+        """
+        ratio = summary.covariance_ratio(records)
+        scale = state["covariance"]["scale"] * jnp.float32(ratio)
+        return {**state, "covariance": {"scale": scale}}
+
+    def summarize(self, records: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return summary.summarize(records)
+
+    def programs(
+        self, params: Any, state: Any, example: Callable[[], Batch]
+    ) -> Mapping[str, Callable[[], Program]]:
+        """The network alone on images of a chosen size, and `predict`; see `network_programs`."""
+        others = super().programs(params, state, example)
+        if self.baseline != "none":
+            return others
+        variables = {"params": params, "batch_stats": state["batch_stats"]}
+        return {**network_programs(self.net, variables), **others}
+
+    def report(
+        self,
+        records: Mapping[str, np.ndarray],
+        summary: Mapping[str, float],
+        examples: Sequence[Mapping[str, np.ndarray]],
+    ) -> Report:
+        data = self.data
+        title = f"tinyroma on {data.title}"
+        return build(records, summary, examples, title=title, simulated=data.simulated)
+
+
+def make_network(model: ModelConfig) -> TinyRoma:
+    """The network of a config."""
+    return TinyRoma(
+        search=make_search(model.search),
+        mode=model.mode,
+        dtype=jnp.bfloat16 if model.bfloat16 else None,
+        fine=model.fine,
+        upsample=model.upsample,
+        norm=model.norm,
+        sampling=model.sampling,
+        coarse_passes=model.coarse_passes,
+        width=model.width,
+        symmetric=model.symmetric,
+        refine=model.refine,
+        temperature=model.temperature,
+        frozen_norm=model.frozen_norm,
+        zero_out=model.zero_out,
+    )
+
+
+def make_search(search: SearchConfig) -> Search:
+    """The search of a config."""
+    if search.kind == "full":
+        return Full()
+    if search.kind == "band":
+        return Band(search.rows, search.columns)
+    columns = search.columns
+    return Rows(None if columns is None else (-columns[1], -columns[0]))
+
+
+def _unit(image: jax.Array) -> jax.Array:
+    """uint8 images as float32 in [0, 1]; floating ones as they are."""
+    if jnp.issubdtype(image.dtype, jnp.integer):
+        return image.astype(jnp.float32) / 255
+    return image
+
+
+def _sides(images: Any) -> tuple[int, int]:
+    return images.shape[1], images.shape[2]
+
+
+def _pixels(warp: Warp, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    return pixels_from_normalized(warp.flow, shape), jax.nn.sigmoid(warp.logit)

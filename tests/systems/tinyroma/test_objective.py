@@ -1,0 +1,105 @@
+"""The loss against an independent float64 reference, and where it could break."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posejax.systems.tinyroma import ObjectiveConfig
+from posejax.systems.tinyroma.model import Warp
+from posejax.systems.tinyroma.objective import Targets, total_loss, warp_loss
+
+CONFIG = ObjectiveConfig()
+SHAPE = (2, 6, 8)
+
+
+def reference(flow, logit, target, prob, scale):
+    """The released training's loss, cell by cell; every cell is known there."""
+    values, entropies = [], []
+    for f, z, t, p in zip(
+        flow.reshape(-1, 2), logit.reshape(-1), target.reshape(-1, 2), prob.reshape(-1), strict=True
+    ):
+        epe = np.hypot(*(f - t))
+        if scale == 4:
+            p = p * (epe < (2 / 512) * (4 * 4))
+        wanted = p * (epe < scale * 0.001)
+        chance = 1 / (1 + np.exp(-z))
+        entropies.append(-wanted * np.log(chance) - (1 - wanted) * np.log(1 - chance))
+        if p > 0.99:
+            cs = 1e-4 * scale
+            values.append(cs**0.15 * ((epe / cs) ** 2 + 1) ** (0.15 / 2))
+    return np.mean(values) + 0.01 * np.mean(entropies)
+
+
+def case(rng, spread):
+    target = rng.uniform(-1, 1, (*SHAPE, 2))
+    flow = target + spread * rng.normal(size=target.shape)
+    prob = (rng.uniform(size=SHAPE) < 0.7).astype(float)
+    return flow, rng.normal(size=SHAPE) * 3, target, prob
+
+
+def both(flow, logit, target, prob, scale, known=None):
+    warp = Warp(jnp.float32(flow), jnp.float32(logit))
+    targets = Targets(
+        jnp.float32(target), jnp.float32(prob), jnp.ones(SHAPE) if known is None else known
+    )
+    return warp_loss(warp, targets, scale, CONFIG)
+
+
+@pytest.mark.parametrize("scale", [8, 4])
+@pytest.mark.parametrize("spread", [1e-3, 0.05, 1.0])
+def test_the_released_loss(rng, scale, spread):
+    given = case(rng, spread)
+    got = both(*given, scale)["loss"]
+    np.testing.assert_allclose(got, reference(*given, scale), rtol=2e-5)
+
+
+def test_pixels_at_the_published_size():
+    """At width 1024, stride 8, certain means 4.1 pixels: 0.008 halves of the width."""
+    for off, wanted in ((4.0, 1), (4.2, 0)):
+        flow = np.zeros((*SHAPE, 2))
+        flow[..., 0] = 2 * off / 1024
+        logit = np.full(SHAPE, 20.0)
+        part = both(flow, logit, 0 * flow, np.ones(SHAPE), 8)
+        np.testing.assert_allclose(part["certainty"], 20 * (1 - wanted), atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [8, 4])
+def test_gradients_are_finite_everywhere(rng, scale):
+    """At no error at all, at huge errors and logits, and without a visible or known cell."""
+    flow, logit, target, prob = case(rng, 0.01)
+    flow[0] = target[0]
+    flow[1, :3] = 1e3
+    logit[0, 0], logit[0, 1] = 1e4, -1e4
+    grad = jax.grad(lambda f, z, p, k: both(f, z, target, p, scale, k)["loss"], (0, 1))
+    for visible, known in ((prob, 1.0), (0 * prob, 1.0), (0 * prob, 0.0)):
+        known = jnp.full(SHAPE, known)
+        for g in grad(jnp.float32(flow), jnp.float32(logit), jnp.float32(visible), known):
+            assert np.isfinite(g).all()
+    none = both(flow, logit, target, 0 * prob, scale)
+    assert none["regression"] == 0
+    nothing = both(flow, logit, target, 0 * prob, scale, jnp.zeros(SHAPE))
+    assert nothing["loss"] == 0
+    to_flow = grad(jnp.float32(flow), jnp.float32(logit), jnp.zeros(SHAPE), jnp.ones(SHAPE))[0]
+    assert not to_flow.any()
+
+
+def test_unknown_cells_do_not_teach(rng):
+    """Whatever flow and certainty are there."""
+    flow, logit, target, prob = case(rng, 0.01)
+    known = np.ones(SHAPE)
+    known[:, 2:4] = 0
+    prob = prob * known
+    one = both(flow, logit, target, prob, 8, jnp.float32(known))
+    flow[:, 2:4] += 1
+    logit[:, 2:4] -= 5
+    other = both(flow, logit, target, prob, 8, jnp.float32(known))
+    assert one["loss"] == other["loss"]
+
+
+def test_scales_add_up(rng):
+    given = case(rng, 0.01)
+    parts = {s: both(*given, s) for s in (8, 4)}
+    total, scalars = total_loss(parts)
+    np.testing.assert_allclose(total, parts[8]["loss"] + parts[4]["loss"])
+    assert set(scalars) == {f"{k}_{s}" for k in ("regression", "certainty") for s in (8, 4)}
