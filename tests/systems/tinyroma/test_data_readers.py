@@ -188,6 +188,7 @@ def test_pickled_index_files_are_refused_with_what_to_do(tmp_path):
 # --- real data -----------------------------------------------------------------------------------
 
 
+@pytest.mark.real
 def test_seven_scenes_frames_agree_with_one_another(data_dir):
     data = RgbdFolder(root=str(data_dir("sevenscenes_rgbd")), split=ALL, size=(256, 320))
     source = data.source("train")
@@ -200,6 +201,7 @@ def test_seven_scenes_frames_agree_with_one_another(data_dir):
     assert np.corrcoef(cells, example["image_b"].mean(-1)[y, x])[0, 1] > 0.8
 
 
+@pytest.mark.real
 def test_scannet_pairs_have_the_rotations_that_are_stated(data_dir):
     data = ScanNetPairs(root=str(data_dir("scannet_pairs")))
     source = data.source("test")
@@ -210,6 +212,7 @@ def test_scannet_pairs_have_the_rotations_that_are_stated(data_dir):
     assert sorted(turns) == [38, 50, 53, 64, 69, 81, 85]
 
 
+@pytest.mark.real
 def test_the_motorcycle_is_seen_from_both_sides(data_dir):
     root = str(data_dir("stereo_motorcycle"))
     data = StereoFolder(root=root, split=ALL, size=(480, 736))
