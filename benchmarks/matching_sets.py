@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ SETS = {
 # --- estimates and their errors -------------------------------------------------------------------
 
 
-def ours(truth: dict[str, Any], iterations: int | None = None):
+def ours(truth: dict[str, Any], iterations: int | None = None) -> Callable[..., Any]:
     """The robust estimate that a set asks for: (key, xy_a, xy_b, weights) -> estimate."""
     kind = truth["kind"]
     options = {"threshold": THRESHOLD[kind], "iterations": iterations or ITERATIONS[kind]}
@@ -155,8 +156,8 @@ def by_xfeat(views: tuple[View, ...]):
     features = xfeat_features(XFEAT)
 
     def match(images, truth):
-        unit = [x.astype(np.float32) / 255 for x in images]
-        found = search_views(jax.random.key(0), features, *unit, ours(truth, LOOK), views=views)
+        a, b = (x.astype(np.float32) / 255 for x in images)
+        found = search_views(jax.random.key(0), features, a, b, ours(truth, LOOK), views=views)
         about = {"view": list(found.view), "inliers_by_view": list(found.inliers)}
         return found.matches, about if len(views) > 1 else {}
 

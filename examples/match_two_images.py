@@ -149,7 +149,7 @@ def camera(options: argparse.Namespace, side: str) -> np.ndarray | None:
     lower = np.allclose(k[[1, 2, 2, 2], [0, 0, 1, 2]], (0, 0, 0, 1))
     if not (np.isfinite(k).all() and lower and k[0, 0] > 0 and k[1, 1] > 0):
         raise DataError(source, "matrix", k.tolist(), "[[fx, s, cx], [0, fy, cy], [0, 0, 1]]")
-    return convert_intrinsics(k, "opencv", "posejax")
+    return convert_intrinsics(k, source="opencv", target="posejax")
 
 
 def make_matcher(options: argparse.Namespace) -> Matcher:

@@ -33,9 +33,10 @@ def matching_figure(example: Example) -> Figure:
 
     Args:
       example: `image_a`, `image_b` uint8 [H, W, 3]; `warp` [h, w, 2] pixels of B and `certainty`
-        [h, w], a grid over A; `matches_a`, `matches_b` [n, 2] and `inliers` [n]. Of the estimate
-        `fundamental` [3, 3], or `b_from_a` [4, 4] with `K_a`, `K_b`; of the truth `true_b_from_a`
-        with `has_pose` 1, and `target_4`, `visible_4`, `known_4` of the warp's shape.
+        [h, w], a grid over A; `matches_a`, `matches_b` [n, 2] and `inliers` [n], with `weights`
+        [n] that are zero for padding. Of the estimate `fundamental` [3, 3], or `b_from_a` [4, 4]
+        with `K_a`, `K_b`; of the truth `true_b_from_a` with `has_pose` 1, and `target_4`,
+        `visible_4`, `known_4` of the warp's shape.
     """
     height, width = example["image_a"].shape[:2]
     panel, pair = 3.6 * height / width, _pair_height(example)
@@ -148,7 +149,8 @@ def draw_matches(axes: Axes, example: Example, truth: np.ndarray | None) -> None
     canvas, scale, edge = side_by_side(example)
     inliers = np.asarray(example["inliers"], bool)
     a, b = (np.asarray(example[k], np.float64) for k in ("matches_a", "matches_b"))
-    title = f"{inliers.sum()} inliers of {len(inliers)} matches"
+    count = np.sum(np.asarray(example.get("weights", inliers >= 0)) > 0)
+    title = f"{inliers.sum()} inliers of {count} matches"
     kept = np.flatnonzero(inliers)
     # From left to right in A, so that neighbours differ in colour by little and none is hidden.
     kept = kept[np.argsort(a[kept, 0], kind="stable")]
@@ -173,9 +175,10 @@ def draw_epipolar(axes: Axes, example: Example, lines: Fundamentals) -> None:
     """Points of A, and where the estimate (solid) and the truth (dashed) put them in B."""
     canvas, scale, edge = side_by_side(example)
     faint = 0.6 * canvas.mean(-1, keepdims=True).repeat(3, -1) + 0.4
-    solid = "estimate solid" if lines.estimate is not None else "no estimate"
-    known = ", truth dashed" if lines.truth is not None else ""
-    show_image(axes, faint, f"epipolar lines of some matches in B: {solid}{known}")
+    drawn = {"estimate solid": lines.estimate, "truth dashed": lines.truth}
+    said = ", ".join(k for k, matrix in drawn.items() if matrix is not None)
+    title = f"epipolar lines of some matches in B: {said}" if said else "some of the matches"
+    show_image(axes, faint, title)
     bounds = (0.0, float(example["image_b"].shape[1])), (0.0, float(example["image_b"].shape[0]))
     for k, i in enumerate(_spread(example)):
         a, b = (np.asarray(example[n][i], np.float64) for n in ("matches_a", "matches_b"))

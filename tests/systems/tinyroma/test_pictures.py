@@ -81,4 +81,4 @@ def test_the_figure_shows_what_is_known(rng):
     pair["inliers"][:] = False
     shown = titles(pictures.matching_figure(pair))
     assert "B at the warp" in shown and f"0 inliers of {len(pair['inliers'])} matches" in shown
-    assert any("no estimate" in t for t in shown)
+    assert "some of the matches" in shown

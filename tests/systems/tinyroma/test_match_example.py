@@ -1,0 +1,155 @@
+"""examples/match_two_images.py: geometry in the pixels of the files, and one line for bad input."""
+
+import argparse
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "examples" / "match_two_images.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("match_two_images", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def images(tmp_path, rng):
+    for name in ("a.png", "b.png"):
+        pixels = rng.integers(0, 255, (96, 128, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    return tmp_path / "a.png", tmp_path / "b.png"
+
+
+def options(**changes):
+    plain = {"K": None, "K_a": None, "K_b": None, "mode": "pose", "longest": 64, "seed": 0}
+    return argparse.Namespace(**{**plain, "threshold": 0.5, **changes})
+
+
+def test_a_homography_is_that_of_the_files_pixels(script, rng):
+    """Matched at half the size of A and a quarter of B's: x_b = 2 x_a + (40, -20) comes back."""
+    images = [np.zeros((64, 128, 3), np.uint8), np.zeros((128, 256, 3), np.uint8)]
+    small_a = rng.uniform(0, 32, (60, 2)).astype(np.float32)
+
+    def matcher(a, b):
+        assert a.shape == b.shape == (32, 64, 3)
+        matches_b = (2 * (2 * small_a) + (40, -20)) / 4
+        return {"matches_a": small_a, "matches_b": matches_b, "weights": np.ones(60)}
+
+    example, lines = script.solve(matcher, images, [None, None], options(mode="homography"))
+    assert lines[0] == "60 matches, 60 inliers" and example["inliers"].all()
+    matrix = np.array([[float(x) for x in line.split()] for line in lines[1:]])
+    np.testing.assert_allclose(matrix, [[2, 0, 40], [0, 2, -20], [0, 0, 1]], atol=0.02)
+
+
+def test_a_rectified_pair_is_told_by_its_disparity(script, rng):
+    images = [np.zeros((64, 128, 3), np.uint8)] * 2
+    a = rng.uniform(10, 30, (20, 2))
+
+    def matcher(_a, _b):
+        return {"matches_a": a, "matches_b": a - (4, 0), "weights": np.arange(20) % 2}
+
+    example, lines = script.solve(matcher, images, [None, None], options(mode="rectified"))
+    assert lines[0] == "10 matches" and example["inliers"].sum() == 10
+    assert "median 8.0 px, 90 % in 8.0 to 8.0 px" in lines[1]  # in pixels of the file
+
+
+def test_a_pose_in_words(script):
+    pose = np.eye(4)
+    pose[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]  # 90 degrees about z
+    pose[:3, 3] = [0, 0, 1]
+    covariance = np.diag(np.deg2rad([1.0, 2, 0.1, 0.5, 0.2]) ** 2)
+    rotation, translation = script.said(pose, covariance)
+    assert rotation.startswith("rotation 90.00 deg (sigma 0.50), quat_xyzw 0.00000 0.00000 0.70711")
+    assert translation == "direction of translation 0.0000 0.0000 1.0000 (sigma 2.00 deg)"
+
+
+def test_intrinsics_are_read_in_every_form(script, tmp_path):
+    expected = [[500, 0, 320.5], [0, 510, 240.5], [0, 0, 1]]  # the first centre is at (0.5, 0.5)
+    file = tmp_path / "K.txt"
+    file.write_text("500 0 320\n0 510 240\n0 0 1\n")
+    for given in (["500", "510", "320", "240"], [str(file)]):
+        np.testing.assert_allclose(script.camera(options(K=given), "a"), expected)
+    assert script.camera(options(), "a") is None
+    other = options(K=["1", "1", "0", "0"], K_b=[str(file)])
+    np.testing.assert_allclose(script.camera(other, "b"), expected)
+
+
+def test_bad_input_is_one_line_with_file_and_field(script, images, tmp_path, capsys):
+    a, b = images
+    (tmp_path / "small.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "tiny.png")
+    (tmp_path / "K.txt").write_text("1 2 three 4")
+    np.savez(tmp_path / "other.npz", **{"block1.0.layer.0.weight": np.zeros((4, 1, 3, 3))})
+    features = tmp_path / "other.npz"
+    for arguments, words in (
+        ((a,), "1 images given; expected A and B"),
+        ((a, b), "--weights: give"),
+        ((a, b, "--weights", "none.npz"), "none.npz"),
+        ((a, b, "--weights", features), "other.npz: tensors: "),
+        ((a, b, "--weights", features, "--K", "1", "2", "3"), "--K: numbers: 3; expected FX FY"),
+        ((a, b, "--weights", features, "--K", tmp_path / "K.txt"), "K.txt: numbers: no number: 't"),
+        ((a, b, "--weights", features, "--K", "-1", "1", "0", "0"), "--K: matrix: [["),
+        ((a, b, "--weights", features, "--K-a", "1", "1", "0", "0"), "--K-a, --K-b: give both"),
+        ((a, b, "--weights", features, "--longest", "8"), "--longest: 8"),
+        (("--video", tmp_path / "no.txt"), "no.txt: file: "),
+        (("--video", a.parent / "K.txt", "--weights", features), "K.txt: frames: 1; expected"),
+        ((a, b, "--video", tmp_path), "--video: give either"),
+    ):
+        assert script.main([str(x) for x in arguments]) == 1
+        said = capsys.readouterr().err
+        assert words in said and len(said.splitlines()) == 1, said
+
+
+def test_bad_images_are_named(script, images, tmp_path, capsys, monkeypatch):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "tiny.png")
+    monkeypatch.setattr(script, "make_matcher", lambda options: None)
+    for name, words in (
+        ("bad.png", "bad.png: file: "),
+        ("tiny.png", "tiny.png: size: 8 x 8 pixels; expected at least 32"),
+        ("none.png", "none.png: file: not found"),
+    ):
+        assert script.main([str(images[0]), str(tmp_path / name)]) == 1
+        said = capsys.readouterr().err
+        assert words in said and len(said.splitlines()) == 1, said
+
+
+@pytest.mark.slow
+def test_a_real_pair_and_a_sequence(data_dir, tmp_path):
+    """The published features, without training, as a person runs it."""
+    weights = data_dir("xfeat_weights") / "xfeat_folded.npz"
+    folder = data_dir("sacre_coeur")
+    pair = [folder / f"sacre_coeur_{side}.jpg" for side in "AB"]
+
+    def run(*arguments):
+        command = [sys.executable, SCRIPT, "--weights", weights, *arguments]
+        done = subprocess.run(
+            [str(x) for x in command], capture_output=True, text=True, timeout=600, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = run(*pair, "--out", tmp_path / "match.png")
+    assert "guessed focal lengths 768, 768 px" in said
+    angle = float(re.findall(r"rotation (\S+) deg", said)[0])
+    inliers = int(re.findall(r"(\d+) inliers", said)[0])
+    assert angle < 15 and inliers > 300
+    assert (tmp_path / "match.png").stat().st_size > 100_000
+    names = tmp_path / "frames.txt"
+    names.write_text("\n".join(str(p) for p in (*pair, pair[0])))
+    said = run("--video", names, "--fundamental", "--out", tmp_path / "pictures")
+    assert said.count("inliers") == 2 and len(list((tmp_path / "pictures").glob("*.png"))) == 2
