@@ -21,19 +21,19 @@ class ExportCommand:
       half: parameters in float16, half the size; errors of at most 5e-4 of each value, or 3e-8.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    file: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     which: str = "best"
     half: bool = False
 
 
 def main(arguments: Sequence[str]) -> int:
     """What the arguments ask for; the exit status of the program."""
-    command = tyro.cli(ExportCommand, args=list(arguments), prog="python -m posejax export")
     from posejax.data.errors import DataError
     from posejax.train import CheckpointError, export
 
     try:
+        command = cli.parse(ExportCommand, arguments, program=cli.command("export"))
         print(export(command.run, command.file, command.which, half=command.half))
     except (cli.ConfigError, CheckpointError, DataError) as error:
         cli.fail(error)
