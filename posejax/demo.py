@@ -24,6 +24,10 @@ def main(arguments: Sequence[str]) -> int:
     status = evaluate.main(["--config", str(config), *rest], defaults, program)
     page = folder / "index.html"
     if status == 0 and page.is_file():
+        print(
+            "a handful of simulated examples, so the numbers scatter; those of the README are of "
+            "the whole split test"
+        )
         print(f"open it in a browser: {page.resolve().as_uri()}")
     return status
 
