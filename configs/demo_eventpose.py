@@ -3,8 +3,8 @@
     python -m posejax demo eventpose        (or: SYSTEM=eventpose make demo)
     python -m posejax eval --config configs/demo_eventpose.py --calibrate 0
 
-Two CPU cores: under two minutes with simulating and compiling, 1.5 GiB. Simulated. Eight sequences of val
-are a handful: the README's numbers are of the 20 of test.
+Two CPU cores: under two minutes with simulating and compiling, 1.5 GiB. Simulated.
+Eight sequences of val are a handful: the README's numbers are of the 20 of test.
 """
 
 import dataclasses

@@ -3,8 +3,9 @@
     python -m posejax demo georeg           (or: make demo)
     python -m posejax eval --config configs/demo_georeg.py --calibrate 0
 
-Two CPU cores: under two minutes with simulating and compiling, 1.5 GiB. Simulated. Three streets of val are a handful:
-the README's numbers are of the 192 examples in the 12 streets of test.
+Two CPU cores: under two minutes with simulating and compiling, 1.5 GiB. Simulated.
+Three streets of val are a handful: the README's numbers are of the 192 examples in the 12 streets
+of test.
 """
 
 import dataclasses
