@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import jax
@@ -90,8 +91,9 @@ class JaxSide:
 
     def outputs(self) -> np.ndarray:
         params, stats, _ = self.state
-        run = jax.jit(lambda v, x: self.model.apply(v, x, False).logits)
-        return np.asarray(run({"params": params, "batch_stats": stats}, self.batch[0]))
+        run = jax.jit(partial(self.model.apply, train=False))
+        found: Any = run({"params": params, "batch_stats": stats}, self.batch[0])
+        return np.asarray(found.logits)
 
 
 def torch_network(torch) -> Any:
@@ -217,7 +219,7 @@ def main(arguments: Sequence[str] = ()) -> list[dict[str, Any]]:
     calls: dict[str, Callable[[], float]] = {"posejax": ours.step}
     notes: dict[str, Any] = {"compile_s": ours.compile_s, "batch": options.batch}
     if importlib.util.find_spec("torch"):
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # the peer, where it is installed
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         notes |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}

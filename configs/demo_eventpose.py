@@ -1,9 +1,10 @@
 """What `SYSTEM=eventpose make demo` shows: shipped weights on eight trajectories never seen.
 
     python -m posejax demo eventpose        (or: SYSTEM=eventpose make demo)
-    python eval_main.py --config configs/demo_eventpose.py --calibrate 0
+    python -m posejax eval --config configs/demo_eventpose.py --calibrate 0
 
 Two CPU cores: under two minutes with simulating and compiling, 1.5 GiB. Simulated.
+Eight sequences of val are a handful: the README's numbers are of the 20 of test.
 """
 
 import dataclasses

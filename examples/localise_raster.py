@@ -95,7 +95,8 @@ def run(options: argparse.Namespace) -> None:
 def trained(options: argparse.Namespace) -> Loaded:
     loaded = posejax.load(options.weights)
     if not isinstance(loaded.system, Georeg):
-        raise ConfigError(f"{options.weights}: not weights of georeg")
+        name = type(loaded.system).__name__
+        raise ConfigError(f"{options.weights}: weights of {name}, not of Georeg")
     if options.cell and not np.isclose(options.cell, loaded.system.data.cell_size):
         raise ConfigError(f"--cell: the weights see cells of {loaded.system.data.cell_size:g} m")
     return loaded

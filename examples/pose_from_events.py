@@ -52,7 +52,7 @@ def main() -> int:
 def run(options: argparse.Namespace) -> None:
     system, predict = posejax.load(options.run)
     if not isinstance(system, Eventpose):
-        raise ConfigError(f"{options.run}: not a trained eventpose system")
+        raise ConfigError(f"{options.run}: weights of {type(system).__name__}, not of Eventpose")
     size = tuple(options.sensor_size) if options.sensor_size else None
     recording = read_recording(options.recording, sensor_size=size, tick_seconds=options.tick)
     if recording.t_microseconds().max(initial=0) >= 2**32:  # a camera that ran long before

@@ -1,7 +1,11 @@
 """The command line: a Python config file first, then typed overrides of anything in it."""
 
+import contextlib
 import dataclasses
 import difflib
+import io
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,15 +38,24 @@ class EvalCommand(Generic[S, T]):
     options: Annotated[T, tyro.conf.arg(name="")]
 
 
+def python() -> str:
+    """What to type for the Python that runs: `python` if the shell would find the same one."""
+    if not sys.executable or shutil.which("python") == sys.executable:
+        return "python"
+    below = os.path.relpath(sys.executable)
+    return sys.executable if below.startswith("..") else below
+
+
 def command(name: str) -> str:
-    """How the program `name` ("train", "eval") is called here: a checkout has a script for it."""
-    script = f"{name}_main.py"
-    return f"python {script}" if Path(script).is_file() else f"python -m posejax {name}"
+    """How the program `name` ("train", "eval", "demo") is called here.
 
-
-def eval_command(experiment: Experiment, options: type) -> Any:
-    """`EvalCommand` typed for a given experiment."""
-    return EvalCommand[type(experiment.system), options]  # type: ignore[misc]
+    As `python -m posejax NAME` if this program is; else by the script that a checkout has for it.
+    """
+    script, called = f"{name}_main.py", Path(sys.argv[0])
+    module = (called.parent.name, called.name) == ("posejax", "__main__.py")
+    if module or not Path(script).is_file():
+        return f"{python()} -m posejax {name}"
+    return f"{python()} {script}"
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ def parse_train(arguments: Sequence[str]) -> Request:
     if isinstance(found, Experiment):
         one = override(found, rest, path)
         return Request((one.experiment,), one.run, None, print_config, path)
-    parsed = [override(e, rest, path) for e in found.experiments]
+    parsed = [override(e, rest, path, found) for e in found.experiments]
     experiments = tuple(p.experiment for p in parsed)
     names = [e.name for e in experiments]
     if len(set(names)) < len(names):
@@ -147,20 +160,91 @@ def check_trainable(request: Request) -> None:
             )
 
 
-def override(experiment: Experiment, arguments: Sequence[str], prog: str = "") -> TrainCommand:
+def override(
+    experiment: Experiment, arguments: Sequence[str], prog: str = "", sweep: Sweep | None = None
+) -> TrainCommand:
     """The experiment and run options with overrides such as `--train.steps 100` applied.
 
-    Unknown options end the program with the closest ones that exist.
+    Raises:
+      ConfigError: an option that does not exist (names the closest ones), or a value that it
+        cannot have.
     """
-    typed: Any = TrainCommand[type(experiment.system)]  # type: ignore[misc]
-    return tyro.cli(
-        typed,
-        args=of_system(experiment, arguments),
-        default=TrainCommand(experiment, RunOptions()),
-        prog=f"{command('train')} --config {prog}",
-        description=sys.modules[type(experiment.system).__module__].__doc__ or "",
-        config=STYLE,
+    about = sys.modules[type(experiment.system).__module__].__doc__ or ""
+    if sweep is not None:
+        names = ", ".join(e.name for e in sweep.experiments)
+        about = (
+            f"Sweep {sweep.name}: trains {names}, each in runs/{sweep.name}/NAME. An option given "
+            f"here holds for all of them; defaults below are those of {experiment.name}, the "
+            "others may have different ones (--print-config)."
+        )
+    return parse(
+        TrainCommand[type(experiment.system)],  # type: ignore[misc]  # known at run time only
+        of_system(experiment, arguments),
+        TrainCommand(experiment, RunOptions()),
+        program=f"{command('train')} --config {prog}",
+        about=about,
     )
+
+
+def parse(
+    kind: Any, arguments: Sequence[str], default: Any = None, *, program: str, about: str = ""
+) -> Any:
+    """A `kind` out of options; `--help` prints them all and ends the program.
+
+    Args:
+      kind: dataclass of the options.
+      default: instance that the options change; None for the defaults of `kind`.
+      program: how the program is called.
+      about: text above the list of options.
+
+    Raises:
+      ConfigError: one line: the option that does not exist, with the closest ones; or the value
+        that it cannot have.
+    """
+    given = {} if default is None else {"default": default}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found, unknown = tyro.cli(
+                kind, args=list(arguments), prog=program, description=about, config=STYLE,
+                return_unknown_args=True, **given,
+            )  # fmt: skip
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ConfigError(f"{_in_one_line(said.getvalue())}; see {program} --help") from None
+    if unknown:
+        name = unknown[0].partition("=")[0]
+        if not name.startswith("-"):
+            raise ConfigError(f"{name!r} belongs to no option; see {program} --help")
+        names = _option_names(kind if default is None else default)
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ";"
+        raise ConfigError(f"{name}: no such option{hint} see {program} --help")
+    return found
+
+
+def _in_one_line(box: str) -> str:
+    """What a message of tyro's, drawn as a box, says before its first rule."""
+    lines = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│ ")
+        if text.startswith(("─", "╰", "Got errors")):
+            break
+        lines.append(text)
+    return " ".join(filter(None, lines)).removeprefix("Error parsing ").rstrip(".")
+
+
+def _option_names(options: Any) -> list[str]:
+    """`--train.batch-size` and its like, of a dataclass or of a command with some in its fields."""
+    if isinstance(options, type):
+        names = [f.name for f in dataclasses.fields(options)]
+    elif isinstance(options, TrainCommand | EvalCommand):
+        names = [name.partition(".")[2] for name in config_io.flatten(options)]
+    else:
+        names = list(config_io.flatten(options))
+    names = [n for n in names if n and not f".{n}".endswith(f".{config_io.CLASS}")]
+    return [f"--{name.replace('_', '-')}" for name in names]
 
 
 def of_system(experiment: Experiment, arguments: Sequence[str]) -> list[str]:

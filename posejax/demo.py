@@ -10,18 +10,24 @@ _PREFIX = "demo_"  # of the configs that demos are made of
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`demo [SYSTEM] [OPTION VALUE ...]`; the options are those of eval_main.py."""
+    """`demo [SYSTEM] [OPTION VALUE ...]`; the options are those of `python -m posejax eval`."""
     first = arguments[0] if arguments and not arguments[0].startswith("-") else None
     rest = list(arguments[first is not None :])
-    config = find(first or "georeg")
+    system = first or "georeg"
+    config = find(system)
     from posejax import evaluate
 
-    folder = Path("runs") / config.stem
-    fixed = ["--config", str(config), "--calibrate", "0", "--out", str(folder)]
-    fixed += ["--worst", "4", "--random", "4"]
-    status = evaluate.main([*fixed, *rest])
+    out, _ = cli.take_option(rest, "--out")
+    folder = Path(out) if out else Path("runs") / config.stem
+    defaults = evaluate.EvalOptions(calibrate=0, out=folder, worst=4, random=4)
+    program = f"{cli.command('demo')} {system}"
+    status = evaluate.main(["--config", str(config), *rest], defaults, program)
     page = folder / "index.html"
     if status == 0 and page.is_file():
+        print(
+            "a handful of simulated examples, so the numbers scatter; those of the README are of "
+            "the whole split test"
+        )
         print(f"open it in a browser: {page.resolve().as_uri()}")
     return status
 

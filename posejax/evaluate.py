@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 from posejax import cli, config_io, report
 from posejax.config import (
@@ -105,7 +104,7 @@ def evaluate(
     for name in ("examples", "batch_size"):
         if getattr(o, name) is not None:
             check_range(f"--{name.replace('_', '-')}", getattr(o, name), 1)
-    rundir.make(folder, "--out")
+    rundir.check_writable(folder, "--out")
     others = [comparison.read_scores(path) for path in o.beside]
     runtime.start(RunOptions(None, o.cache, debug=Debug(), distributed=Distributed()))
     _say(f"{experiment.name}: opening {o.split}")
@@ -113,6 +112,7 @@ def evaluate(
     system, train, examples = parts.system, experiment.train, parts.examples
     evaluator = parts.evaluator(o.batch_size)
     params, state, source = _model(parts, o.checkpoint, workdir)
+    rundir.make(folder, "--out")  # nothing that is mistyped comes this far
     everywhere = sharding.replicated(parts.mesh)
     if o.export and o.export_half:  # the numbers, and the calibration, of what is written
         params = jax.tree.map(lambda x: x.astype(np.float32), weights.to_half(params))
@@ -203,17 +203,19 @@ def table(summary: Mapping[str, float], title: str) -> str:
     return "\n".join([title, *rows])
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The command line of an evaluation."""
+def main(arguments: Sequence[str], defaults: EvalOptions | None = None, program: str = "") -> int:
+    """The command line of an evaluation; `defaults` of its options, and how it is called."""
     try:
-        experiment, options, workdir = parse(arguments)
+        experiment, options, workdir = parse(arguments, defaults, program)
         evaluate(experiment, options, workdir)
     except (cli.ConfigError, CheckpointError, DataError, WorkerError, rundir.ResumeError) as error:
         cli.fail(error)
     return 0
 
 
-def parse(arguments: Sequence[str]) -> tuple[Experiment, EvalOptions, Path | None]:
+def parse(
+    arguments: Sequence[str], defaults: EvalOptions | None = None, program: str = ""
+) -> tuple[Experiment, EvalOptions, Path | None]:
     """Experiment, options and run folder that a command line asks for.
 
     Raises:
@@ -222,33 +224,46 @@ def parse(arguments: Sequence[str]) -> tuple[Experiment, EvalOptions, Path | Non
     config, rest = cli.take_option(arguments, "--config")
     run, rest = cli.take_option(rest, "--workdir")
     workdir = Path(run) if run else None
-    asks_help = bool({"-h", "--help"} & set(arguments))
+    called, about = program or cli.command("eval"), "" if program else _usage()
     if config:
         found = cli.load_config(config)
         if not isinstance(found, Experiment):
             raise cli.ConfigError(f"{config}: is a sweep; evaluate its runs with --workdir RUN")
         experiment = found
     elif workdir:
-        if not (workdir / rundir.CONFIG).is_file():
-            raise cli.ConfigError(
-                f"{workdir}: no {rundir.CONFIG}; expected a run folder. A training makes one: "
-                f"{cli.command('train')} --config NAME"
-            )
-        experiment = config_io.load(workdir / rundir.CONFIG)
-    elif asks_help:
-        tyro.cli(EvalOptions, args=["--help"], prog=cli.command("eval"), description=_usage())
+        experiment = _of_run(workdir)
+    elif {"-h", "--help"} & set(arguments):
+        cli.parse(EvalOptions, ["--help"], program=called, about=about)
         raise SystemExit(0)
     else:
         raise cli.ConfigError(_usage())
-    command = tyro.cli(
-        cli.eval_command(experiment, EvalOptions),
-        args=cli.of_system(experiment, rest),
-        default=cli.EvalCommand(experiment, EvalOptions()),
-        prog=cli.command("eval"),
-        description=_usage(),
-        config=cli.STYLE,
+    command = cli.parse(
+        cli.EvalCommand[type(experiment.system), EvalOptions],  # type: ignore[misc]  # at run time
+        cli.of_system(experiment, rest),
+        cli.EvalCommand(experiment, defaults or EvalOptions()),
+        program=called,
+        about=about,
     )
     return command.experiment, command.options, workdir
+
+
+def _of_run(workdir: Path) -> Experiment:
+    """Experiment of a run folder; anything else is answered with what it is."""
+    path = workdir / rundir.CONFIG
+    if not path.is_file():
+        raise cli.ConfigError(
+            f"{workdir}: no {rundir.CONFIG}; expected a run folder. A training makes one: "
+            f"{cli.command('train')} --config NAME"
+        )
+    if (workdir / comparison.METRICS).is_file():
+        name = comparison.read_scores(workdir).experiment
+        run = workdir.parent.parent
+        again = f"--workdir {run}" if (run / "checkpoints").is_dir() else f"--config {name}"
+        raise cli.ConfigError(
+            f"{workdir}: holds the results of an evaluation of {name}, not a run; read its "
+            f"index.html, or evaluate again: {cli.command('eval')} {again}"
+        )
+    return config_io.load(path)
 
 
 def _usage() -> str:
@@ -282,7 +297,7 @@ def _model(parts: setup.Assembly, which: str, workdir: Path | None) -> tuple[Any
         )
     else:
         model, source = weights.load(which, experiment=parts.experiment), which
-    weights.check_fit(shapes, model.params, source)
+    weights.check_fit(shapes, model, source, type(parts.system).__name__)
     return model.params, model.state, source
 
 

@@ -34,8 +34,8 @@ class ExportCommand:
       rules: what a target compiles: npu, or a file. Exit status 1 if the program asks for more.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
-    file: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     which: str = "best"
     half: bool = False
     program: str | None = None
@@ -47,11 +47,11 @@ class ExportCommand:
 
 def main(arguments: Sequence[str]) -> int:
     """What the arguments ask for; the exit status of the program."""
-    command = tyro.cli(ExportCommand, args=list(arguments), prog="python -m posejax export")
     from posejax.data.errors import DataError
     from posejax.train import CheckpointError, export
 
     try:
+        command = cli.parse(ExportCommand, arguments, program=cli.command("export"))
         if command.program is not None:
             return export_program(command)
         if command.file.suffix in (".jaxexport", ".mlirbc"):

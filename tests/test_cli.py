@@ -68,18 +68,28 @@ def test_without_overrides_the_file_stands(config_file):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--train.stesp", "3"], ["Perhaps you meant", "--train.steps"]),
-        (["--train.steps", "many"], ["invalid", "many"]),
-        (["--train.optimizer.kind", "adam"], ["adamw", "sgd", "lion"]),
+        (["--train.stesp", "3"], "--train.stesp: no such option; did you mean --train.steps"),
+        (["--batch-size=3"], "--batch-size: no such option; did you mean --train.batch-size"),
+        (["--train.steps", "many"], r"--train.steps: .*INT .*'many'\]"),
+        (["--train.steps"], "Missing value for argument '--train.steps'"),
+        (["--train.optimizer.kind", "adam"], "'adam'.*--train.optimizer.kind.*adamw.*sgd.*lion"),
+        (["four"], "'four' belongs to no option"),
     ],
 )
-def test_mistakes_are_answered_with_what_exists(config_file, capsys, arguments, words):
-    with pytest.raises(SystemExit) as end:
+def test_mistakes_are_answered_in_one_line_with_what_exists(config_file, capsys, arguments, words):
+    with pytest.raises(cli.ConfigError, match=words) as error:
         parse(config_file, *arguments)
-    assert end.value.code
+    assert str(error.value).endswith("--help") and "\n" not in str(error.value)
     said = capsys.readouterr()
-    for word in words:
-        assert word in said.out + said.err
+    assert said.out + said.err == ""
+
+
+def test_help_of_a_sweep_says_what_its_options_reach(capsys):
+    with pytest.raises(SystemExit):
+        parse(ROOT / "configs" / "georeg_norm_ablation.py", "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Sweep georeg_norm_ablation: trains georeg_norm_bn, georeg_norm_in," in said
+    assert "holds for all of them" in said
 
 
 def test_help_lists_every_option_with_default_and_text(config_file, capsys):
@@ -173,6 +183,7 @@ def test_training_nothing_names_the_evaluation():
 
 def test_programs_are_called_as_they_can_be_here(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.shutil, "which", lambda name: sys.executable)
     assert cli.command("eval") == "python -m posejax eval"
     with pytest.raises(SystemExit):
         cli.parse_train(["--help"])
@@ -180,6 +191,11 @@ def test_programs_are_called_as_they_can_be_here(tmp_path, monkeypatch, capsys):
     assert "usage: python -m posejax train --config" in said and ".py" not in said
     (tmp_path / "eval_main.py").touch()
     assert cli.command("eval") == "python eval_main.py"
+    monkeypatch.setattr(sys, "argv", ["/lib/posejax/__main__.py", "eval"])
+    assert cli.command("eval") == "python -m posejax eval"
+    monkeypatch.setattr(cli.shutil, "which", lambda name: "/usr/bin/python")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    assert cli.command("demo") == ".venv/bin/python -m posejax demo"
 
 
 @pytest.mark.parametrize("swallow", [False, True])

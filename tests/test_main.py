@@ -41,6 +41,28 @@ def test_a_demo_that_does_not_exist_names_the_others(capsys):
     assert demo.find("eventpose").is_file()
 
 
+def test_help_of_a_demo_shows_its_own_name_and_defaults(capsys):
+    with pytest.raises(SystemExit):
+        demo.main(["georeg", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "-m posejax demo georeg [-h]" in said or "demo_main" in said
+    assert "0 for none. │ │ (default: 0)" in said or "0 for none. (default: 0)" in said
+    assert "runs/demo_georeg)" in said
+
+
+def test_export_answers_mistakes_in_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for arguments, words in (
+        (["runs/none", "x.npz"], "runs/none: no such weights file or run folder (a training"),
+        (["runs/none", "x.npz", "--halff"], "--halff: no such option; did you mean --half?"),
+        ([], "RUN run folder"),
+    ):
+        with pytest.raises(SystemExit):
+            door.main(["export", *arguments])
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and words in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("system", ["georeg", "eventpose"])
 def test_demos_start_from_weights_that_are_shipped(system):
     experiment = cli.load_config(demo.find(system))

@@ -63,14 +63,14 @@ class Camera:
         """Viewing rays [..., 3] with unit z through pixels [..., 2], and validity [...]."""
         rays = pixel_rays(xy, self.intrinsics)
         if self.distortion is None:
-            return rays, np.isfinite(rays).all(-1)
+            return rays, np.all(np.isfinite(rays), axis=-1)
         ideal, valid = undistort(rays[..., :2], self.distortion)
         return np.concatenate([ideal, rays[..., 2:]], axis=-1), valid
 
     def contains(self, xy: ArrayLike) -> np.ndarray:
         """Whether pixels [..., 2] lie on the image, [...] bool; False for NaN."""
         xy = np.asarray(xy)
-        return ((xy >= 0) & (xy <= (self.size[1], self.size[0]))).all(-1)
+        return np.all((xy >= 0) & (xy <= (self.size[1], self.size[0])), axis=-1)
 
 
 def project(
@@ -88,7 +88,7 @@ def project(
       depth 1, those that are not finite (which are not valid) as if on the optical axis.
     """
     points = np.asarray(points, np.float64)
-    finite = np.isfinite(points).all(-1)
+    finite = np.all(np.isfinite(points), axis=-1)
     points = np.where(finite[..., None], points, 0)
     valid = finite & (points[..., 2] >= min_depth)
     ray = points[..., :2] / np.where(valid, points[..., 2], 1)[..., None]
@@ -116,7 +116,7 @@ def resize_intrinsics(intrinsics: ArrayLike, scale: ArrayLike) -> np.ndarray:
 def crop_intrinsics(intrinsics: ArrayLike, corner: ArrayLike) -> np.ndarray:
     """Intrinsics [..., 3, 3] of a crop with its top left corner at (x, y): `image[y:, x:]`."""
     k = np.array(intrinsics, np.float64)
-    k[..., :2, 2] -= corner
+    k[..., :2, 2] -= np.asarray(corner)
     return k
 
 

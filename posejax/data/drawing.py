@@ -89,19 +89,6 @@ def stroke(polyline: np.ndarray, width: float) -> list[np.ndarray]:
     return polygons
 
 
-def dashes(polyline: np.ndarray, on: float, off: float) -> list[np.ndarray]:
-    """Pieces of a polyline `[N, 2]`: `on` metres drawn, `off` metres left out, from its start."""
-    xy = np.asarray(polyline, np.float64)[:, :2]
-    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
-    pieces = []
-    for begin in np.arange(0.0, along[-1], on + off):
-        end = min(begin + on, along[-1])
-        inner = along[(along > begin) & (along < end)]
-        at = np.concatenate([[begin], inner, [end]])
-        pieces.append(np.stack([np.interp(at, along, xy[:, k]) for k in range(2)], axis=1))
-    return pieces
-
-
 def bounds(points: Sequence[np.ndarray], margin: float) -> tuple[float, float, float, float]:
     """(x_min, y_min, x_max, y_max) around arrays `[N, >=2]`, widened by `margin` (m)."""
     xy = np.concatenate([np.asarray(p, np.float64)[:, :2] for p in points])

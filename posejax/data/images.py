@@ -104,7 +104,7 @@ def resize_image(
         raise ValueError(f"bilinear resizing of uint8 or float32, got {image.dtype}")
     planes = image if image.ndim == 3 else image[..., None]
     planes = [
-        np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
+        np.asarray(Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.BILINEAR))
         for plane in np.ascontiguousarray(np.moveaxis(planes, -1, 0))
     ]
     return np.stack(planes, axis=-1) if image.ndim == 3 else planes[0]

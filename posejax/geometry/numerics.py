@@ -12,7 +12,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 
-def as_float(x: ArrayLike) -> Array:
+def as_float(x: ArrayLike | tuple[float, ...]) -> Array:
     """`x` as float32, or as it is if it is already float32 or float64."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

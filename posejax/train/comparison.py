@@ -33,7 +33,7 @@ def read_scores(path: Path) -> Scores:
       DataError: not there, or not written by an evaluation.
     """
     path = path / METRICS if path.is_dir() else path
-    hint = "give the metrics.json that eval_main.py wrote, or its folder"
+    hint = "give the metrics.json that an evaluation wrote (python -m posejax eval), or its folder"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -64,17 +64,25 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     check_range("--profile.start", options.profile.start, 0)
     check_range("--profile.steps", options.profile.steps, 0)
     workdir = (options.workdir or Path("runs") / experiment.name).resolve()
-    rundir.make(workdir)
+    rundir.check_writable(workdir)
     rule = experiment.train
+
+    def opened() -> Parts:
+        if jax.process_index() == 0 and options.log.view != "quiet":
+            print(f"{experiment.name}: opening the data, setting up", flush=True)
+        return setup.assemble(experiment)
+
+    parts = None
+    if runtime.as_first(not workdir.exists()):  # a start that fails leaves no folder behind
+        rundir.check(workdir, experiment, options.resume, None)
+        parts = opened()
+    rundir.make(workdir)
     with (
         lock.Lock(workdir, enabled=jax.process_index() == 0) as held,
         Checkpoints(workdir, rule.checkpoint, rule.evaluation.split) as checkpoints,
     ):
         changes = rundir.check(workdir, experiment, options.resume, checkpoints.latest())
-        if jax.process_index() == 0 and options.log.view != "quiet":
-            print(f"{experiment.name}: opening the data, setting up", flush=True)
-        parts = setup.assemble(experiment)
-        with Run(parts, options, workdir, checkpoints, held) as run:
+        with Run(parts or opened(), options, workdir, checkpoints, held) as run:
             for line in (*checkpoints.set_aside, *run.log.remarks):
                 run.view.message(line)
             for line in changes:
@@ -118,7 +126,6 @@ class Run:
             log.every, parts.train.nonfinite, workdir, self.view, self.log.write, self._rates
         )
         self.evaluator = parts.evaluator()
-        self.val: pipeline.Examples | None = None
         self.val_seconds: float | None = None  # what the last evaluation took
         self.timer: IntervalTimer | None = None
 
@@ -142,7 +149,6 @@ class Run:
             config_io.save(parts.experiment, self.workdir / rundir.CONFIG)
             config_io.write_json(self.workdir / "versions.json", runtime.versions())
         self._introduce(state)
-        self.val = parts.eval_examples(parts.train.evaluation.split)
         if self.due:
             self._evaluate(state)
         if self.step >= parts.steps:
@@ -208,8 +214,9 @@ class Run:
             return self.checkpoints.restore(self.step, parts.target)
         state = parts.init()
         if parts.train.init_from is not None:
-            path = Path(parts.train.init_from)
-            state, told = weights.initialize(state, path, parts.system.calibration)
+            path, system = Path(parts.train.init_from), parts.system
+            name = type(system).__name__
+            state, told = weights.initialize(state, path, system.calibration, name)
             self.view.message(told)
         return state
 
@@ -252,10 +259,10 @@ class Run:
         return step
 
     def _check_names(self) -> None:
-        """Tell a mistyped name before the first step, not at the first evaluation.
+        """Refuse a mistyped name before the first step, not at the first evaluation.
 
         Raises:
-          ConfigError: no evaluation will have `best_metric`.
+          ConfigError: no evaluation will have `best_metric`, or nothing fills one of `columns`.
         """
         parts, target = self.parts, self.parts.target
         measured = self.evaluator.names(target.eval_params(), target.model_state, parts.batch)
@@ -269,7 +276,7 @@ class Run:
         for name in parts.train.columns:
             if name not in known:
                 hint = no_such(name, known, "there are")
-                self.view.message(f"train.columns: {hint}; not shown")
+                raise ConfigError(f"train.columns: {hint} --train.columns picks others")
 
     def _compile(self, step: compilation.Step, stage: int) -> compilation.Step:
         """The program of a traced step."""
@@ -358,17 +365,16 @@ class Run:
             self.view.row(row)
 
     def _evaluate(self, state: TrainState) -> Evaluated:
-        rule, step = self.parts.train.evaluation, self.step
-        assert self.val is not None
+        rule, val, step = self.parts.train.evaluation, self.parts.val, self.step
         params = state.eval_params()
-        count = min(rule.examples or len(self.val.source), len(self.val.source))
+        count = min(rule.examples or len(val.source), len(val.source))
         if self.val_seconds is None:
             self.view.message(f"evaluating {count:,} examples of {rule.split} (compiles first)")
         elif self.val_seconds > _PATIENCE:
             took = console.duration(self.val_seconds)
             self.view.message(f"evaluating {count:,} examples of {rule.split} (about {took})")
         begin = time.perf_counter()
-        result = self.evaluator.run(params, state.model_state, self.val, rule.examples)
+        result = self.evaluator.run(params, state.model_state, val, rule.examples)
         self.val_seconds = time.perf_counter() - begin
         self.held.check()
         name = self.parts.train.checkpoint.best_metric
@@ -381,7 +387,7 @@ class Run:
             folder = self.workdir / "reports" / f"step_{step:08d}"
             self.view.message(f"writing the report to {folder}")
             chosen = pick_examples(result.records, worst=6, random=6)
-            shown = self.evaluator.show(params, state.model_state, self.val, chosen)
+            shown = self.evaluator.show(params, state.model_state, val, chosen)
             if self.first:
                 made = self.parts.system.report(result.records, result.summary, shown)
                 notes = f"{self.parts.experiment.name} on {rule.split} at step {step:,}"

@@ -1,6 +1,8 @@
 """The run folder: its config.json decides whether a run may continue there."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from posejax import config_io
@@ -45,13 +47,25 @@ def check(workdir: Path, experiment: Experiment, resume: Resume, latest: int | N
     return changes
 
 
-def make(workdir: Path, option: str = "--workdir") -> None:
-    """Create the folder, named by `option`, and try to write there, before any real work."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".probe{os.getpid()}"
+def check_writable(workdir: Path, option: str = "--workdir") -> None:
+    """Try to write there, or where the folder will be, before any real work; leaves nothing."""
+    folder = next(p for p in (workdir, *workdir.absolute().parents) if p.exists())
+    with _explained(workdir, option):
+        probe = folder / f".probe{os.getpid()}"
         probe.write_text("")
         probe.unlink()
+
+
+def make(workdir: Path, option: str = "--workdir") -> None:
+    """Create the folder, named by `option`."""
+    with _explained(workdir, option):
+        workdir.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(workdir: Path, option: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ResumeError(
             f"{workdir}: cannot write there ({error.strerror}); choose another with {option}"

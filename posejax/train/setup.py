@@ -85,6 +85,7 @@ class Assembly:
 class Parts(Assembly):
     """A training run, set up but not begun. Shapes only: no parameter exists yet."""
 
+    val: pipeline.Examples  # what is evaluated meanwhile
     steps: int
     optimizer: optimizers.Optimizer
     target: TrainState  # shapes and shardings of the state
@@ -207,7 +208,7 @@ def assemble(experiment: Experiment) -> Parts:
 
     Raises:
       ConfigError: a setting does not fit the data, the devices or the parameters.
-      DataError: the train split cannot be read.
+      DataError: a split cannot be read.
     """
     check(experiment)
     train, rule = experiment.train, experiment.train.sharding
@@ -234,7 +235,8 @@ def assemble(experiment: Experiment) -> Parts:
         opened.batch_of_one,
     )
     target = checkpoint.abstract(state, sharding.state_sharding(state, mesh, rule))
-    return Parts(experiment, mesh, opened.examples, steps, optimizer, target)
+    val = opened.eval_examples(train.evaluation.split)
+    return Parts(experiment, mesh, opened.examples, val, steps, optimizer, target)
 
 
 def number_of_steps(train: TrainConfig, examples: int) -> int:

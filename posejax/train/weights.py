@@ -26,11 +26,12 @@ _SHIPPED = Path(__file__).parents[1] / "shipped"
 
 
 class Weights(NamedTuple):
-    """What inference needs."""
+    """What inference needs; `system` names the class that they were saved for, if it is known."""
 
     params: Any
     state: Any
     experiment: Experiment | None
+    system: str = ""
 
 
 def save_weights(
@@ -99,12 +100,19 @@ def load(source: Path | str, which: str = "best", experiment: Experiment | None 
     if path.is_file():
         return load_weights(path, experiment)
     if not path.is_dir():
+        runs = [str(p.parent) for p in sorted(path.parent.glob("*/checkpoints"))]
+        there = f"there are {', '.join(runs[:6])}" if runs else "a training makes one"
         raise CheckpointError(
-            f"{source}: no such weights file or run folder; shipped weights: {', '.join(shipped())}"
+            f"{source}: no such weights file or run folder ({there}); shipped weights: "
+            f"{', '.join(shipped())}"
         )
     workdir, step = find_checkpoint(path)
-    known: Experiment = experiment or config_io.load(workdir / "config.json")
-    return load_model(workdir, known, which if step is None else str(step))
+    config = workdir / "config.json"
+    known: Experiment = experiment or config_io.load(config)
+    found = load_model(workdir, known, which if step is None else str(step))
+    if experiment is not None and config.is_file():  # its classes may be gone
+        return found._replace(system=system_name(json.loads(config.read_text(encoding="utf-8"))))
+    return found
 
 
 def shipped() -> dict[str, Path]:
@@ -122,6 +130,7 @@ def load_weights(path: Path | str, experiment: Experiment | None = None) -> Weig
       DataError: see `load_arrays`.
     """
     arrays, config = load_arrays(Path(path))
+    system = system_name(config)
     if experiment is None:
         modules = sorted(config_io.class_modules(config))
         strange = [m for m in modules if not m.startswith("posejax.") and m not in sys.modules]
@@ -136,7 +145,15 @@ def load_weights(path: Path | str, experiment: Experiment | None = None) -> Weig
         _nest({k.removeprefix(_PARAMS): v for k, v in arrays.items() if k.startswith(_PARAMS)}),
         _nest({k.removeprefix(_STATE): v for k, v in arrays.items() if k.startswith(_STATE)}),
         experiment,
+        system,
     )
+
+
+def system_name(config: Any) -> str:
+    """Class of the system in a saved config, "" if it names none: "Georeg"."""
+    system = config.get("system") if isinstance(config, Mapping) else None
+    name = system.get(config_io.CLASS) if isinstance(system, Mapping) else None
+    return name.rpartition(":")[2] if isinstance(name, str) else ""
 
 
 def export(run: Path | str, path: Path | str, which: str = "best", *, half: bool = False) -> Path:
@@ -181,7 +198,7 @@ def load_model(workdir: Path, experiment: Experiment, which: str) -> Weights:
         step = choose(checkpoints, which)
         model = checkpoints.restore_model_as_saved(step)
     params = model["params"] if model.get("ema") is None else model["ema"]
-    return Weights(params, model["model_state"], experiment)
+    return Weights(params, model["model_state"], experiment, type(experiment.system).__name__)
 
 
 def choose(checkpoints: Checkpoints, which: str) -> int:
@@ -196,42 +213,68 @@ def choose(checkpoints: Checkpoints, which: str) -> int:
     return step
 
 
-def initialize(state: Any, path: Path, calibration: Sequence[str] = ()) -> tuple[Any, str]:
+def initialize(
+    state: Any, path: Path, calibration: Sequence[str] = (), system: str = ""
+) -> tuple[Any, str]:
     """`state` with the parameters found under `path`: weights file, run folder or checkpoint.
 
     Parameters are taken where name and shape agree; a line for people says which were not.
     Entries of the model's state named in `calibration` stay: they were fitted for the parameters
     there, not for those that this training will make of them.
 
+    Args:
+      system: class of the system that is trained, for messages.
+
     Raises:
       ConfigError: no parameter was taken.
     """
     found = load(path)
     params, used, left = _merge(state.params, found.params)
+    strange = _of_another(found.system, system)
     if not used:
-        raise ConfigError(f"train.init_from {path}: no parameter of it fits this model: {left[:5]}")
+        why = strange or "no parameter of it fits this model"
+        raise ConfigError(f"train.init_from {path}: {why}: {_few(left)}")
     kept = {k: v for k, v in found.state.items() if k not in calibration}
     model_state, _, _ = _merge(state.model_state, kept)
     ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
     told = f"initial parameters: {len(used)} of {len(used) + len(left)} arrays from {path}"
+    if strange:
+        told += f" ({strange})"
     if left:
-        told += f"; not there, or of another shape: {', '.join(left)}"
+        told += f"; not there, or of another shape: {_few(left)}"
     return state._replace(params=params, model_state=model_state, ema=ema), told
 
 
-def check_fit(shapes: Any, params: Any, source: str) -> None:
-    """Raise CheckpointError, listing what differs, unless `params` has the given shapes."""
+def check_fit(shapes: Any, found: Weights, source: str, system: str = "") -> None:
+    """Raise CheckpointError unless the parameters have the given shapes.
+
+    The message says whose weights these are, if not those of `system`, and names up to three
+    parameters that differ.
+    """
     want = {k: tuple(v.shape) for k, v in groups.flatten(shapes).items()}
-    have = {k: tuple(v.shape) for k, v in groups.flatten(params).items()}
+    have = {k: tuple(v.shape) for k, v in groups.flatten(found.params).items()}
     wrong = [
         f"{k}: {have.get(k, 'missing')}, the model has {want.get(k, 'none')}"
         for k in dict.fromkeys([*want, *have])
         if want.get(k) != have.get(k)
     ]
     if wrong:
+        strange = _of_another(found.system, system)
         raise CheckpointError(
-            f"{source}: does not fit the model of this config:\n  " + "\n  ".join(wrong[:20])
+            f"{source}: {strange or 'does not fit the model of this config'}: {_few(wrong, '; ')}"
         )
+
+
+def _of_another(saved: str, asked: str) -> str:
+    """Words for weights of another system than the one asked for, "" if they are not."""
+    return (
+        f"weights of {saved}, not of {asked}" if "" not in (saved, asked) and saved != asked else ""
+    )
+
+
+def _few(names: Sequence[str], between: str = ", ") -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return between.join(names[:3]) + more
 
 
 def _merge(tree: Any, found: Any) -> tuple[Any, list[str], list[str]]:

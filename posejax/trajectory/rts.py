@@ -70,8 +70,8 @@ def rts_smooth(
     covariance: ArrayLike | None = None,
     *,
     t_query: ArrayLike | None = None,
-    drift: ArrayLike = (0.02, 0.02),
-    speed: ArrayLike = (1.0, 1.0),
+    drift: ArrayLike | tuple[float, float] = (0.02, 0.02),
+    speed: ArrayLike | tuple[float, float] = (1.0, 1.0),
     robust: Kernel = "tukey",
     passes: int = 6,
 ) -> RtsTrack:
@@ -147,14 +147,12 @@ def _rts_smooth(
     first: Kernel = "none" if robust == "none" else "cauchy"
 
     def again(state, late):
-        reference = jax.tree.map(lambda x: jnp.where(late == 0, lax.stop_gradient(x), x), state[:2])
-        weights = jnp.where(
-            late < 0, _weights(reference[0], *rows, first), _weights(reference[0], *rows, robust)
-        )
-        chain = _linearised(*reference, steps, motion_noise, *rows, weights)
-        prior = jnp.concatenate([jnp.zeros(6, dtype), -reference[1][0]])
+        poses, twists = (jnp.where(late == 0, lax.stop_gradient(x), x) for x in state[:2])
+        weights = jnp.where(late < 0, _weights(poses, *rows, first), _weights(poses, *rows, robust))
+        chain = _linearised(poses, twists, steps, motion_noise, *rows, weights)
+        prior = jnp.concatenate([jnp.zeros(6, dtype), -twists[0]])
         delta, covariances = smooth_chain(chain, prior, start)
-        found = matmul(reference[0], se3_exp(delta[:, :6])), reference[1] + delta[:, 6:]
+        found = matmul(poses, se3_exp(delta[:, :6])), twists + delta[:, 6:]
         return (*found, covariances[:, :6, :6]), None
 
     twists = local_twists(track, times[order], scales, drift)

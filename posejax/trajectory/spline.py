@@ -74,7 +74,7 @@ def spline_smooth(
     sigma: ArrayLike | None = None,
     *,
     segments: int,
-    drift: ArrayLike = (0.02, 0.02),
+    drift: ArrayLike | tuple[float, float] = (0.02, 0.02),
     robust: Kernel = "tukey",
     iterations: int = 6,
 ) -> SplineFit:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from posejax.geometry import (
@@ -82,14 +83,14 @@ def rebase(
     Raises:
       ValueError: the times are of a type too coarse for their steps.
     """
-    if isinstance(t, jax.core.Tracer) or isinstance(t_query, jax.core.Tracer):
+    if isinstance(t, Tracer) or isinstance(t_query, Tracer):
         return 0.0, t, t_query
     given = np.asarray(t)
     t = given.astype(np.float64)
     usable = np.isfinite(t)
-    if valid is not None and not isinstance(valid, jax.core.Tracer):
+    if valid is not None and not isinstance(valid, Tracer):
         usable = usable & np.asarray(valid, bool)
-    if not isinstance(poses, jax.core.Tracer) and np.ndim(poses) == t.ndim + 2:
+    if not isinstance(poses, Tracer) and np.ndim(poses) == t.ndim + 2:
         usable = usable & np.isfinite(np.asarray(poses)).all(axis=(-2, -1))
     if t.ndim != 1 or usable.shape != t.shape or not usable.any():
         return 0.0, t, t_query
@@ -107,7 +108,7 @@ def rebase(
 
 def since(t: ArrayLike, start: ArrayLike) -> ArrayLike:
     """t - start, in float64 on the host where both are numbers; NaN where float32 cannot tell."""
-    if not isinstance(t, jax.core.Tracer) and not isinstance(start, jax.core.Tracer):
+    if not isinstance(t, Tracer) and not isinstance(start, Tracer):
         return np.asarray(t, np.float64) - np.asarray(start, np.float64)
     start = as_float(start)
     digit = jnp.finfo(start.dtype).eps * jnp.abs(start)
@@ -116,7 +117,7 @@ def since(t: ArrayLike, start: ArrayLike) -> ArrayLike:
 
 def absolute(origin: float, t: Array) -> Array | np.ndarray:
     """A time found by a fit, on the clock of its input: NumPy's float64 in an eager call."""
-    return t + origin if isinstance(t, jax.core.Tracer) else origin + np.asarray(t, np.float64)
+    return t + origin if isinstance(t, Tracer) else origin + np.asarray(t, np.float64)
 
 
 def refuse_unless(resolved: Array, result: Result) -> Result:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path
 
-from posejax.data.drawing import bounds, dashes, polygon_coverage, stroke
+from posejax.data.drawing import bounds, polygon_coverage, stroke
 
 _GRID = {"shape": (40, 60), "x_min": -3.0, "y_min": -2.0, "cell_size": 0.1}
 
@@ -55,7 +55,6 @@ def test_rows_grow_with_y():
     assert (rows.min(), columns.min()) == (25, 40)
 
 
-def test_dashes_and_bounds():
-    pieces = dashes(np.array([[0, 0], [4, 0], [4, 6]]), 3, 2)
-    assert [p[[0, -1]].tolist() for p in pieces] == [[[0, 0], [3, 0]], [[4, 1], [4, 4]]]
+def test_bounds_hold_all_points():
+    pieces = [np.array([[0, 0], [3, 0.0]]), np.array([[4, 1], [4, 4.0]])]
     assert bounds(pieces, 1.0) == (-1, -1, 5, 5)

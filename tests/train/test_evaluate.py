@@ -197,6 +197,55 @@ def test_weights_of_another_model_are_refused(trained, tmp_path):
         evaluate(other, EvalOptions(checkpoint=str(path), cache="off"))
 
 
+def test_weights_of_another_system_are_named_in_one_line(trained, run, tmp_path):
+    """Of a file and of a run folder; up to three parameters, not all of them."""
+    words = r"weights of Eventpose, not of Beacons: encoder/bias: missing[^\n]* and \d+ more$"
+    with pytest.raises(CheckpointError, match=words):
+        evaluate(trained.experiment, EvalOptions(checkpoint="eventpose_sim", cache="off"))
+    with pytest.raises(
+        ValueError, match=r"init_from eventpose_sim: weights of Eventpose, not of B"
+    ):
+        run(tmp_path / "x", **{"train.init_from": "eventpose_sim"})
+    config = trained.workdir / "config.json"
+    saved = config.read_text()
+    config.write_text(saved.replace('system:Beacons"', 'gone:Pharus"'))
+    try:
+        with pytest.raises(CheckpointError, match="weights of Pharus, not of Beacons"):
+            evaluate(
+                replace(trained.experiment, **{"system.hidden": 3}),
+                EvalOptions(checkpoint=str(trained.workdir), cache="off"),
+            )
+    finally:
+        config.write_text(saved)
+
+
+def test_results_given_as_a_run_are_told_from_one(trained, beacons, tmp_path, capsys):
+    evaluate(
+        trained.experiment,
+        EvalOptions(out=tmp_path / "demo_beacons", calibrate=0, report=False, cache="off"),
+        trained.workdir,
+    )
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        door.main(["--workdir", str(tmp_path / "demo_beacons")])
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "results of an evaluation of beacons, not a run" in said and "--config beacons" in said
+    inside = trained.workdir / "eval" / "test"
+    shutil.copytree(tmp_path / "demo_beacons", inside)
+    with pytest.raises(SystemExit):
+        door.main(["--workdir", str(inside)])
+    assert f"evaluate again: {cli.command('eval')} --workdir {trained.workdir}" in (
+        capsys.readouterr().err)  # fmt: skip
+
+
+def test_an_evaluation_that_does_not_begin_leaves_no_folder(beacons, tmp_path):
+    for options in ({"split": "nonsense"}, {"checkpoint": "georeg_sim"}):
+        with pytest.raises((ConfigError, CheckpointError)):
+            evaluate(beacons(), EvalOptions(out=tmp_path / "out", cache="off", **options))
+        assert not (tmp_path / "out").exists()
+
+
 def test_parameters_must_come_from_somewhere(beacons):
     with pytest.raises(CheckpointError, match="give --workdir RUN, or --checkpoint"):
         evaluate(beacons(), EvalOptions(cache="off"))

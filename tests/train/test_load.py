@@ -48,6 +48,9 @@ def test_half_precision_halves_the_file_and_hardly_moves_the_answer(trained, tmp
 def test_what_is_not_there_is_told_with_what_is(tmp_path):
     with pytest.raises(CheckpointError, match=r"georeg_simm: no such .* shipped weights: .*georeg"):
         posejax.load("georeg_simm")
+    (tmp_path / "one" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=rf"none: no such .*\(there are {tmp_path}/one\)"):
+        export(tmp_path / "none", tmp_path / "x.npz")
     path = save_weights(tmp_path / "bare.npz", {"a": np.ones(2)}, {})
     with pytest.raises(ValueError, match="no experiment is saved"):
         posejax.load(path)
@@ -56,9 +59,9 @@ def test_what_is_not_there_is_told_with_what_is(tmp_path):
 @pytest.mark.parametrize("name", sorted(weights.shipped()))
 def test_shipped_weights_fit_their_system(name):
     """The saved experiment is rebuilt by this version, and the parameters have its shapes."""
-    system, predict = posejax.load(name)
-    assert system.data.simulated
-    weights.check_fit(_shapes(system), predict.params, name)
+    found = weights.load(name)
+    assert found.experiment is not None and found.experiment.system.data.simulated
+    weights.check_fit(_shapes(found.experiment.system), found, name)
 
 
 def _shapes(system):

@@ -12,6 +12,7 @@ from beacons.data import Positions, Room
 from beacons.system import Beacons
 from rich.console import Console
 
+from posejax import cli
 from posejax.config import (
     Checkpoint,
     ConfigError,
@@ -28,7 +29,7 @@ from posejax.config import (
 )
 from posejax.data.arrays import read_npz
 from posejax.data.errors import DataError
-from posejax.train import NonFiniteError, console, logging
+from posejax.train import NonFiniteError, ResumeError, console, logging
 
 
 @dataclass(frozen=True)
@@ -216,9 +217,22 @@ def test_system_whose_summary_needs_real_records_is_checked_when_it_has_them(run
     assert again.step == 4 and [e["step"] for e in again.lines("eval")] == [4]
 
 
-def test_column_that_nothing_fills_is_named(run, capsys):
-    run(options={"log": Log(view="plain")}, **{"train.steps": 2, "train.columns": ("rms", "los")})
-    assert "train.columns: 'los'; did you mean loss?; not shown" in capsys.readouterr().out
+def test_mistyped_column_is_refused_before_the_first_step(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"train.columns: 'los'; did you mean loss"):
+        run(**{"train.steps": 2, "train.columns": ("rms", "los")})
+    assert (tmp_path / "run" / "timing.jsonl").read_text() == ""  # not even compiled
+
+
+def test_start_that_fails_leaves_no_folder(run, tmp_path):
+    resume = {"resume": Resume(mode="must")}
+    for changes, options in (
+        ({"train.evaluation.split": "valid"}, {}),
+        ({"train.optimizer.groups": (Group("nothing"),)}, {}),
+        ({}, resume),
+    ):
+        with pytest.raises((ConfigError, ResumeError)):
+            run(options=options, **{"train.steps": 2, **changes})
+        assert not (tmp_path / "run").exists()
 
 
 def test_what_takes_long_is_announced_first(run, capsys, monkeypatch):
@@ -239,7 +253,8 @@ def test_what_takes_long_is_announced_first(run, capsys, monkeypatch):
 def test_complete_run_says_what_to_do_next(run, capsys, monkeypatch):
     options = {"log": Log(view="plain")}
     first = run(options=options, **{"train.steps": 2})
-    assert f"evaluate it: python eval_main.py --workdir {first.workdir}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"evaluate it: {cli.command('eval')} --workdir {first.workdir}" in said
     assert not run(options=options, **{"train.steps": 2}).interrupted
     said = capsys.readouterr().out
     assert "already complete at step 2" in said and "--resume.allow-config-change" in said

@@ -91,6 +91,8 @@ class Recordings(EventWindows):
         root = root_folder(self.root, "a folder of recordings")
         if (root / split).is_dir():
             return h5_files(root / split)
+        if found := [name for name in SPLITS if (root / name).is_dir()]:
+            raise DataError(root, f"split {split!r}", "no such folder", " or ".join(found))
         tables = spades_tables(root)
         if not tables:
             return divide(h5_files(root), self.split)[SPLITS.index(split)]

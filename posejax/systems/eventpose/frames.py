@@ -30,7 +30,7 @@ def read_camera(path: Path) -> Camera:
       DataError: missing or not a camera.
     """
     found = read_json(path, "cameraMatrix, Nu and Nv")
-    rows = found.get("cameraMatrix")
+    rows: Any = found.get("cameraMatrix")
     lists = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
     if not lists or [len(row) for row in rows] != [3, 3, 3]:
         raise DataError(path, "cameraMatrix", repr(rows)[:80], "3 x 3 numbers")
@@ -128,12 +128,12 @@ def frame_example(record: dict[str, Any]) -> dict[str, np.ndarray]:
     track, row = record["track"], record["row"]
     pose = np.concatenate([track.translation[row], track.quat_xyzw[row]])
     return {
-        "index": np.int32(record["index"]),
-        "sequence": np.int32(0),
-        "time": np.float32(track.t_seconds[row]),
+        "index": np.array(record["index"], np.int32),
+        "sequence": np.array(0, np.int32),
+        "time": np.array(track.t_seconds[row], np.float32),
         "poses": np.stack([pose, pose]).astype(np.float32),
-        "fraction": np.float32(0),
-        "light": np.float32(np.nan),
-        "found": np.int32(np.count_nonzero(record["image"])),
+        "fraction": np.array(0, np.float32),
+        "light": np.array(np.nan, np.float32),
+        "found": np.array(np.count_nonzero(record["image"]), np.int32),
         "image": record["image"],
     }

@@ -103,8 +103,8 @@ def query_times(recording: EventRecording, window: Window, period: float) -> np.
 def _example(packed: np.ndarray, time: float, rule: WindowRule) -> dict[str, np.ndarray]:
     nowhere = np.array([[0, 0, 1, 0, 0, 0, 1.0]] * 2, np.float32)  # a label that nobody reads
     return {
-        "index": np.int32(0),
+        "index": np.array(0, np.int32),
         "poses": nowhere,
-        "fraction": np.float32(0),
+        "fraction": np.array(0, np.float32),
         **cut_window(packed, round(1e6 * time), rule),
     }

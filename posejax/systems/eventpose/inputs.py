@@ -116,13 +116,14 @@ def prepare_events(
 
 def represent(events: Events, config: InputConfig, window: tuple[Any, Any]) -> Array:
     """[H, W, C] of events whose pixels are those of the grid."""
-    where = {"size": config.size, "sensor_size": config.size, "window": window}
-    # Sums of integers do not depend on the order an accelerator adds in: same seed, same bits.
-    exact = {"accumulate": "fixed"}
+    where: dict[str, Any] = {"size": config.size, "sensor_size": config.size, "window": window}
+    # "fixed": sums of integers do not depend on the order an accelerator adds in: same seed, same
+    # bits.
     if config.representation == "voxel":
-        return voxel_grid(events, bins=config.bins, time=config.time, **where, **exact)
+        bins, time = config.bins, config.time
+        return voxel_grid(events, bins=bins, time=time, **where, accumulate="fixed")
     if config.representation == "histogram":
-        return histogram(events, **where, **exact)
+        return histogram(events, **where, accumulate="fixed")
     if config.representation == "lnes":
         return lnes(events, **where)
     return time_surface(events, tau=config.tau * (window[1] - window[0]), **where)
@@ -170,7 +171,7 @@ def _keys(key: Array | None) -> Array | None:
 def _view(xy, weight, config: InputConfig, intrinsics, sensor_size, keys) -> View:
     if config.view == "full":
         return full_view(intrinsics, sensor_size, config.size)
-    random = {}
+    random: dict[str, Any] = {}
     if keys is not None:
         a, b, c, d = jax.random.split(keys[2], 4)
         turn = math.pi * jax.random.bernoulli(d) if config.upright else 0.0
@@ -179,7 +180,7 @@ def _view(xy, weight, config: InputConfig, intrinsics, sensor_size, keys) -> Vie
             "offset": jax.random.uniform(b, (2,), minval=-config.aim, maxval=config.aim),
             "stretch": jnp.exp(jax.random.uniform(c, (), minval=-config.zoom, maxval=config.zoom)),
         }
-    how = {"fill": config.fill, "upright": config.upright}
-    if config.border:
-        how["border"] = sensor_size
-    return canonical_view(xy, weight, intrinsics, config.size, **how, **random)
+    return canonical_view(
+        xy, weight, intrinsics, config.size, fill=config.fill, upright=config.upright,
+        border=sensor_size if config.border else None, **random,
+    )  # fmt: skip

@@ -82,6 +82,7 @@ class PoseNet(nn.Module):
         """The last feature map of the backbone."""
         features = make_backbone(self, name="backbone")(x, train)
         if isinstance(features, EfficientNetFeatures):
+            assert features.head is not None  # built with it
             return features.head
         return features.stages[-1] if isinstance(features, ResNetFeatures) else features
 

@@ -31,8 +31,8 @@ _LOG_LIMIT = 12.0
 class TranslationStats(NamedTuple):
     """Mean and standard deviation [3] of the training translations; part of a trained network."""
 
-    mean: ArrayLike = (0.0, 0.0, 0.0)
-    std: ArrayLike = (1.0, 1.0, 1.0)
+    mean: ArrayLike | tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: ArrayLike | tuple[float, ...] = (1.0, 1.0, 1.0)
 
 
 SPADES_STATS = TranslationStats(mean=(-0.24, 0.03, 5.68), std=(0.93, 0.50, 1.40))
@@ -165,5 +165,5 @@ def _bounded(log_spread: ArrayLike) -> Array:
     return _LOG_LIMIT * jnp.tanh(as_float(log_spread) / _LOG_LIMIT)
 
 
-def _row(values: ArrayLike, like: Array) -> Array:
+def _row(values: ArrayLike | tuple[float, ...], like: Array) -> Array:
     return jnp.asarray(values, like.dtype).reshape((1,) * (like.ndim - 1) + (3,))

@@ -72,7 +72,7 @@ def constant_pose(records: Records) -> dict[str, np.ndarray]:
 def is_finite(records: Records) -> np.ndarray:
     """[N] bool: the estimate is a pose."""
     both = (records["translation_hat"], records["quat_xyzw_hat"])
-    return np.isfinite(both[0]).all(1) & np.isfinite(both[1]).all(1)
+    return np.all([np.isfinite(x).all(1) for x in both], axis=0)
 
 
 def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float]:

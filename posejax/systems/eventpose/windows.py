@@ -79,7 +79,7 @@ class WindowSource(Source):
         return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._reset()
 
     def __len__(self) -> int:
@@ -211,12 +211,12 @@ def cut_window(
     part = {
         # In halves: int32 ends after 35 minutes, and uint32 has no window before the first event.
         "start_us": np.array(divmod(start, 1 << 16), np.int32),
-        "duration_us": np.uint32(end - start),
-        "query": np.float32(1e-6 * (query_us - start)),
-        "found": np.int32(found),
+        "duration_us": np.array(end - start, np.uint32),
+        "query": np.array(1e-6 * (query_us - start), np.float32),
+        "found": np.array(found, np.int32),
     }
     if rule.resident:
-        return {**part, "first": np.int32(first_row + rows.start)}
+        return {**part, "first": np.array(first_row + rows.start, np.int32)}
     events = np.zeros((rule.capacity, 2), np.uint32)
     count = min(found, rule.capacity)
     events[:count] = packed[rows][kept_rows(found, rule.capacity)[:count]]

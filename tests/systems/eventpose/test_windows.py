@@ -174,6 +174,18 @@ def test_sequences_are_divided_in_name_order():
         divide(files[:2], (240, 30, 30))
 
 
+def test_folders_named_as_splits_are_the_splits(tmp_path):
+    for name, files in (("train", "ab"), ("val", "c")):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / f"{file}.h5").touch()
+    data = Recordings(root=str(tmp_path))
+    assert [p.stem for p in data.files("train")] == ["a", "b"]
+    assert [p.stem for p in data.files("val")] == ["c"]
+    with pytest.raises(DataError, match=r"split 'test': no such folder.*train or val"):
+        data.files("test")
+
+
 def test_a_folder_that_is_not_given_or_empty_is_said(tmp_path):
     for kind in (Recordings, Frames):
         with pytest.raises(DataError, match=r"not given; .*set it with --data\.root FOLDER"):
