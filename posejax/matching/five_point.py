@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from posejax.geometry import as_float, einsum, matmul, skew
@@ -90,14 +90,15 @@ def _determinant(rows: Array) -> Array:
     """Coefficients [11] of the determinant of the three equations."""
 
     def product(p, q):
-        return jnp.convolve(p, q, precision=lax.Precision.HIGHEST)
+        # Shifted and added: as a convolution, each of the thousands of samples would be a call.
+        n = p.shape[1]
+        shifted = [jnp.pad(p[:, i, None] * q, ((0, 0), (i, n - 1 - i))) for i in range(n)]
+        return functools.reduce(jnp.add, shifted)
 
     a, b, c = rows
-    total = jnp.zeros(13, rows.dtype)
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        minor = product(b[j], c[k]) - product(b[k], c[j])
-        total = total + product(a[i], minor)
-    return total[:11]
+    (b_next, c_next), (b_last, c_last) = ([jnp.roll(x, -k, axis=0) for x in (b, c)] for k in (1, 2))
+    minor = product(b_next, c_last) - product(b_last, c_next)
+    return jnp.sum(product(a, minor), axis=0)[:11]
 
 
 def _coordinates(rows: Array, root: Array) -> Array:

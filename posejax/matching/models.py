@@ -154,13 +154,14 @@ def _estimate(key, a, b, weights, threshold, kind, score, iterations, confidence
 
     def search(key, a, b, weights, limit):
         to_order, to_sample = jax.random.split(key)
+        loss = functools.partial(LOSSES[score], threshold=limit)
         w, a, b = shuffled(to_order, weights, a, b)
 
         def polish(model, steps):
-            moved, loss = levenberg_marquardt(
-                start(model), _residuals(kind, a, b), manifold, w, limit, score, steps
+            moved, total = levenberg_marquardt(
+                start(model), _residuals(kind, a, b), manifold, w, loss, steps
             )
-            return as_matrix(moved), loss
+            return as_matrix(moved), total
 
         problem = Problem(
             size,
@@ -173,9 +174,10 @@ def _estimate(key, a, b, weights, threshold, kind, score, iterations, confidence
         return found, polish(found.model, FINAL_STEPS)[0]
 
     found, matrix = search(*lax.stop_gradient((key, a, b, weights, limit)))
-    model = implicit_step(
-        start(lax.stop_gradient(matrix)), _residuals(kind, a, b), manifold, weights, limit, score
-    )
+    model, _ = implicit_step(
+        start(lax.stop_gradient(matrix)), _residuals(kind, a, b), manifold, weights,
+        functools.partial(LOSSES[score], threshold=limit),
+    )  # fmt: skip
     square = squared(_residuals(kind, a, b)(model))
     inliers = (square < limit**2) & (weights > 0)
     valid = (jnp.sum(inliers) >= size) & (found.samples > 0)

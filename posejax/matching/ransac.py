@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from posejax.matching.robust import LOSSES, Score
+from posejax.matching.robust import LOSSES, Score, truncated
 
 
 class Problem(NamedTuple):
@@ -37,7 +37,7 @@ class Budget(NamedTuple):
       iterations: minimal samples at most; a multiple of `chunk` is used.
       confidence: stop when a sample without outliers was drawn with this probability.
       chunk: samples between two local optimisations.
-      preview: matches on which all hypotheses of a chunk are compared.
+      preview: matches on which all hypotheses of a chunk are compared, by the truncated loss.
       finalists: hypotheses of a chunk compared on all matches.
     """
 
@@ -82,7 +82,7 @@ def ransac(
     few = min(budget.preview, len(weights))
     chunks = -(-budget.iterations // budget.chunk)
 
-    def loss(model, count):
+    def loss(model, count, rho=rho):
         return jnp.sum(weights[:count] * rho(problem.square(model, count), threshold))
 
     def chunk(state):
@@ -93,7 +93,7 @@ def ransac(
         )  # fmt: skip
         models, exist = jax.vmap(problem.solve)(drawn)
         models, exist = models.reshape(-1, 3, 3), exist.reshape(-1) & enough
-        losses = jax.vmap(lambda m: loss(m, few))(models)
+        losses = jax.vmap(lambda m: loss(m, few, truncated))(models)
         losses = jnp.where(exist, losses, jnp.inf)
         least, index = lax.top_k(-losses, min(budget.finalists, len(losses)))
         finalists = models[index]

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from posejax.geometry import matmul
-from posejax.matching.robust import LOSSES, Score, loss_and_weight
+from posejax.matching.robust import (
+    Loss,
+    Noise,
+    fit_noise,
+    loss_and_weight,
+    mixture,
+    wide_noise,
+)
 
 
 class Manifold(NamedTuple):
@@ -26,8 +33,8 @@ def squared(residuals: Array) -> Array:
     return residuals**2 if residuals.ndim == 1 else jnp.sum(residuals**2, axis=-1)
 
 
-def total_loss(residuals: Array, weights: Array, threshold: Array, score: Score) -> Array:
-    return jnp.sum(weights * LOSSES[score](squared(residuals), threshold))
+def total_loss(residuals: Array, weights: Array, loss: Loss) -> Array:
+    return jnp.sum(weights * loss(squared(residuals)))
 
 
 def levenberg_marquardt(
@@ -35,40 +42,39 @@ def levenberg_marquardt(
     residuals: Residuals,
     manifold: Manifold,
     weights: Array,
-    threshold: Array,
-    score: Score,
+    loss: Loss,
     steps: int,
 ) -> tuple[Any, Array]:
     """The model after a fixed number of trials, each accepted if it lowers the loss; and the loss.
 
     The weight of a match is that of the loss at its present residual (iteratively reweighted).
     """
-    start = total_loss(residuals(model), weights, threshold, score)
+    start = total_loss(residuals(model), weights, loss)
     zero = jnp.zeros(manifold.size, start.dtype)
 
     def trial(_, state):
-        model, loss, damping = state
+        model, total, damping = state
 
         def moved(step):
             return residuals(manifold.move(model, step))
 
         value, slope = moved(zero), jax.jacfwd(moved)(zero)
-        _, robust = loss_and_weight(squared(value), threshold, score)
+        _, robust = loss_and_weight(squared(value), loss)
         weight = (weights * robust).reshape(-1, *(1,) * (value.ndim - 1))
         weight = jnp.broadcast_to(weight, value.shape).reshape(-1)
         value, slope = value.reshape(-1), slope.reshape(-1, manifold.size)
         normal = matmul(slope.T * weight[None], slope)
         step = _damped_solve(normal, matmul(slope.T, weight * value), damping)
         candidate = manifold.move(model, -step)
-        lower = total_loss(residuals(candidate), weights, threshold, score)
-        better = lower < loss
+        lower = total_loss(residuals(candidate), weights, loss)
+        better = lower < total
         model = jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, model)
         damping = jnp.where(better, damping / 10, damping * 10)
-        return model, jnp.where(better, lower, loss), jnp.clip(damping, 1e-7, 1e3)
+        return model, jnp.where(better, lower, total), jnp.clip(damping, 1e-7, 1e3)
 
     damping = jnp.asarray(1e-3, start.dtype)
-    model, loss, _ = lax.fori_loop(0, steps, trial, (model, start, damping))
-    return model, loss
+    model, total, _ = lax.fori_loop(0, steps, trial, (model, start, damping))
+    return model, total
 
 
 def _damped_solve(matrix: Array, right: Array, damping: Array) -> Array:
@@ -81,14 +87,34 @@ def _damped_solve(matrix: Array, right: Array, damping: Array) -> Array:
     return jnp.where(jnp.all(jnp.isfinite(step)), step, 0)
 
 
-def implicit_step(
+def likeliest(
     model: Any,
     residuals: Residuals,
     manifold: Manifold,
-    weights: Array,
+    weigh: Callable[[Any], Array],
     threshold: Array,
-    score: Score,
-) -> Any:
+    rounds: int = 5,
+) -> tuple[Any, Noise]:
+    """The model and the noise that make scalar residuals likeliest, near a model.
+
+    Rounds of a few Levenberg-Marquardt steps and one of expectation maximisation. `weigh` gives the
+    weights of the matches at a model.
+    """
+
+    def turn(_, state):
+        model, noise = state
+        weights = weigh(model)
+        model, _ = levenberg_marquardt(
+            model, residuals, manifold, weights, lambda s: mixture(s, noise), 3
+        )
+        return model, fit_noise(squared(residuals(model)), weights, noise, manifold.size)
+
+    return lax.fori_loop(0, rounds, turn, (model, wide_noise(threshold)))
+
+
+def implicit_step(
+    model: Any, residuals: Residuals, manifold: Manifold, weights: Array, loss: Loss
+) -> tuple[Any, Array]:
     """The same model, differentiable with respect to whatever `residuals` and `weights` contain.
 
     At a minimum the gradient g of the loss vanishes whatever the data are, so that the minimum
@@ -98,21 +124,36 @@ def implicit_step(
     Args:
       model: a minimum; what it was found from is cut off. Where it is none, or the Hessian is
         nearly singular, the step could lead anywhere: it is taken only if it lowers the loss.
+
+    Returns:
+      The model, and the Hessian [size, size] without a derivative.
     """
     model = lax.stop_gradient(model)
 
-    def loss(step):
-        value = squared(residuals(manifold.move(model, step)))
+    def total(step):
         # The loss of the truncated score jumps in no value, only in slope: constant beyond it.
-        return jnp.sum(weights * LOSSES[score](value, threshold))
+        return total_loss(residuals(manifold.move(model, step)), weights, loss)
 
-    zero = jnp.zeros(manifold.size, jnp.result_type(threshold, jnp.float32))
-    slope = jax.grad(loss)(zero)
-    hessian = lax.stop_gradient(jax.hessian(loss)(zero))
+    zero = jnp.zeros(manifold.size, weights.dtype)
+    slope = jax.grad(total)(zero)
+    hessian = lax.stop_gradient(jax.hessian(total)(zero))
     step = _newton_direction(hessian, slope)
     found = lax.stop_gradient(step)
-    taken = jnp.where(loss(-found) <= loss(zero), found, 0)
-    return manifold.move(model, -(lax.stop_gradient(taken) + step - found))
+    taken = jnp.where(total(-found) <= total(zero), found, 0)
+    return manifold.move(model, -(lax.stop_gradient(taken) + step - found)), hessian
+
+
+def inverse_information(hessian: Array) -> Array:
+    """Covariance of the likeliest model; along what nothing constrains, a large variance.
+
+    The second derivative of the negative log-likelihood at the data themselves: where matches may
+    be right or wrong it is smaller than the normal matrix of the right ones (Louis 1982).
+    """
+    # In units of each step's own precision: a short baseline tells little about the translation.
+    scale = jnp.sqrt(jnp.maximum(jnp.abs(jnp.diagonal(hessian)), 1e-12))
+    values, vectors = jnp.linalg.eigh(hessian / (scale[:, None] * scale[None]))
+    covariance = matmul(vectors / jnp.maximum(values, 1e-6)[None], vectors.T)
+    return covariance / (scale[:, None] * scale[None])
 
 
 def _newton_direction(hessian: Array, slope: Array) -> Array:
@@ -122,47 +163,3 @@ def _newton_direction(hessian: Array, slope: Array) -> Array:
     usable = values > 1e-6
     inverse = jnp.where(usable, 1 / jnp.where(usable, values, 1), 0)
     return matmul(vectors, inverse * matmul(vectors.T, slope / scale)) / scale
-
-
-def residual_covariance(
-    model: Any,
-    residuals: Residuals,
-    manifold: Manifold,
-    weights: Array,
-    threshold: Array,
-    score: Score,
-) -> Array:
-    """Covariance [size, size] of the step from the estimate to the truth, for scalar residuals.
-
-    A^-1 (sum_i g_i g_i^T) A^-1 with g_i the gradient of the loss of match i and A the mean second
-    derivative of the loss times J^T W J over the inliers (Huber 1967): it follows from the matches
-    themselves and needs no noise level. g_i is divided by one minus the leverage of the match (HC3,
-    MacKinnon and White 1985): a wrong match that fits by chance is often the one that a direction
-    hangs on, and then has a small residual for that reason. Directions that nothing constrains get
-    a large variance.
-    """
-    zero = jnp.zeros(manifold.size, jnp.result_type(threshold, jnp.float32))
-
-    def moved(step):
-        return residuals(manifold.move(model, step))
-
-    value, slope = moved(zero), jax.jacfwd(moved)(zero)
-    inlier = ((value**2 < threshold**2) & (weights > 0)).astype(value.dtype)
-
-    def loss(r):
-        return LOSSES[score](r**2, threshold)
-
-    psi, bend = jax.vmap(jax.grad(loss))(value), jax.vmap(jax.grad(jax.grad(loss)))(value)
-    count = jnp.maximum(jnp.sum(inlier), 1)
-    curvature = jnp.maximum(jnp.sum(inlier * bend) / count, 1e-3 / threshold**2)
-    normal = matmul(slope.T * (inlier * weights)[None], slope)
-    # In units of each step's own precision: a short baseline tells little about the translation.
-    scale = jnp.sqrt(jnp.maximum(jnp.diagonal(normal), 1e-12))
-    eye = jnp.eye(manifold.size, dtype=normal.dtype)
-    inverse = jnp.linalg.inv(normal / (scale[:, None] * scale[None]) + 1e-6 * eye)
-    inverse = inverse / (scale[:, None] * scale[None])
-    moved_by = matmul(slope, inverse)
-    leverage = jnp.clip(inlier * weights * jnp.sum(moved_by * slope, axis=1), 0, 0.99)
-    root = (inlier * weights * psi / (1 - leverage) / curvature)[:, None] * moved_by
-    # Noise-free matches: at least the rounding of a residual, so that it can be inverted.
-    return matmul(root.T, root) + (1e-6 * threshold) ** 2 * inverse

@@ -17,21 +17,23 @@ from posejax.geometry import (
     so3_exp,
 )
 from posejax.matching.five_point import five_point, upright_three_point
-from posejax.matching.models import FINAL_STEPS, prepare, shuffled, usable_pairs
+from posejax.matching.models import prepare, shuffled, usable_pairs
 from posejax.matching.ransac import Budget, Problem, ransac
 from posejax.matching.refine import (
     Manifold,
     implicit_step,
+    inverse_information,
     levenberg_marquardt,
-    residual_covariance,
+    likeliest,
     squared,
 )
-from posejax.matching.robust import LOSSES, Score
+from posejax.matching.robust import LOSSES, Score, mixture
 from posejax.matching.solvers import apply_similarity, conditioning, unit
 from posejax.matching.two_view import (
     RelativePose,
     decompose_essential,
     depth_signs,
+    displacement,
     move_pose,
     pose_from_essential,
     signed_sampson,
@@ -45,7 +47,7 @@ class RelativePoseEstimate(NamedTuple):
       b_from_a: [4, 4], x_b = R x_a + t with a translation of length one (two views do not tell it).
       covariance: [5, 5] of the step from the estimate to the truth, in the coordinates of
         `pose_difference`: two of the translation's direction and the rotation vector; radians.
-      inliers: [n] bool, residual below the threshold.
+      inliers: [n] bool, residual below the threshold and in front of both cameras.
       loss: scalar, sum over the matches of weight times robust loss, each at most 1.
       valid: whether any pose was found; if not, b_from_a is the identity.
       samples: number of minimal samples drawn.
@@ -88,7 +90,8 @@ def estimate_relative_pose(
       gravity_b: [3] the same in camera b.
       threshold: pixels, of the Sampson distance; see `posejax.matching.robust` for what it means
         to either score.
-      score: "truncated" (MSAC) or "marginalised" (as MAGSAC++).
+      score: of the search, "truncated" (MSAC) or "marginalised" (as MAGSAC++); the refinement
+        has its own.
       iterations: minimal samples at most. With half of the matches wrong 1 in 32 samples is good,
         with 80 % wrong 1 in 3000.
       confidence: of having drawn a sample without outliers, when it stops early.
@@ -96,7 +99,8 @@ def estimate_relative_pose(
     Returns:
       `RelativePoseEstimate`. The pose is differentiable with respect to the points, the weights and
       the intrinsics, by the implicit derivative of the refinement; which matches are inliers passes
-      no gradient. The covariance is estimated from the matches themselves.
+      no gradient. The covariance is the inverse information of the likelihood that the refinement
+      maximises, with weights as relative numbers of equal matches.
 
     With too few matches `valid` is false. Without a baseline the rotation is still right, the
     translation is arbitrary and its covariance large.
@@ -127,11 +131,15 @@ def refine_relative_pose(
 ) -> RelativePoseEstimate:
     """The local optimum near a relative pose, differentiable with respect to points and weights.
 
-    Minimises sum_i w_i rho(r_i^2), r the Sampson distance in pixels, by Levenberg-Marquardt steps
-    on the manifold (R, t / |t|). The derivative is that of the minimum itself, not of the steps: it
-    costs one Hessian of five numbers, and none flows to the starting pose.
+    The likeliest pose, share of right matches and noise level, where a right match has a normal
+    Sampson distance and a wrong one any (`posejax.matching.robust.Noise`), by Levenberg-Marquardt
+    steps on the manifold (R, t / |t|). Matches behind a camera are wrong: half of all that fit by
+    chance, and those with the longest displacements, on which the translation hangs. The derivative
+    is that of the minimum itself, at the noise level found: it costs one Hessian of five numbers,
+    and none flows to the starting pose. `score` is that of the `loss` alone.
 
-    Args and Returns as of `estimate_relative_pose`; b_from_a: [4, 4] where to start.
+    Args and Returns as of `estimate_relative_pose`; b_from_a: [4, 4] where to start, with the
+    points in front of both cameras.
     """
     a, b, w, limit = prepare(xy_a, xy_b, weights, threshold)
     start = as_float(b_from_a)
@@ -172,6 +180,7 @@ def _estimate(
         a, b, rays_a, rays_b, inverses, limit = _conditioned(xy_a, xy_b, intrinsics, w, threshold)
         size, solve = _minimal_solver(rays_a, rays_b, gravity)
         manifold, _ = _pose_manifold(gravity)
+        loss = functools.partial(LOSSES[score], threshold=limit)
 
         def fundamental(essential):
             return unit(matmul(matmul(inverses[1].T, essential), inverses[0]))[0]
@@ -184,12 +193,12 @@ def _estimate(
             return _upright(RelativePose(first, t), second, gravity)
 
         def polish(model, steps):
-            pose, loss = levenberg_marquardt(
+            pose, total = levenberg_marquardt(
                 start(model),
                 lambda p: signed_sampson(_fundamental(p, inverses), a, b),
-                manifold, w, limit, score, steps,
+                manifold, w, loss, steps,
             )  # fmt: skip
-            return unit(_fundamental(pose, inverses))[0], loss
+            return unit(_fundamental(pose, inverses))[0], total
 
         def models(index):
             essentials, exist = solve(index)
@@ -259,26 +268,38 @@ def _in_front(pose: RelativePose, rays_a: Array, rays_b: Array, weights: Array) 
 
 @functools.partial(jax.jit, static_argnums=(7,))
 def _refine(b_from_a, xy_a, xy_b, intrinsics, weights, gravity, threshold, score):
-    xy_a, xy_b, weights = usable_pairs(xy_a, xy_b, weights)
-    a, b, _, _, inverses, limit = _conditioned(xy_a, xy_b, intrinsics, weights, threshold)
+    xy_a, xy_b, given_weights = usable_pairs(xy_a, xy_b, weights)
+    a, b, *rays, inverses, limit = _conditioned(xy_a, xy_b, intrinsics, given_weights, threshold)
     manifold, basis = _pose_manifold(lax.stop_gradient(gravity))
+    # Weights count matches: their sum is the number of equal matches that tell as much.
+    total, square = jnp.sum(given_weights), jnp.sum(given_weights**2)
+    weights = given_weights * lax.stop_gradient(total / jnp.maximum(square, 1e-12))
 
     def residuals(inverses, a, b):
         return lambda pose: signed_sampson(_fundamental(pose, inverses), a, b)
 
+    def in_front(pose):
+        focal = 1 / jnp.maximum(inverses[0][0, 0], inverses[1][0, 0])
+        return focal * displacement(pose, *rays) > -2 * limit
+
     pose = RelativePose(b_from_a[:3, :3], normalize(b_from_a[:3, 3], jnp.array([0.0, 0, 1])))
     cut = lax.stop_gradient((pose, inverses, a, b, weights, limit))
     pose, *given, w, stop = cut
-    pose, _ = levenberg_marquardt(pose, residuals(*given), manifold, w, stop, score, FINAL_STEPS)
+    pose, noise = lax.stop_gradient(
+        likeliest(pose, residuals(*given), manifold, lambda p: w * in_front(p), stop)
+    )
     of_data = residuals(inverses, a, b)
-    pose = implicit_step(pose, of_data, manifold, weights, limit, score)
-    covariance = residual_covariance(pose, of_data, manifold, weights, limit, score)
+    ahead = lax.stop_gradient(in_front(pose))
+    pose, hessian = implicit_step(
+        pose, of_data, manifold, weights * ahead, functools.partial(mixture, noise=noise)
+    )
+    covariance = inverse_information(hessian)
     if basis is not None:
         covariance = matmul(matmul(basis, covariance), basis.T)
     square = squared(of_data(pose))
-    inliers = (square < limit**2) & (weights > 0)
+    inliers = (square < limit**2) & (given_weights > 0) & ahead
     valid = jnp.sum(inliers) >= manifold.size
     matrix = jnp.where(valid, pose.matrix, jnp.eye(4, dtype=covariance.dtype))
-    loss = jnp.sum(weights * LOSSES[score](square, limit))
+    loss = jnp.sum(given_weights * jnp.where(ahead, LOSSES[score](square, limit), 1))
     none = jnp.zeros((), jnp.int32)
     return RelativePoseEstimate(matrix, covariance, inliers & valid, loss, valid, none)

@@ -2,10 +2,12 @@
 
 A loss rho(r^2) grows from 0 to 1 at the threshold and stays there, so that a sum of losses counts
 matches that do not fit. Its derivative with respect to r^2 is the weight of a reweighted fit.
+These find a model; the likelihood of right and wrong matches refines it and tells its uncertainty.
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,10 +59,62 @@ def _marginal_limit(x: float) -> float:
     return (1.5 * _lower(x) - x * math.sqrt(x) * math.exp(-x)) / 2
 
 
-def loss_and_weight(square: Array, threshold: Array, score: Score) -> tuple[Array, Array]:
-    """rho and d rho / d (r^2), elementwise."""
-    rho = {"truncated": truncated, "marginalised": marginalised}[score]
-    return jax.jvp(lambda s: rho(s, threshold), (square,), (jnp.ones_like(square),))
-
-
 LOSSES = {"truncated": truncated, "marginalised": marginalised}
+
+Loss = Callable[[Array], Array]
+"""Of squared residuals, elementwise."""
+
+
+def loss_and_weight(square: Array, loss: Loss) -> tuple[Array, Array]:
+    """rho and d rho / d (r^2), elementwise."""
+    return jax.jvp(loss, (square,), (jnp.ones_like(square),))
+
+
+class Noise(NamedTuple):
+    """Residuals are normal with probability `share`, else uniform between -band and band.
+
+    Attributes:
+      sigma: standard deviation of the right matches' residuals.
+      share: of the right ones among the matches within the band.
+      band: three thresholds: what lies between one and three tells how many wrong ones lie below.
+    """
+
+    sigma: Array
+    share: Array
+    band: Array
+
+    @property
+    def odds(self) -> Array:
+        """Of being right, at residual zero."""
+        peak = 1 / (math.sqrt(2 * math.pi) * self.sigma)
+        return self.share / (1 - self.share) * peak * 2 * self.band
+
+
+def wide_noise(threshold: Array) -> Noise:
+    """Where `fit_noise` begins: nothing below the threshold is turned down yet."""
+    return Noise(threshold / 2, jnp.full_like(threshold, 0.8), 3 * threshold)
+
+
+def mixture(square: Array, noise: Noise) -> Array:
+    """Negative log-likelihood of a match that is right or wrong, zero at residual zero.
+
+    Twice sigma^2 times its derivative is the probability that the match is right.
+    """
+    odds = noise.odds
+    return jnp.log1p(odds) - jnp.log1p(odds * jnp.exp(-square / (2 * noise.sigma**2)))
+
+
+def fit_noise(square: Array, weights: Array, noise: Noise, freedom: int) -> Noise:
+    """One step of expectation maximisation, from residuals of a model with `freedom` numbers.
+
+    One more match, with a residual of a ninth of the band, stands in for what is known beforehand:
+    it keeps the variance of a handful of matches, which fit whatever they are, from vanishing.
+    """
+    inside = weights * (square < noise.band**2)
+    right = inside * 2 * noise.sigma**2 * loss_and_weight(square, lambda s: mixture(s, noise))[1]
+    count = jnp.sum(right)
+    variance = jnp.sum(right * square) + (noise.band / 9) ** 2
+    variance = variance / jnp.maximum(count - freedom + 1, 1)
+    share = count / jnp.maximum(jnp.sum(inside), 1e-6)
+    sigma = jnp.clip(jnp.sqrt(variance), noise.band / 3000, noise.band / 6)
+    return noise._replace(sigma=sigma, share=jnp.clip(share, 0.02, 0.9999))

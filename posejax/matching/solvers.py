@@ -97,7 +97,7 @@ def real_roots(coefficients: Array, slots: int, *, grid: int = 64) -> tuple[Arra
 
     slope = matmul(terms, slopes)
     state = angle[:-1], angle[1:], slope[:-1], slope[1:]
-    left, right, at_left, at_right = lax.fori_loop(0, 4, secant, state)
+    left, right, at_left, at_right = lax.fori_loop(0, 2, secant, state)
     flat = (slope[:-1] < 0) != (slope[1:] < 0)
     nearer = jnp.where(jnp.abs(at_left) < jnp.abs(at_right), left, right)
     middle = jnp.where(flat, nearer, (angle[:-1] + angle[1:]) / 2)
@@ -108,7 +108,9 @@ def real_roots(coefficients: Array, slots: int, *, grid: int = 64) -> tuple[Arra
     step = jnp.stack([middle - angle[:-1], angle[1:] - middle], axis=1).reshape(-1)
 
     changes = negative[:-1] != negative[1:]
-    rank = jnp.cumsum(changes)
+    # A product with a triangle: a cumulative sum of each of thousands of rows is slow on CPUs.
+    before = np.triu(np.ones((2 * grid, 2 * grid), np.float32))
+    rank = matmul(changes.astype(c.dtype), jnp.asarray(before, c.dtype))
     index = jnp.arange(2 * grid)
     found = changes[None] & (rank[None] == jnp.arange(1, slots + 1)[:, None])
     first = jnp.min(jnp.where(found, index[None], 2 * grid - 1), axis=1)

@@ -113,6 +113,18 @@ def depth_signs(pose: RelativePose, rays_a: Array, rays_b: Array) -> tuple[Array
     return in_a, in_b
 
 
+def displacement(pose: RelativePose, rays_a: Array, rays_b: Array) -> Array:
+    """How far [n] rays [n, 2] turn between the views by the translation, in focal lengths.
+
+    Negative behind a camera; of points far away a little, by noise, and of either sign.
+    """
+    a, b = homogeneous(rays_a), homogeneous(rays_b)
+    normal = jnp.cross(einsum("ij,nj->ni", pose.rotation, a), b)
+    far = jnp.sqrt(jnp.sum(normal**2, axis=-1))
+    in_a, in_b = depth_signs(pose, a, b)
+    return jnp.where((in_a > 0) & (in_b > 0), far, -far)
+
+
 def pose_from_essential(
     essential: ArrayLike, rays_a: ArrayLike, rays_b: ArrayLike, weights: ArrayLike | None = None
 ) -> RelativePose:

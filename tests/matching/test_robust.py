@@ -1,12 +1,22 @@
 """Robust losses against the integrals that define them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import integrate, special
+from scipy import integrate, special, stats
 
 from posejax.matching.refine import Manifold, implicit_step, total_loss
-from posejax.matching.robust import LOSSES, REACH, loss_and_weight
+from posejax.matching.robust import (
+    LOSSES,
+    REACH,
+    Noise,
+    fit_noise,
+    loss_and_weight,
+    mixture,
+    wide_noise,
+)
 
 
 def test_the_marginalised_loss_integrates_its_weight():
@@ -34,7 +44,7 @@ def test_the_marginalised_loss_integrates_its_weight():
 def test_losses_go_from_zero_to_one_with_finite_slopes():
     square = np.array([0.0, 1e-20, 1e-6, 8.999, 9.0, 1e6, 1e30], np.float32)
     for score in LOSSES:
-        value, slope = loss_and_weight(square, np.float32(3), score)
+        value, slope = loss_and_weight(square, lambda s, score=score: LOSSES[score](s, 3.0))
         np.testing.assert_allclose(value[0], 0, atol=1e-6)
         np.testing.assert_allclose(value[4:], 1, atol=1e-5)
         assert np.isfinite(slope).all() and (np.asarray(slope) >= 0).all()
@@ -45,17 +55,39 @@ def test_losses_go_from_zero_to_one_with_finite_slopes():
 
 def test_the_implicit_step_never_raises_the_loss():
     """Between its minima the loss has inflections, where a Newton step leads anywhere."""
-    data, limit = jnp.linspace(-1, 1, 9) ** 3 * 3, jnp.asarray(1.0)
+    data = jnp.linspace(-1, 1, 9) ** 3 * 3
+    loss = functools.partial(LOSSES["marginalised"], threshold=jnp.asarray(1.0))
     line = Manifold(lambda x, step: x + step[0], 1)
 
     def both(x):
         def residuals(at):
             return at - data
 
-        moved = implicit_step(x, residuals, line, jnp.ones(9), limit, "marginalised")
-        loss = [total_loss(residuals(at), jnp.ones(9), limit, "marginalised") for at in (x, moved)]
-        return loss
+        moved = implicit_step(x, residuals, line, jnp.ones(9), loss)[0]
+        return [total_loss(residuals(at), jnp.ones(9), loss) for at in (x, moved)]
 
     before, after = jax.jit(jax.vmap(both))(jnp.linspace(-4, 4, 401))
     assert np.all(np.asarray(after) <= np.asarray(before) + 1e-5)
     assert np.sum(np.asarray(after) < np.asarray(before) - 1e-3) > 50  # and often lowers it
+
+
+def test_the_mixture_is_the_likelihood_and_its_weight_the_chance_of_being_right():
+    noise = Noise(np.float32(0.8), np.float32(0.7), np.float32(6))
+    r = np.linspace(0, 6, 13)
+    right = 0.7 * stats.norm.pdf(r, scale=0.8)
+    wrong = 0.3 / 12
+    value, slope = loss_and_weight(np.float32(r**2), lambda s: mixture(s, noise))
+    want = -np.log(right + wrong)
+    np.testing.assert_allclose(value, want - want[0], atol=2e-5)
+    np.testing.assert_allclose(2 * 0.8**2 * slope, right / (right + wrong), atol=1e-5)
+
+
+def test_noise_is_found_among_wrong_matches():
+    rng = np.random.default_rng(0)
+    wrong = rng.random(20_000) < 0.4
+    residuals = np.where(wrong, rng.uniform(-20, 20, 20_000), 0.7 * rng.standard_normal(20_000))
+    noise = wide_noise(np.float32(3))
+    for _ in range(30):
+        noise = fit_noise(residuals.astype(np.float32) ** 2, np.ones(20_000, np.float32), noise, 0)
+    inside = 1 - wrong[np.abs(residuals) < noise.band].mean()
+    np.testing.assert_allclose((noise.sigma, noise.share), (0.7, inside), rtol=0.02)
