@@ -23,7 +23,7 @@ from posejax.config import (
     Schedule,
     TrainConfig,
 )
-from posejax.systems.tinyroma import ModelConfig, SimulatedPairs, Tinyroma
+from posejax.systems.tinyroma import ModelConfig, ObjectiveConfig, SimulatedPairs, Tinyroma
 
 
 def get_config() -> Experiment:
@@ -33,9 +33,11 @@ def get_config() -> Experiment:
             data=SimulatedPairs(size=(256, 320)),
             # Training starts at the training-free expectation and XFeat's own features.
             model=ModelConfig(refine=2, frozen_norm=True, zero_out=True),
+            # The lengths of the released training, made for 1024 pixels, as as many pixels of 320.
+            objective=ObjectiveConfig(c=3.2e-4, certain=3.2e-3, reach=0.2, contrast=0.1),
         ),
         train=TrainConfig(
-            steps=1500,
+            steps=1200,
             batch_size=4,
             ema=0.995,
             optimizer=Optimizer(
@@ -48,7 +50,7 @@ def get_config() -> Experiment:
                 ),
             ),
             columns=("loss", "within_3px", "auc10", "pck3", "epe_median"),
-            evaluation=Evaluation(every_steps=500, examples=64),
+            evaluation=Evaluation(every_steps=400, examples=64),
             checkpoint=Checkpoint(best_metric="pck3", best_mode="max"),
         ),
     )

@@ -95,12 +95,18 @@ class MatchConfig:
 class ObjectiveConfig:
     """The loss of Tiny RoMa; lengths in halves of image B, as the flow (see `objective`).
 
+    The defaults are those of images 1024 pixels wide. With images of 320 the same lengths are a
+    third as many pixels: hardly a cell is `certain` then, and no match is left.
+
     Attributes:
       alpha: power that large errors count with.
       c: errors below c * stride count as squares.
       certainty_weight: of the certainty's cross-entropy.
       certain: a cell is to be certain if its error is below certain * stride.
       reach: at stride 4 cells that are farther off are not taught.
+      contrast: weight of -log p(true cell of B), p the softmax that the coarse warp starts from.
+        It teaches the trunk which cell is right, of which an expectation around the best cell
+        (`model.refine`) says nothing. The original has none.
     """
 
     alpha: float = 0.15
@@ -108,3 +114,4 @@ class ObjectiveConfig:
     certainty_weight: float = 0.01
     certain: float = 1e-3
     reach: float = 0.0625
+    contrast: float = 0.0

@@ -44,6 +44,7 @@ class TinyRomaOutput(NamedTuple):
 
     Attributes:
       expected: [B, H/8, W/8, 2], flow that the coarse matcher starts from.
+      log_partition: [B, H/8, W/8], of the scores that it is the expectation under.
       fine: without a fine matcher the coarse warp, enlarged.
       reverse: the same from B to A, of a symmetric model.
     """
@@ -51,6 +52,7 @@ class TinyRomaOutput(NamedTuple):
     features_a: Features
     features_b: Features
     expected: jax.Array
+    log_partition: jax.Array
     coarse: Warp
     fine: Warp
     reverse: "TinyRomaOutput | None" = None
@@ -143,13 +145,14 @@ class TinyRoma(nn.Module):
                 coarse = _moved(coarse, delta, shape)
         up = _enlarged(coarse, _sides(a.fine), self.upsample)
         if not self.fine:
-            return TinyRomaOutput(a, b, expected, coarse, up)
+            return TinyRomaOutput(a, b, expected, found.log_partition, coarse, up)
         # The fine matcher does not teach the coarse one.
         up = jax.lax.stop_gradient(up)
         with jax.named_scope("fine_matcher"):
             seen = look_up(a.fine, b.fine, up.flow, self.sampling)
             delta = self.fine_out(self.fine_matcher(seen, train))
-        return TinyRomaOutput(a, b, expected, coarse, _moved(up, delta, shape))
+        fine = _moved(up, delta, shape)
+        return TinyRomaOutput(a, b, expected, found.log_partition, coarse, fine)
 
 
 def _sides(maps: jax.Array) -> tuple[int, int]:

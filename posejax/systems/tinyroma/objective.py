@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from posejax.image import bilinear_sample
 from posejax.systems.tinyroma.config import ObjectiveConfig
 from posejax.systems.tinyroma.model import Warp
 
@@ -65,6 +66,29 @@ def warp_loss(
         "regression": regression,
         "certainty": certainty,
     }
+
+
+def contrastive_loss(
+    coarse_a: Array, coarse_b: Array, log_partition: Array, xy_b: Array, visible: Array,
+    temperature: float | None,
+) -> Array:  # fmt: skip
+    """Mean over the visible cells of -log p(true position), one pair of images.
+
+    Args:
+      coarse_a: [h, w, C] features.
+      coarse_b: [h', w', C].
+      log_partition: [h, w], of `expected_correspondence` with the same temperature.
+      xy_b: [h, w, 2], true partners in cells of B, the first one's centre at (0.5, 0.5).
+      visible: [h, w].
+      temperature: of the scores; None for sqrt(C).
+
+    Between cells the score is that of the interpolated features, so that the value may fall a
+    little below zero.
+    """
+    partner, _ = bilinear_sample(coarse_b.astype(jnp.float32), xy_b)
+    score = jnp.sum(coarse_a * partner, axis=-1) / (temperature or coarse_a.shape[-1] ** 0.5)
+    seen = (visible > 0.99) & jnp.isfinite(log_partition)
+    return _mean(jnp.where(seen, log_partition, 0) - score, seen)
 
 
 def total_loss(parts: dict[int, dict[str, Array]]) -> tuple[Array, dict[str, Array]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -25,7 +25,12 @@ from posejax.systems.tinyroma.config import (
 )
 from posejax.systems.tinyroma.data import SimulatedPairs
 from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp
-from posejax.systems.tinyroma.objective import Targets, total_loss, warp_loss
+from posejax.systems.tinyroma.objective import (
+    Targets,
+    contrastive_loss,
+    total_loss,
+    warp_loss,
+)
 from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
 from posejax.systems.tinyroma.programs import network_programs
 from posejax.systems.tinyroma.report import build
@@ -140,7 +145,15 @@ class Tinyroma(System):
             flow = normalized_from_pixels(examples[f"target_{stride}"], shape_b)
             targets = Targets(flow, examples[f"visible_{stride}"], examples[f"known_{stride}"])
             parts[stride] = warp_loss(warp, targets, stride, self.objective)
-        return total_loss(parts)
+        total, scalars = total_loss(parts)
+        if self.objective.contrast:
+            contrast = jax.vmap(partial(contrastive_loss, temperature=self.model.temperature))(
+                out.features_a.coarse, out.features_b.coarse, out.log_partition,
+                examples["target_8"] / 8, examples["visible_8"],
+            ).mean()  # fmt: skip
+            total += self.objective.contrast * contrast
+            scalars["contrast"] = contrast
+        return total, scalars
 
     def predict(self, params: Any, state: Any, batch: Batch) -> dict[str, jax.Array]:
         """Warp, matches and pose of every pair.

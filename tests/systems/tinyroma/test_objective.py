@@ -5,9 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posejax.matching import expected_correspondence
 from posejax.systems.tinyroma import ObjectiveConfig
 from posejax.systems.tinyroma.model import Warp
-from posejax.systems.tinyroma.objective import Targets, total_loss, warp_loss
+from posejax.systems.tinyroma.objective import (
+    Targets,
+    contrastive_loss,
+    total_loss,
+    warp_loss,
+)
 
 CONFIG = ObjectiveConfig()
 SHAPE = (2, 6, 8)
@@ -103,3 +109,24 @@ def test_scales_add_up(rng):
     total, scalars = total_loss(parts)
     np.testing.assert_allclose(total, parts[8]["loss"] + parts[4]["loss"])
     assert set(scalars) == {f"{k}_{s}" for k in ("regression", "certainty") for s in (8, 4)}
+
+
+def test_the_contrast_is_the_chance_of_the_true_cell(rng):
+    a, b = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    true = rng.integers(0, 12, (3, 4))
+    visible = (rng.uniform(size=(3, 4)) < 0.6).astype(np.float32)
+    xy = np.stack([true % 4 + 0.5, true // 4 + 0.5], -1).astype(np.float32)
+
+    def loss(a, b, visible):
+        log_partition = expected_correspondence(a, b, temperature=0.7).log_partition
+        return contrastive_loss(a, b, log_partition, xy, visible, 0.7)
+
+    scores = np.einsum("hwc,uvc->hwuv", a, b, dtype=np.float64).reshape(3, 4, 12) / 0.7
+    log_chance = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    want = -np.take_along_axis(log_chance, true[..., None], -1)[..., 0][visible > 0].mean()
+    both = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    value, slopes = both(a, b, visible)
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+    assert all(np.abs(s).max() > 0.01 for s in slopes)
+    value, slopes = both(a, b, np.zeros_like(visible))
+    assert value == 0 and not any(np.any(s) for s in slopes)
