@@ -85,6 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     if options.longest < 32:
         raise ConfigError(f"--longest: {options.longest}; expected at least 32 pixels")
+    if not 0 < options.threshold < np.inf:
+        raise ConfigError(f"--threshold: {options.threshold:g}; expected a positive number")
+    if options.out and not options.video and not options.out.parent.is_dir():
+        raise ConfigError(f"--out: {options.out.parent} is no folder")
     pairs = list(named_pairs(options))
     cameras = [camera(options, side) for side in "ab"]
     if (cameras[0] is None) != (cameras[1] is None):
