@@ -45,7 +45,7 @@ from posejax.nn import load_state_dict
 from posejax.systems.tinyroma import ModelConfig, SimulatedPairs, Tinyroma
 from posejax.systems.tinyroma.inference import searching
 from posejax.systems.tinyroma.pictures import matching_figure
-from posejax.systems.tinyroma.pretrained import load_tiny_roma
+from posejax.systems.tinyroma.pretrained import load_tiny_roma, weights_file
 from posejax.systems.tinyroma.training_free import match_images, xfeat_features
 from posejax.train import CheckpointError
 
@@ -162,6 +162,8 @@ def make_matcher(options: argparse.Namespace) -> Matcher:
     if path is None:
         raise ConfigError("--weights: give a run folder, a weights file, or XFeat's weights")
     names: Sequence[str] = ()
+    if path.is_dir() and any(path.glob("xfeat*")):
+        path = weights_file(path)
     if path.suffix in (".npz", ".safetensors", ".pth") and path.is_file():
         try:
             names = list(load_state_dict(path))

@@ -87,12 +87,23 @@ def unfolded(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
-def _read(path: str | Path) -> dict[str, np.ndarray]:
+def weights_file(path: str | Path) -> Path:
+    """The file that is meant: of a folder, the one whose name begins with "xfeat".
+
+    Raises:
+      ValueError: nothing there, or not one such file in the folder.
+    """
     path = Path(path)
     if path.is_dir():
         files = sorted(p for p in path.glob("xfeat*") if p.suffix in _SUFFIXES)
         if len(files) != 1:
             names = ", ".join(p.name for p in files) or "none"
             raise ValueError(f"{path}: expected one file xfeat*{'|'.join(_SUFFIXES)}, got {names}")
-        path = files[0]
-    return load_state_dict(path)
+        return files[0]
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected weights ({', '.join(_SUFFIXES)})")
+    return path
+
+
+def _read(path: str | Path) -> dict[str, np.ndarray]:
+    return load_state_dict(weights_file(path))
