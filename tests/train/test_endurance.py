@@ -185,6 +185,7 @@ def test_who_stood_still_and_lost_the_folder_ends_and_writes_nothing(run, tmp_pa
 def test_asked_twice_it_does_what_would_have_happened(capfd):
     called = []
     before = signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and so it stays
     try:
         with signals.Interrupt() as interrupt:
             signal.raise_signal(signal.SIGINT)
@@ -196,6 +197,7 @@ def test_asked_twice_it_does_what_would_have_happened(capfd):
             assert interrupt.received == "SIGHUP"
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGHUP, hung_up)
     assert "SIGINT: saving; once more leaves without" in capfd.readouterr().err
 
 
