@@ -62,10 +62,12 @@ def cost(config: ModelConfig, size: tuple[int, int]) -> tuple[Any, dict[str, flo
     """A call of the folded network at (height, width), and what it costs."""
     net = make_network(config)
     rng = np.random.default_rng(0)
-    weights = jax.tree.map(
-        lambda x: 0.05 * rng.standard_normal(x.shape, np.float32) if x.ndim > 1 else np.ones(x.shape, np.float32),
-        shapes(net),
-    )  # fmt: skip
+
+    def some(x: Any) -> np.ndarray:  # variances are positive
+        drawn = 0.05 * rng.standard_normal(x.shape, np.float32)
+        return drawn if len(x.shape) > 1 else np.ones(x.shape, np.float32)
+
+    weights = jax.tree.map(some, shapes(net))
     weights = fold_batch_norms(weights)
     images = [jnp.asarray(rng.random((1, *size, 3), np.float32)) for _ in range(2)]
     folded = net.clone(folded=True)
