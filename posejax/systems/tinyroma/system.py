@@ -292,8 +292,15 @@ class Tinyroma(System):
         examples: Sequence[Mapping[str, np.ndarray]],
     ) -> Report:
         data = self.data
-        title = f"tinyroma on {data.title}"
-        return build(records, summary, examples, title=title, simulated=data.simulated)
+        return build(
+            records,
+            summary,
+            examples,
+            title=f"tinyroma on {data.title}",
+            simulated=data.simulated,
+            protocol=f"posejax: own robust estimate, {self.match.threshold:g} px, "
+            "one deterministic draw",
+        )
 
 
 def make_network(model: ModelConfig) -> TinyRoma:
