@@ -5,8 +5,9 @@
 
 FILE is a run folder or weights of tinyroma, Tiny RoMa's released weights (.safetensors, .npz,
 .pth), or XFeat's: its features are then matched without training, by expectation and mutual check.
---K is that of both cameras (--K-a, --K-b for each): four numbers as OpenCV gives them, the first pixel's
-centre at (0, 0), or a text file with four or nine numbers. Without it a focal length is guessed.
+--K is that of both cameras (--K-a, --K-b for each): four numbers as OpenCV gives them, the first
+pixel's centre at (0, 0), or a text file with four or nine numbers. Without it a focal length is
+guessed.
 
 Prints the pose b_from_a as an angle, a quaternion (xyzw) and the direction of the translation (two
 images do not tell its length), with standard deviations, and draws the pair. Instead of the pose:
