@@ -3,7 +3,8 @@
     python -m benchmarks.matching_sets [scannet] [magsac_f] [magsac_h] [stereo] [--weights RUN]
 
 Methods: `xfeat`, published features without training at one size; `xfeat, views`, the same with a
-search over sizes and quarter turns; `tinyroma` where --weights names a run folder or weights file.
+search over sizes and quarter turns; `tinyroma, NAME, HxW` where --weights names a run folder or
+weights file (of another NAME for other weights: it is all that tells their results apart).
 PoseLib solves the same matches where it can be imported. Each number is the mean over five seeds of
 the robust estimate. Results are kept after every pair, and pairs that are there are not run again.
 """
@@ -181,6 +182,11 @@ def by_tinyroma(source: str, size: tuple[int, int]):
     return match
 
 
+def trained_name(source: str, size: tuple[int, int]) -> str:
+    """Under what the results of a trained system are kept: not under that of others."""
+    return f"tinyroma, {Path(source).resolve().name}, {size[0]}x{size[1]}"
+
+
 def stereo() -> dict[str, Any]:
     """Share of the cells of `stereo_motorcycle` within 8 px, by search and expectation."""
     folder = DATA / "stereo_motorcycle"
@@ -260,9 +266,11 @@ def main() -> None:
     makers = {
         "xfeat": lambda: by_xfeat((View(),)),
         "xfeat, views": lambda: by_xfeat(VIEWS),
-        "tinyroma": lambda: by_tinyroma(options.weights, tuple(options.size)),
     }
-    methods = [*options.methods, *(["tinyroma"] if options.weights else [])]
+    methods = list(options.methods)
+    if options.weights:
+        methods.append(trained_name(options.weights, tuple(options.size)))
+        makers[methods[-1]] = lambda: by_tinyroma(options.weights, tuple(options.size))
     results = read_json(options.out)["results"] if options.out.is_file() else {}
 
     def keep() -> None:

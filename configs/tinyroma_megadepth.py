@@ -3,10 +3,10 @@
     python train_main.py --config configs/tinyroma_megadepth.py --system.data.root DIR \\
         --system.model.backbone XFEAT
 
-DIR is MegaDepth as the LoFTR split lists it (docs/matching.md); XFEAT a file or folder of XFeat's
-weights. For GPUs: 250,000 steps of batch 8, activations and correlations of some 10 GB (the volume
-of correlations is never stored). Not run here. Published, with PoseLib at 1 px: AUC 56.4 / 69.5 /
-79.5 at 5 / 10 / 20 degrees on MegaDepth-1500.
+DIR is MegaDepth as the LoFTR split lists it (systems/tinyroma/sources/megadepth.py);
+XFEAT a file or folder of XFeat's weights. For GPUs: 250,000 steps of batch 8; memory is not
+measured (the volume of correlations is never stored). Not run here. Published, with PoseLib at
+1 px: AUC 56.4 / 69.5 / 79.5 at 5 / 10 / 20 degrees on MegaDepth-1500.
 
 The original normalises by each batch in XFeat, too; its weights with folded norms cannot start so,
 hence frozen_norm. A file with norms of their own can: --system.model.frozen-norm False.

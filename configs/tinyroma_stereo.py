@@ -3,9 +3,9 @@
     python train_main.py --config configs/tinyroma_stereo.py --system.data.root DIR \\
         --system.model.weights WEIGHTS
 
-DIR holds folders of rectified pairs with disparities (docs/matching.md), WEIGHTS a network in
-Tiny RoMa's layout, or give --system.model.backbone XFEAT for the trunk alone. The parameters are
-those of the full search: weights go either way. A rig that is a little off wants
+DIR holds folders of rectified pairs with disparities (systems/tinyroma/sources/stereo.py), WEIGHTS
+a network in Tiny RoMa's layout, or give --system.model.backbone XFEAT for the trunk alone. The
+parameters are those of the full search: weights go either way. A rig that is a little off wants
 --system.model.search.kind band. There is no pose to recover from a rectified pair.
 """
 

@@ -8,6 +8,7 @@ Packages load on first use, so `import posejax` costs nothing and this works:
 Pure functions on arrays: `geometry`, `image`, `registration`, `matching`, `events`, `trajectory`.
 Building blocks with parameters: `nn`. Files: `data`. Synthetic worlds and sensors: `sim`. Whole
 systems: `systems`. The engine that trains and evaluates them: `train`, `evaluate`, `report`.
+Programs for other runtimes: `deploy`.
 
     system, predict = posejax.load("georeg_sim")      # shipped weights, a weights file or a run
 """
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what editors see; at run time the packages come through `__getattr__`
     from posejax import (
         data,
+        deploy,
         evaluate,
         events,
         geometry,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
     from posejax.loading import load as load
 
     __all__ = [
-        "data", "evaluate", "events", "geometry", "image", "matching", "nn", "registration",
-        "report", "sim", "systems", "train", "trajectory",
+        "data", "deploy", "evaluate", "events", "geometry", "image", "matching", "nn",
+        "registration", "report", "sim", "systems", "train", "trajectory",
     ]  # fmt: skip
 
 __version__ = "0.1.0"

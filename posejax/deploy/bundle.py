@@ -99,11 +99,13 @@ def write(
     For the others see `export_program`.
 
     Raises:
-      ValueError: see `export_program`; another suffix.
+      ValueError: see `export_program`; another suffix; rules for a program of any size.
       ImportError: .jaxexport without the package flatbuffers.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}")
+    if rules and program.sized and size is None:  # a limit of bytes would let everything pass
+        raise ValueError("rules judge operators by their sizes; give --size WxH")
     exported = export_program(program, size, platforms, weights)
     listed = exported
     if len(platforms) > 1 or weights == "inside":  # without the choice of platform, and smaller

@@ -116,6 +116,13 @@ def test_sizes_stay_open_where_a_program_allows_it(program):
         deploy.export_program(Program(stubborn, {}, program.inputs), None, ("cpu",))
 
 
+def test_rules_are_not_asked_about_open_sizes(tmp_path, program):
+    """No operator has bytes then, and none is beyond a limit."""
+    with pytest.raises(ValueError, match="rules judge operators by their sizes"):
+        deploy.write(tmp_path / "net.mlirbc", program, None, rules=read_rules("npu"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_sizes_are_checked(program):
     with pytest.raises(ValueError, match="width 10: expected a multiple of 4"):
         deploy.export_program(program, (8, 10))

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 
 from posejax.geometry import normalized_from_pixels, pixels_from_normalized
 from posejax.image import resize
-from posejax.matching import Correspondence, Full, expected_correspondence
+from posejax.matching import Band, Correspondence, Full, Rows, expected_correspondence
 from posejax.matching.search import Search
 from posejax.matching.streaming import cell_centers
 from posejax.nn.torch_weights import Entry, NameTable, conv
 from posejax.nn.xfeat import ConvBlock, Upsample, XFeatTrunk, block_entries, trunk_entries
-from posejax.systems.tinyroma.config import Norm
+from posejax.systems.tinyroma.config import ModelConfig, Norm, SearchConfig
 from posejax.systems.tinyroma.layers import InputNorm, Sampling, enlarged, look_up
 
 COARSE = ((256, 3, 1),) * 4
@@ -153,6 +153,36 @@ class TinyRoma(nn.Module):
             delta = self.fine_out(self.fine_matcher(seen, train))
         fine = _moved(up, delta, shape)
         return TinyRomaOutput(a, b, expected, found.log_partition, coarse, fine)
+
+
+def make_network(model: ModelConfig) -> TinyRoma:
+    """The network of a config."""
+    return TinyRoma(
+        search=make_search(model.search),
+        mode=model.mode,
+        dtype=jnp.bfloat16 if model.bfloat16 else None,
+        fine=model.fine,
+        upsample=model.upsample,
+        norm=model.norm,
+        sampling=model.sampling,
+        coarse_passes=model.coarse_passes,
+        width=model.width,
+        symmetric=model.symmetric,
+        refine=model.refine,
+        temperature=model.temperature,
+        frozen_norm=model.frozen_norm,
+        zero_out=model.zero_out,
+    )
+
+
+def make_search(search: SearchConfig) -> Search:
+    """The search of a config."""
+    if search.kind == "full":
+        return Full()
+    if search.kind == "band":
+        return Band(search.rows, search.columns)
+    columns = search.columns
+    return Rows(None if columns is None else (-columns[1], -columns[0]))
 
 
 def _sides(maps: jax.Array) -> tuple[int, int]:

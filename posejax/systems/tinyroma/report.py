@@ -14,10 +14,10 @@ from posejax.report.skeleton import Report
 from posejax.report.statistics import bootstrap_interval, finite, mean, median
 from posejax.report.text import Share, number, percent
 from posejax.systems.tinyroma.pictures import matching_figure
+from posejax.systems.tinyroma.poses import FAILURE
 
 Records = Mapping[str, np.ndarray]
 
-FAILURE = 90.0  # degrees, the error of a pair without a pose
 _WORST = 20  # rows of the table of worst pairs
 _THRESHOLDS = (5, 10, 20)
 _HEADLINES = (
@@ -41,6 +41,7 @@ def build(
     *,
     title: str,
     simulated: bool,
+    protocol: str,
 ) -> Report:
     """The report of a split.
 
@@ -49,6 +50,7 @@ def build(
       summary: what `summary.summarize` made of them.
       examples: a few examples to picture, see `pictures.matching_figure`, with their `index`.
       title, simulated: see `Report`.
+      protocol: how poses were estimated, without which an AUC means nothing.
     """
     records = {"name": np.array([f"pair {i}" for i in records["index"]]), **records}
     rotation, translation, pose = pose_errors(records)
@@ -106,7 +108,7 @@ def build(
         ),
         gallery_text=_PICTURE,
         settings={
-            "protocol": "posejax: own robust estimate, 1 px, one deterministic draw",
+            "protocol": protocol,
             "pairs with a true pose": int(posed.sum()),
             **{v: parts.extent(records[k]) for k, v in known.items()},
             "matches of a pair": parts.extent(records["matches"]),

@@ -26,7 +26,8 @@ def summarize(records: Records) -> dict[str, float]:
 
     `auc5`, `auc10`, `auc20` in [0, 1], each with `_low` and `_high`, its 95 % interval from pairs
     drawn again; `rotation_median_deg`, `translation_median_deg` (the translation's direction);
-    `coverage`, share of poses inside of their 95 % ellipsoid; `valid`, share of pairs with a pose;
+    `coverage`, share of the poses found that lie inside of their 95 % ellipsoid; `valid`, share of
+    pairs with a pose;
     `pck1`, `pck3`, `pck5`, share of covisible cells within so many pixels, mean over pairs;
     `epe_median`, over the pairs, of the mean error in pixels; `certainty_ece`, mean distance of
     certainty from the share of cells within 3 pixels; `pairs`, `poses`, how many there are with a

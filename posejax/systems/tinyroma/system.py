@@ -13,18 +13,16 @@ from posejax.config import ConfigError
 from posejax.data.dataset import Dataset
 from posejax.deploy.program import Program
 from posejax.geometry import normalized_from_pixels, pixels_from_normalized
-from posejax.matching import Band, Full, Matches, Rows
-from posejax.matching.search import Search
+from posejax.matching import Matches
 from posejax.report import Report
 from posejax.systems.tinyroma import baseline, poses, summary
 from posejax.systems.tinyroma.config import (
     MatchConfig,
     ModelConfig,
     ObjectiveConfig,
-    SearchConfig,
 )
 from posejax.systems.tinyroma.data import SimulatedPairs
-from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp
+from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp, make_network
 from posejax.systems.tinyroma.objective import (
     Targets,
     contrastive_loss,
@@ -305,38 +303,15 @@ class Tinyroma(System):
         examples: Sequence[Mapping[str, np.ndarray]],
     ) -> Report:
         data = self.data
-        title = f"tinyroma on {data.title}"
-        return build(records, summary, examples, title=title, simulated=data.simulated)
-
-
-def make_network(model: ModelConfig) -> TinyRoma:
-    """The network of a config."""
-    return TinyRoma(
-        search=make_search(model.search),
-        mode=model.mode,
-        dtype=jnp.bfloat16 if model.bfloat16 else None,
-        fine=model.fine,
-        upsample=model.upsample,
-        norm=model.norm,
-        sampling=model.sampling,
-        coarse_passes=model.coarse_passes,
-        width=model.width,
-        symmetric=model.symmetric,
-        refine=model.refine,
-        temperature=model.temperature,
-        frozen_norm=model.frozen_norm,
-        zero_out=model.zero_out,
-    )
-
-
-def make_search(search: SearchConfig) -> Search:
-    """The search of a config."""
-    if search.kind == "full":
-        return Full()
-    if search.kind == "band":
-        return Band(search.rows, search.columns)
-    columns = search.columns
-    return Rows(None if columns is None else (-columns[1], -columns[0]))
+        return build(
+            records,
+            summary,
+            examples,
+            title=f"tinyroma on {data.title}",
+            simulated=data.simulated,
+            protocol=f"posejax: own robust estimate, {self.match.threshold:g} px, "
+            "one deterministic draw",
+        )
 
 
 def _unit(image: jax.Array) -> jax.Array:

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from posejax.report import write
+from posejax.systems.tinyroma import MatchConfig, Tinyroma
 from posejax.systems.tinyroma.report import FAILURE, build, pose_errors
 from tests.systems.tinyroma import made_up
 
 
 def made_up_report(records, examples=()):
     summary = made_up.summary(records)
-    return build(records, summary, examples, title="<rooms>", simulated=True)
+    return build(records, summary, examples, title="<rooms>", simulated=True, protocol="own")
 
 
 def test_the_report_says_what_was_measured(tmp_path, rng):
@@ -36,6 +37,13 @@ def test_the_report_says_what_was_measured(tmp_path, rng):
     # Larger rotations were made worse.
     rows = facts["conditions"]["rotation_deg"]
     assert rows[-1]["pose error, mean (deg)"] > 2 * rows[0]["pose error, mean (deg)"]
+
+
+def test_the_protocol_names_the_threshold_that_was_used(rng):
+    records = made_up.records(rng)
+    system = Tinyroma(match=MatchConfig(threshold=4))
+    report = system.report(records, made_up.summary(records), [])
+    assert "4 px" in report.to_json()["settings"]["protocol"]
 
 
 def test_a_pair_without_a_pose_counts_as_ninety_degrees(rng):

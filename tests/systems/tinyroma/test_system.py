@@ -27,7 +27,7 @@ from posejax.systems.tinyroma import (
     poses,
     summary,
 )
-from posejax.systems.tinyroma.system import make_search
+from posejax.systems.tinyroma.model import make_search
 from posejax.train import train
 from posejax.train.system import Batch
 from tests.systems.tinyroma.pairs import Surfaces, batch_of, centers
