@@ -165,7 +165,7 @@ def pose(count: int = 256, seed: int = 11) -> dict[str, Any]:
         entry |= {"samples": float(np.mean(samples)), "pairs": len(data), "seed": seed}
         entry |= coverage(np.array(squares))
         if theirs:
-            entry["time_ratio_median"] = float(np.median(np.divide(*seconds)))
+            entry["time_ratio_median"] = float(np.median(np.divide(seconds[0], seconds[1])))
             results[f"{outliers:.0%} outliers, poselib"] = summary(theirs, seconds[1])
         results[f"{outliers:.0%} outliers, posejax"] = entry
         for name in [n for n in results if n.startswith(f"{outliers:.0%}")]:

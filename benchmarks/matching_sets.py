@@ -263,7 +263,7 @@ def main() -> None:
     if not XFEAT.is_file():
         print(f"no data under {DATA} (set POSEJAX_DATA)")
         return
-    makers = {
+    makers: dict[str, Callable[[], Any]] = {
         "xfeat": lambda: by_xfeat((View(),)),
         "xfeat, views": lambda: by_xfeat(VIEWS),
     }

@@ -163,7 +163,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path, default=None)
     options, _ = parser.parse_known_args()
-    sizes = [tuple(map(int, s.split("x")))[::-1] for s in options.sizes]
+    pairs = (s.split("x") for s in options.sizes)
+    sizes = [(int(height), int(width)) for width, height in pairs]
     found = {}
     if options.weights.exists() and (DATA / "stereo_motorcycle").is_dir():
         found = accuracy(options.variants, options.weights)

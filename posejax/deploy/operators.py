@@ -41,7 +41,7 @@ def operators(exported: export.Exported) -> list[Operator]:
     """All operators of the program in order, those of called functions at each of their calls."""
     with mlir.make_ir_context():
         module = mlir.ir.Module.parse(exported.mlir_module())
-        functions = {op.attributes["sym_name"].value: op for op in module.body.operations}
+        functions = {str(op.attributes["sym_name"]).strip('"'): op for op in module.body.operations}
         return list(_walk(functions["main"].operation, functions, "", ""))
 
 

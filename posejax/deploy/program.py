@@ -32,7 +32,7 @@ class Input:
         Raises:
           ValueError: the input needs a size and there is none, or it is no multiple.
         """
-        named = dict(zip((HEIGHT, WIDTH), size or (), strict=False))
+        named: dict[str, int] = dict(zip((HEIGHT, WIDTH), size or (), strict=False))
         if not named and not self.fixed:
             raise ValueError(f"an input {self.shape} needs a size")
         found = tuple(named[s] if isinstance(s, str) else s for s in self.shape)

@@ -86,7 +86,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, tuple[str, np.ndarray]] = {}
         self.at = 0
-        self.order = self._byte_order()
+        self.order: Literal["<", ">"] = self._byte_order()
 
     def run(self, program: bytes) -> Any:
         instructions = pickletools.genops(program)

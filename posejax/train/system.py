@@ -138,7 +138,8 @@ class System(ABC):
             inputs = {k: Input(v.shape, v.dtype) for k, v in examples.items()}
 
             def run(weights: Any, **inputs: jax.Array) -> Mapping[str, jax.Array]:
-                return self.predict(*weights, Batch(inputs, batch.resident))
+                params, state = weights
+                return self.predict(params, state, Batch(inputs, batch.resident))
 
             return Program(run, (params, state), inputs, examples)
 

@@ -29,7 +29,7 @@ def network_programs(
 
     def match(weights: Any, image_a: jax.Array, image_b: jax.Array) -> dict[str, jax.Array]:
         out = folded.apply(weights, image_a, image_b, False)
-        warp = pixels_from_normalized(out.fine.flow, image_b.shape[1:3])
+        warp = pixels_from_normalized(out.fine.flow, (image_b.shape[1], image_b.shape[2]))
         return {"warp": warp, "certainty": jax.nn.sigmoid(out.fine.logit)}
 
     def features(weights: Any, image: jax.Array) -> dict[str, jax.Array]:
