@@ -10,7 +10,7 @@ training is evaluated by
     python eval_main.py --config configs/tinyroma_sim.py --system.baseline xfeat \\
         --system.model.backbone DIR --system.match.threshold 4
 
-Two shared CPU cores: 24 minutes, 1.9 GiB, after 3 minutes of simulation. Simulated, split test
+Two shared CPU cores: 25 minutes, 1.9 GiB, after some 4 minutes of simulation. Simulated, split test
 (356 pairs of unseen worlds), seed 0: AUC@5/10/20 of the pose 44/56/65, training-free 15/26/37; on
 real pairs it does not beat training-free matching. See docs/results.md.
 """

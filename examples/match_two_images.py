@@ -26,6 +26,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 
 import posejax
 from posejax.config import ConfigError, Experiment
@@ -88,6 +89,9 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(f"--longest: {options.longest}; expected at least 32 pixels")
     if not 0 < options.threshold < np.inf:
         raise ConfigError(f"--threshold: {options.threshold:g}; expected a positive number")
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if options.out and not options.video and options.out.suffix[1:].lower() not in formats:
+        raise ConfigError(f"--out: {options.out}: no picture ends so; try .png, .jpg or .pdf")
     if options.out and not options.video and not options.out.parent.is_dir():
         raise ConfigError(f"--out: {options.out.parent} is no folder")
     pairs = list(named_pairs(options))

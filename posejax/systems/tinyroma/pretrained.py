@@ -61,13 +61,7 @@ def load_tiny_roma(path: str | Path, model: TinyRoma, variables: Mapping[str, An
 
 def to_state_dict(model: TinyRoma, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The released layout, with the counters that PyTorch's strict loading asks for."""
-    state = from_flax(variables, tiny_roma_table(model))
-    counters = {
-        name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64)
-        for name in state
-        if name.endswith("running_mean")
-    }
-    return {**state, **counters}
+    return from_flax(variables, tiny_roma_table(model), batches_tracked=0)
 
 
 def unfolded(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

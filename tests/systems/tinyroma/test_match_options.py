@@ -9,7 +9,13 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "match_two_images.py"
 
 
 @pytest.mark.parametrize(
-    "option", [("--threshold", "-1"), ("--threshold", "nan"), ("--out", "no/folder/match.png")]
+    "option",
+    [
+        ("--threshold", "-1"),
+        ("--threshold", "nan"),
+        ("--out", "no/folder/match.png"),
+        ("--out", "match.foo"),
+    ],
 )
 def test_unusable_options_are_named(option, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
