@@ -34,6 +34,9 @@ class View(NamedTuple):
     turns: int = 0
 
 
+#: Cosine of mutual nearest neighbours, as XFeat has it.
+MIN_SIMILARITY = 0.82
+TEMPERATURE = 0.03  # of cosines
 SCALES = tuple(View(a, b) for a, b in ((1, 1), (1, 0.7), (1, 0.5), (0.7, 1), (0.5, 1)))
 VIEWS = tuple(view._replace(turns=turns) for turns in range(4) for view in SCALES)
 
@@ -64,7 +67,7 @@ def search_views(
     views: Sequence[View] = VIEWS,
     side: int = 960,
     count: int = 2048,
-    min_similarity: float = 0.82,
+    min_similarity: float = MIN_SIMILARITY,
 ) -> ViewMatches:
     """Mutual matches in the view of a pair in which most of them agree on one geometry.
 
@@ -142,7 +145,7 @@ def _in_pixels(a: _Pyramid, b: _Pyramid, view: View, count: int, least: float) -
 
 @functools.partial(jax.jit, static_argnames=("count", "min_similarity"))
 def mutual_cells(
-    feat_a: Array, feat_b: Array, *, count: int = 2048, min_similarity: float = 0.82
+    feat_a: Array, feat_b: Array, *, count: int = 2048, min_similarity: float = MIN_SIMILARITY
 ) -> Matches:
     """The most similar cells of A and B that are each other's partner, to a fraction of a cell.
 
@@ -156,7 +159,7 @@ def mutual_cells(
       `Matches` in cells. Mutual: the partner's own partner is less than a cell from home.
     """
     forward, back = expected_correspondence(
-        feat_a, feat_b, temperature=0.03, refine=1, reverse=True, block=256
+        feat_a, feat_b, temperature=TEMPERATURE, refine=1, reverse=True, block=256
     )
     home = jnp.asarray(cell_centers(feat_a.shape[:2])).reshape(-1, 2)
     there = forward.coords.reshape(-1, 2)

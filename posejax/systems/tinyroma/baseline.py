@@ -8,8 +8,7 @@ from jax import Array
 
 from posejax.matching import mutual_nearest_neighbours
 from posejax.matching.streaming import cell_centers
-
-MIN_SIMILARITY = 0.82  # cosine, XFeat's own
+from posejax.matching.views import MIN_SIMILARITY
 
 
 class NearestWarp(NamedTuple):

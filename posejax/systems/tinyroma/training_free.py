@@ -11,11 +11,9 @@ from posejax.data.errors import DataError
 from posejax.matching import Full, expected_correspondence
 from posejax.matching.search import Search
 from posejax.matching.streaming import cell_centers
-from posejax.matching.views import Features
+from posejax.matching.views import MIN_SIMILARITY, TEMPERATURE, Features
 from posejax.nn import XFeat, load_state_dict, to_flax, xfeat_table
 
-TEMPERATURE = 0.03  # of cosines
-MIN_SIMILARITY = 0.82  # XFeat's own, of mutual nearest neighbours
 _STRIDE = 8
 
 
