@@ -9,6 +9,7 @@ import numpy as np
 from posejax.config import ConfigError
 from posejax.data.images import resize_image
 from posejax.loading import Predictor
+from posejax.matching.views import Features
 from posejax.systems.tinyroma.system import Tinyroma
 
 
@@ -96,6 +97,23 @@ def searching(predict: Predictor, **search: Any) -> Predictor:
     )
     system = dataclasses.replace(system, model=model)
     return dataclasses.replace(predict, experiment=dataclasses.replace(experiment, system=system))
+
+
+def coarse_features(predict: Predictor) -> Features:
+    """The trained trunk alone, image [H, W, 3] in [0, 1] -> [H/8, W/8, 64], for `search_views`.
+
+    The matchers look a few cells around where the features send them; over changes of scale and
+    turns that need a search over views, the features decide.
+    """
+    experiment: Any = predict.experiment
+    net = experiment.system.net
+    variables = {"params": predict.params, "batch_stats": predict.state["batch_stats"]}
+
+    @jax.jit
+    def features(image: jax.Array) -> jax.Array:
+        return net.apply(variables, image[None], method="trunk_features").coarse[0]
+
+    return features
 
 
 def _reduced(image: np.ndarray, longest: int | None, name: str) -> np.ndarray:

@@ -107,6 +107,10 @@ class TinyRoma(nn.Module):
             return Features(fine_a, coarse_a), Features(fine_b, coarse_b)
         return self._trunk(image_a, train), self._trunk(image_b, train)
 
+    def trunk_features(self, images: jax.Array) -> Features:
+        """Of images [B, H, W, 3] alone, as in evaluation."""
+        return self._trunk(images, False)
+
     def _trunk(self, images: jax.Array, train: bool) -> Features:
         grey = self.input_norm(images, train)
         return Features(*self.trunk(grey, train and not self.frozen_norm))

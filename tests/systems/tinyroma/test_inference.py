@@ -7,7 +7,7 @@ from posejax.config import ConfigError, Experiment
 from posejax.data.images import resize_image
 from posejax.loading import Predictor
 from posejax.matching import Rows
-from posejax.systems.tinyroma.inference import match_images, searching
+from posejax.systems.tinyroma.inference import coarse_features, match_images, searching
 from tests.systems.tinyroma.test_system import SIZE, SYSTEM, batch, predicted, started
 
 
@@ -45,3 +45,11 @@ def test_wrong_images_are_named(predict):
             match_images(SYSTEM, predict, a, bad)
     with pytest.raises(ConfigError, match="both images"):
         match_images(SYSTEM, predict, a, b, np.eye(3))
+
+
+def test_features_are_those_that_the_network_matches(predict):
+    a, b = (image[None] / np.float32(255) for image in images())
+    variables = {"params": predict.params, "batch_stats": predict.state["batch_stats"]}
+    out = SYSTEM.net.apply(variables, a, b, False)
+    found = coarse_features(predict)(b[0])
+    np.testing.assert_allclose(found, out.features_b.coarse[0], rtol=1e-4, atol=1e-4)
