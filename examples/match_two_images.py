@@ -48,7 +48,7 @@ from posejax.systems.tinyroma import ModelConfig, SimulatedPairs, Tinyroma
 from posejax.systems.tinyroma.inference import searching
 from posejax.systems.tinyroma.pictures import matching_figure
 from posejax.systems.tinyroma.pretrained import load_tiny_roma, weights_file
-from posejax.systems.tinyroma.training_free import match_images, xfeat_features
+from posejax.systems.tinyroma.training_free import match_by_features, xfeat_features
 from posejax.train import CheckpointError
 
 FOCAL = 1.2  # longer sides: a guess in the middle of what cameras have
@@ -179,7 +179,7 @@ def make_matcher(options: argparse.Namespace) -> Matcher:
     if any(name.startswith("block1.") or name.startswith("net.block1.") for name in names):
         features = xfeat_features(path)
         search = Rows() if rectified else Full()
-        return lambda a, b: match_images(features, a, b, search=search)
+        return lambda a, b: match_by_features(features, a, b, search=search)
     predict = released(path) if "coarse_matcher.4.weight" in names else trained(path)
     if rectified:
         predict = searching(predict, kind="rows")
