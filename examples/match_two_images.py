@@ -32,7 +32,7 @@ import posejax
 from posejax.config import ConfigError, Experiment
 from posejax.data.cameras import convert_intrinsics
 from posejax.data.errors import DataError
-from posejax.data.files import read_text, text_number
+from posejax.data.files import is_file, read_text, text_number
 from posejax.data.images import read_image, resize_image
 from posejax.geometry import matrix_to_quat_xyzw, rotation_angle
 from posejax.loading import Predictor
@@ -50,6 +50,7 @@ from posejax.systems.tinyroma.pictures import matching_figure
 from posejax.systems.tinyroma.pretrained import load_tiny_roma, weights_file
 from posejax.systems.tinyroma.training_free import match_by_features, xfeat_features
 from posejax.train import CheckpointError
+from posejax.train.weights import few
 
 FOCAL = 1.2  # longer sides: a guess in the middle of what cameras have
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -119,7 +120,7 @@ def named_pairs(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
     """(A, B), or each frame with the next."""
     if options.video is None:
         if len(options.images) != 2:
-            raise ConfigError(f"{len(options.images)} images given; expected A and B, or --video")
+            raise ConfigError(f"IMAGE: {len(options.images)} given; expected A and B, or --video")
         yield tuple(options.images)
         return
     if options.images:
@@ -128,11 +129,21 @@ def named_pairs(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
     if video.is_dir():
         frames = sorted(p for p in video.iterdir() if p.suffix.lower() in SUFFIXES)
     else:
-        names = [line.strip() for line in read_text(video, "names of frames").splitlines()]
-        frames = [video.parent / name for name in names if name]
+        frames = listed(video)
     if len(frames) < 2:
         raise DataError(video, "frames", f"{len(frames)}", "two PNG or JPEG files or more")
     yield from itertools.pairwise(frames)
+
+
+def listed(video: Path) -> list[Path]:
+    """Frames that a text file names, relative to its folder."""
+    expected, frames = "a folder of frames, or a text file with the name of one on each line", []
+    for number, line in enumerate(read_text(video, expected).splitlines(), 1):
+        if name := line.strip():
+            frames.append(video.parent / name)
+            if not is_file(frames[-1]):
+                raise DataError(video, f"line {number}", f"no file {name[:80]!r}", expected)
+    return frames
 
 
 def camera(options: argparse.Namespace, side: str) -> np.ndarray | None:
@@ -180,6 +191,9 @@ def make_matcher(options: argparse.Namespace) -> Matcher:
         features = xfeat_features(path)
         search = Rows() if rectified else Full()
         return lambda a, b: match_by_features(features, a, b, search=search)
+    if names and not any(name.startswith(("params/", "coarse_matcher.")) for name in names):
+        forms = "weights of tinyroma, Tiny RoMa's released tensors, or XFeat's"
+        raise DataError(path, "arrays", few(names), forms)
     predict = released(path) if "coarse_matcher.4.weight" in names else trained(path)
     if rectified:
         predict = searching(predict, kind="rows")

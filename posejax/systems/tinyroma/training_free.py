@@ -13,7 +13,8 @@ from posejax.matching.mutual import MIN_SIMILARITY, RoundTrip, round_trip, unit
 from posejax.matching.search import Search
 from posejax.matching.streaming import cell_centers
 from posejax.matching.views import Features
-from posejax.nn import XFeat, load_state_dict, to_flax, xfeat_table
+from posejax.nn import XFeat, load_state_dict, xfeat_table
+from posejax.systems.tinyroma.pretrained import fitted
 
 _STRIDE = 8
 
@@ -32,14 +33,9 @@ def xfeat_features(path: str | Path) -> Features:
         model = XFeat(folded=not any("running_mean" in name for name in state))
         x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
         shapes = jax.eval_shape(lambda key, x: model.init(key, x, False), jax.random.key(0), x)
-        variables = to_flax(state, xfeat_table(model), shapes)
+        variables = fitted(path, state, xfeat_table(model), shapes, "XFeat's weights")
     except FileNotFoundError as error:
         raise DataError(path, "file", "not found", "XFeat's weights") from error
-    except DataError:
-        raise
-    except ValueError as error:
-        first = str(error).splitlines()[0].removeprefix(f"{path}: ")
-        raise DataError(path, "tensors", first, "XFeat's weights") from error
 
     @jax.jit
     def features(image: jax.Array) -> jax.Array:

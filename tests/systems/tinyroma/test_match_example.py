@@ -93,19 +93,30 @@ def test_bad_input_is_one_line_with_file_and_field(script, images, tmp_path, cap
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "tiny.png")
     (tmp_path / "K.txt").write_text("1 2 three 4")
     np.savez(tmp_path / "other.npz", **{"block1.0.layer.0.weight": np.zeros((4, 1, 3, 3))})
+    np.savez(tmp_path / "parity.npz", stem=np.ones(3), block1=np.ones(3))
+    (tmp_path / "video.json").write_text('{\n "frames": ["a.png", "b.png"]\n}\n')
+    (tmp_path / "one.txt").write_text("a.png\n\n")
     features = tmp_path / "other.npz"
     for arguments, words in (
-        ((a,), "1 images given; expected A and B"),
+        ((a,), "IMAGE: 1 given; expected A and B"),
         ((a, b), "--weights: give"),
         ((a, b, "--weights", "none.npz"), "none.npz"),
-        ((a, b, "--weights", features), "other.npz: tensors: "),
+        ((a, b, "--weights", features), "other.npz: tensors: skip1.1.weight: in the table but not"),
+        (
+            (a, b, "--weights", tmp_path / "parity.npz"),
+            "parity.npz: arrays: stem, block1; expected weights of tinyroma, Tiny RoMa's",
+        ),
         ((a, b, "--weights", features, "--K", "1", "2", "3"), "--K: numbers: 3; expected FX FY"),
         ((a, b, "--weights", features, "--K", tmp_path / "K.txt"), "K.txt: numbers: no number: 't"),
         ((a, b, "--weights", features, "--K", "-1", "1", "0", "0"), "--K: matrix: [["),
         ((a, b, "--weights", features, "--K-a", "1", "1", "0", "0"), "--K-a, --K-b: give both"),
         ((a, b, "--weights", features, "--longest", "8"), "--longest: 8"),
         (("--video", tmp_path / "no.txt"), "no.txt: file: "),
-        (("--video", a.parent / "K.txt", "--weights", features), "K.txt: frames: 1; expected"),
+        (("--video", tmp_path / "one.txt"), "one.txt: frames: 1; expected"),
+        (
+            ("--video", tmp_path / "video.json"),
+            "video.json: line 1: no file '{'; expected a folder of frames, or a text file",
+        ),
         ((a, b, "--video", tmp_path), "--video: give either"),
     ):
         assert script.main([str(x) for x in arguments]) == 1
@@ -118,7 +129,7 @@ def test_bad_images_are_named(script, images, tmp_path, capsys, monkeypatch):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "tiny.png")
     monkeypatch.setattr(script, "make_matcher", lambda options: None)
     for name, words in (
-        ("bad.png", "bad.png: file: "),
+        ("bad.png", "bad.png: file: unreadable (it begins with b'no picture')"),
         ("tiny.png", "tiny.png: size: 8 x 8 pixels; expected at least 32"),
         ("none.png", "none.png: file: not found"),
     ):
