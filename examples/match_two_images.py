@@ -47,11 +47,13 @@ from posejax.nn import load_state_dict
 from posejax.systems.tinyroma import ModelConfig, SimulatedPairs, Tinyroma
 from posejax.systems.tinyroma.inference import searching
 from posejax.systems.tinyroma.pictures import matching_figure
+from posejax.systems.tinyroma.poses import robust_options
 from posejax.systems.tinyroma.pretrained import load_tiny_roma, weights_file
 from posejax.systems.tinyroma.training_free import match_by_features, xfeat_features
 from posejax.train import CheckpointError
 from posejax.train.weights import few
 
+THRESHOLD = 1.5  # reduced pixels, where no trained system has its own
 FOCAL = 1.2  # longer sides: a guess in the middle of what cameras have
 SUFFIXES = (".png", ".jpg", ".jpeg")
 ALONG_ROWS = np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # F of rectified images
@@ -74,7 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name)
     parser.set_defaults(mode="pose")
     parser.add_argument("--longest", type=int, default=640, help="side that images are reduced to")
-    parser.add_argument("--threshold", type=float, default=1.5, help="of inliers, reduced pixels")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help=f"of inliers, reduced pixels; by default that of the weights, else {THRESHOLD}",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="picture to write; with --video, a folder")
     try:
@@ -88,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     if options.longest < 32:
         raise ConfigError(f"--longest: {options.longest}; expected at least 32 pixels")
-    if not 0 < options.threshold < np.inf:
+    if options.threshold is not None and not 0 < options.threshold < np.inf:
         raise ConfigError(f"--threshold: {options.threshold:g}; expected a positive number")
     formats = FigureCanvasBase.get_supported_filetypes()
     if options.out and not options.video and options.out.suffix[1:].lower() not in formats:
@@ -197,11 +203,15 @@ def make_matcher(options: argparse.Namespace) -> Matcher:
     predict = released(path) if "coarse_matcher.4.weight" in names else trained(path)
     if rectified:
         predict = searching(predict, kind="rows")
-    scale = np.asarray(predict.state["covariance"]["scale"])
+    system: Any = predict.experiment.system
+    fitted = {
+        "scale": np.asarray(predict.state["covariance"]["scale"]),
+        "robust": robust_options(system.match),
+    }
 
     def match(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
         outputs = predict({"image_a": a[None], "image_b": b[None]})
-        return {"scale": scale} | {k: np.asarray(v)[0] for k, v in outputs.items()}
+        return fitted | {k: np.asarray(v)[0] for k, v in outputs.items()}
 
     return match
 
@@ -242,10 +252,8 @@ def solve(
     found = matcher(*small)
     example: dict[str, Any] = {"image_a": small[0], "image_b": small[1], **found}
     a, b, weights = (jnp.asarray(found[k]) for k in ("matches_a", "matches_b", "weights"))
-    key, settings = (
-        jax.random.key(options.seed),
-        {"weights": weights, "threshold": options.threshold},
-    )
+    key = jax.random.key(options.seed)
+    settings: dict[str, Any] = {"threshold": options.threshold or THRESHOLD}
     used = f"{int((weights > 0).sum())} matches"
     if options.mode == "rectified":
         kept = np.asarray(weights) > 0
@@ -258,7 +266,7 @@ def solve(
         return example, [used, text]
     if options.mode != "pose":
         solver = estimate_homography if options.mode == "homography" else estimate_fundamental
-        model = solver(key, a, b, **settings)
+        model = solver(key, a, b, weights=weights, **settings)
         example["inliers"] = np.asarray(model.inliers)
         if not model.valid:
             return example, [f"{used}: no {options.mode} matrix fits them"]
@@ -281,10 +289,16 @@ def solve(
             "as right as they are"
         ]
     k_a, k_b = (t @ k for t, k in zip(to_small, cameras, strict=True))
+    scale = float(found.get("scale", 1.0))
+    if options.threshold is None:
+        settings = found.get("robust", settings)
+    elif scale != 1:  # it holds for the estimate that it was fitted with
+        scale = 1.0
+        lines.append("--threshold is not that of the calibration: sigma as the matches alone say")
     pose = estimate_relative_pose(
-        key, a, b, k_a.astype(np.float32), k_b.astype(np.float32), **settings
+        key, a, b, k_a.astype(np.float32), k_b.astype(np.float32), weights=weights, **settings
     )
-    covariance = np.asarray(pose.covariance, np.float64) * found.get("scale", 1.0)
+    covariance = np.asarray(pose.covariance, np.float64) * scale
     example |= {"inliers": np.asarray(pose.inliers), "K_a": k_a, "K_b": k_b}
     if not pose.valid:
         return example, [f"{used}: no pose fits them", *lines]

@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from posejax.systems.tinyroma import MatchConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "examples" / "match_two_images.py"
@@ -74,6 +77,38 @@ def test_a_pose_in_words(script):
     rotation, translation = script.said(pose, covariance)
     assert rotation.startswith("rotation 90.00 deg (sigma 0.50), quat_xyzw 0.00000 0.00000 0.70711")
     assert translation == "direction of translation 0.0000 0.0000 1.0000 (sigma 2.00 deg)"
+
+
+def test_sigmas_are_scaled_for_the_estimate_that_the_factor_was_fitted_with(script, monkeypatch):
+    images, used = [np.zeros((64, 128, 3), np.uint8)] * 2, {}
+
+    def estimate(key, a, b, k_a, k_b, *, weights, **settings):
+        used.clear()
+        used.update(settings)
+        pose = np.eye(4)
+        pose[:3, 3] = (0, 0, 1)
+        covariance = np.deg2rad(1.0) ** 2 * np.eye(5)
+        return types.SimpleNamespace(
+            b_from_a=pose, covariance=covariance, inliers=np.ones(9, bool), valid=True
+        )
+
+    monkeypatch.setattr(script, "estimate_relative_pose", estimate)
+    own = script.robust_options(MatchConfig(threshold=0.8))
+    points = {"matches_a": np.ones((9, 2)), "matches_b": np.ones((9, 2)), "weights": np.ones(9)}
+
+    def said(threshold, **fitted):
+        given = options(K=["1", "1", "0", "0"], threshold=threshold)
+        cameras = [script.camera(given, side) for side in "ab"]
+        matcher = lambda a, b: points | fitted  # noqa: E731
+        return "\n".join(script.solve(matcher, images, cameras, given)[1])
+
+    text = said(None, scale=np.float32(4), robust=own)
+    assert used == own and used["score"] == "truncated" and "(sigma 2.00)" in text
+    text = said(3.0, scale=np.float32(4), robust=own)
+    assert used == {"threshold": 3.0} and "(sigma 1.00)" in text
+    assert "not that of the calibration" in text
+    text = said(None)
+    assert used == {"threshold": 1.5} and "(sigma 1.00)" in text and "calibration" not in text
 
 
 def test_intrinsics_are_read_in_every_form(script, tmp_path):
