@@ -32,7 +32,7 @@ import posejax
 from posejax.config import ConfigError, Experiment
 from posejax.data.cameras import convert_intrinsics
 from posejax.data.errors import DataError
-from posejax.data.files import read_text, text_number
+from posejax.data.files import is_file, read_text, text_number
 from posejax.data.images import read_image, resize_image
 from posejax.geometry import matrix_to_quat_xyzw, rotation_angle
 from posejax.loading import Predictor
@@ -47,10 +47,13 @@ from posejax.nn import load_state_dict
 from posejax.systems.tinyroma import ModelConfig, SimulatedPairs, Tinyroma
 from posejax.systems.tinyroma.inference import searching
 from posejax.systems.tinyroma.pictures import matching_figure
+from posejax.systems.tinyroma.poses import robust_options
 from posejax.systems.tinyroma.pretrained import load_tiny_roma, weights_file
-from posejax.systems.tinyroma.training_free import match_images, xfeat_features
+from posejax.systems.tinyroma.training_free import match_by_features, xfeat_features
 from posejax.train import CheckpointError
+from posejax.train.weights import few
 
+THRESHOLD = 1.5  # reduced pixels, where no trained system has its own
 FOCAL = 1.2  # longer sides: a guess in the middle of what cameras have
 SUFFIXES = (".png", ".jpg", ".jpeg")
 ALONG_ROWS = np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # F of rectified images
@@ -73,7 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name)
     parser.set_defaults(mode="pose")
     parser.add_argument("--longest", type=int, default=640, help="side that images are reduced to")
-    parser.add_argument("--threshold", type=float, default=1.5, help="of inliers, reduced pixels")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help=f"of inliers, reduced pixels; by default that of the weights, else {THRESHOLD}",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="picture to write; with --video, a folder")
     try:
@@ -87,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     if options.longest < 32:
         raise ConfigError(f"--longest: {options.longest}; expected at least 32 pixels")
-    if not 0 < options.threshold < np.inf:
+    if options.threshold is not None and not 0 < options.threshold < np.inf:
         raise ConfigError(f"--threshold: {options.threshold:g}; expected a positive number")
     formats = FigureCanvasBase.get_supported_filetypes()
     if options.out and not options.video and options.out.suffix[1:].lower() not in formats:
@@ -119,7 +126,7 @@ def named_pairs(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
     """(A, B), or each frame with the next."""
     if options.video is None:
         if len(options.images) != 2:
-            raise ConfigError(f"{len(options.images)} images given; expected A and B, or --video")
+            raise ConfigError(f"IMAGE: {len(options.images)} given; expected A and B, or --video")
         yield tuple(options.images)
         return
     if options.images:
@@ -128,11 +135,21 @@ def named_pairs(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
     if video.is_dir():
         frames = sorted(p for p in video.iterdir() if p.suffix.lower() in SUFFIXES)
     else:
-        names = [line.strip() for line in read_text(video, "names of frames").splitlines()]
-        frames = [video.parent / name for name in names if name]
+        frames = listed(video)
     if len(frames) < 2:
         raise DataError(video, "frames", f"{len(frames)}", "two PNG or JPEG files or more")
     yield from itertools.pairwise(frames)
+
+
+def listed(video: Path) -> list[Path]:
+    """Frames that a text file names, relative to its folder."""
+    expected, frames = "a folder of frames, or a text file with the name of one on each line", []
+    for number, line in enumerate(read_text(video, expected).splitlines(), 1):
+        if name := line.strip():
+            frames.append(video.parent / name)
+            if not is_file(frames[-1]):
+                raise DataError(video, f"line {number}", f"no file {name[:80]!r}", expected)
+    return frames
 
 
 def camera(options: argparse.Namespace, side: str) -> np.ndarray | None:
@@ -179,15 +196,22 @@ def make_matcher(options: argparse.Namespace) -> Matcher:
     if any(name.startswith("block1.") or name.startswith("net.block1.") for name in names):
         features = xfeat_features(path)
         search = Rows() if rectified else Full()
-        return lambda a, b: match_images(features, a, b, search=search)
+        return lambda a, b: match_by_features(features, a, b, search=search)
+    if names and not any(name.startswith(("params/", "coarse_matcher.")) for name in names):
+        forms = "weights of tinyroma, Tiny RoMa's released tensors, or XFeat's"
+        raise DataError(path, "arrays", few(names), forms)
     predict = released(path) if "coarse_matcher.4.weight" in names else trained(path)
     if rectified:
         predict = searching(predict, kind="rows")
-    scale = np.asarray(predict.state["covariance"]["scale"])
+    system: Any = predict.experiment.system
+    fitted = {
+        "scale": np.asarray(predict.state["covariance"]["scale"]),
+        "robust": robust_options(system.match),
+    }
 
     def match(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
         outputs = predict({"image_a": a[None], "image_b": b[None]})
-        return {"scale": scale} | {k: np.asarray(v)[0] for k, v in outputs.items()}
+        return fitted | {k: np.asarray(v)[0] for k, v in outputs.items()}
 
     return match
 
@@ -228,10 +252,8 @@ def solve(
     found = matcher(*small)
     example: dict[str, Any] = {"image_a": small[0], "image_b": small[1], **found}
     a, b, weights = (jnp.asarray(found[k]) for k in ("matches_a", "matches_b", "weights"))
-    key, settings = (
-        jax.random.key(options.seed),
-        {"weights": weights, "threshold": options.threshold},
-    )
+    key = jax.random.key(options.seed)
+    settings: dict[str, Any] = {"threshold": options.threshold or THRESHOLD}
     used = f"{int((weights > 0).sum())} matches"
     if options.mode == "rectified":
         kept = np.asarray(weights) > 0
@@ -244,7 +266,7 @@ def solve(
         return example, [used, text]
     if options.mode != "pose":
         solver = estimate_homography if options.mode == "homography" else estimate_fundamental
-        model = solver(key, a, b, **settings)
+        model = solver(key, a, b, weights=weights, **settings)
         example["inliers"] = np.asarray(model.inliers)
         if not model.valid:
             return example, [f"{used}: no {options.mode} matrix fits them"]
@@ -267,10 +289,16 @@ def solve(
             "as right as they are"
         ]
     k_a, k_b = (t @ k for t, k in zip(to_small, cameras, strict=True))
+    scale = float(found.get("scale", 1.0))
+    if options.threshold is None:
+        settings = found.get("robust", settings)
+    elif scale != 1:  # it holds for the estimate that it was fitted with
+        scale = 1.0
+        lines.append("--threshold is not that of the calibration: sigma as the matches alone say")
     pose = estimate_relative_pose(
-        key, a, b, k_a.astype(np.float32), k_b.astype(np.float32), **settings
+        key, a, b, k_a.astype(np.float32), k_b.astype(np.float32), weights=weights, **settings
     )
-    covariance = np.asarray(pose.covariance, np.float64) * found.get("scale", 1.0)
+    covariance = np.asarray(pose.covariance, np.float64) * scale
     example |= {"inliers": np.asarray(pose.inliers), "K_a": k_a, "K_b": k_b}
     if not pose.valid:
         return example, [f"{used}: no pose fits them", *lines]

@@ -104,7 +104,8 @@ def build(
         ),
         worst_text="Pairs without a pose first, then by falling error of the pose.",
         gallery=pictures(
-            examples, records, order, partial(_describe, errors, failed), matching_figure, "Pair"
+            examples, records, order, partial(_describe, errors, failed), matching_figure, "Pair",
+            photograph=True,
         ),
         gallery_text=_PICTURE,
         settings={

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -78,6 +78,12 @@ class Tinyroma(System):
             raise ConfigError(
                 "system.model.mode: 'official_fast' is a full search, one way, without refine"
             )
+        if self.baseline == "xfeat":
+            _ = self._published  # it is these weights, with every use
+
+    def check_start(self) -> None:
+        zeros = _zeros(self.net)
+        self.start(zeros["params"], zeros)
 
     @cached_property
     def net(self) -> TinyRoma:
@@ -238,13 +244,8 @@ class Tinyroma(System):
     @cached_property
     def _published(self) -> dict[str, Any]:
         """Variables with the trunk of the given file, as constants."""
-        image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-        shapes = jax.eval_shape(
-            lambda k, x: self.net.init(k, x, x, False), jax.random.key(0), image
-        )
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
         with jax.ensure_compile_time_eval():
-            loaded = load_backbone(self.model.backbone or "", self.net, zeros)
+            loaded = load_backbone(self.model.backbone or "", self.net, _zeros(self.net))
             return jax.tree.map(np.asarray, loaded)
 
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
@@ -312,6 +313,17 @@ class Tinyroma(System):
             protocol=f"posejax: own robust estimate, {self.match.threshold:g} px, "
             "one deterministic draw",
         )
+
+
+@cache
+def _shapes(net: TinyRoma) -> Any:
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    return jax.eval_shape(lambda k, x: net.init(k, x, x, False), jax.random.key(0), image)
+
+
+def _zeros(net: TinyRoma) -> Any:
+    """Variables of the network's shapes, for readers of weights."""
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _shapes(net))
 
 
 def _unit(image: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ def test_the_report_says_what_was_measured(tmp_path, rng):
     text = write(report, tmp_path).read_text(encoding="utf-8")
     # AUC, 2 distributions, 2 calibrations, 2 conditions, risk, 2 examples.
     assert text.count("<img") == 10
+    assert text.count("data:image/jpeg") == 2 and text.count("data:image/png") == 8
     facts = report.to_json()
     assert facts["worst"][0]["index"] == 100 + worst
     assert facts["worst"][0]["pose deg"] == pytest.approx(records["error"].max())

@@ -28,7 +28,7 @@ from posejax.systems.tinyroma import (
     summary,
 )
 from posejax.systems.tinyroma.model import make_search
-from posejax.train import train
+from posejax.train import setup, train
 from posejax.train.system import Batch
 from tests.systems.tinyroma.pairs import Surfaces, batch_of, centers
 
@@ -278,6 +278,26 @@ def test_settings_that_do_not_fit_are_named(changes, option):
     with pytest.raises(ConfigError, match=f"system.*{option}"):
         replace(SYSTEM, **changes).check()
     SYSTEM.check()
+
+
+def test_weights_are_looked_at_before_the_data_are_opened(tmp_path, monkeypatch):
+    """Simulating takes minutes: a name that is mistyped is told before."""
+    monkeypatch.setattr(setup, "make_examples", lambda *a, **k: pytest.fail("data were opened"))
+    np.savez(tmp_path / "parity.npz", stem=np.ones(3))
+    plain = Tinyroma(Surfaces(SIZE), ModelConfig())
+    wrong = {
+        "model.backbone": (tmp_path / "nowhere", "no such file"),
+        "model.weights": (tmp_path / "parity.npz", "tensors: stem"),
+    }
+    for option, (path, words) in wrong.items():
+        system = replace(plain, **{option: str(path)})
+        options = RunOptions(tmp_path / "run", cache="off", log=Log(view="quiet"))
+        with pytest.raises(ConfigError, match=rf"system\.{option}: {path}.*{words}"):
+            train(Experiment("pair", system, TrainConfig(steps=1, batch_size=2)), options)
+    assert not (tmp_path / "run").exists()
+    system = replace(plain, **{"model.backbone": str(tmp_path / "nowhere"), "baseline": "xfeat"})
+    with pytest.raises(ConfigError, match=r"system\.model\.backbone: .*nowhere: no such file"):
+        setup.open_split(Experiment("pair", system), "val")
 
 
 def test_baseline_matches_what_looks_alike(data_dir):
