@@ -99,7 +99,7 @@ class View:
         old_from_new = np.linalg.inv(new_from_old)
         # Pillow takes pixel centres at halves, as the library does.
         image = Image.fromarray(np.ascontiguousarray(self.image)).transform(
-            self.size[::-1],
+            (self.size[1], self.size[0]),
             Image.Transform.AFFINE,
             old_from_new[:2].reshape(-1).tolist(),
             Image.Resampling.BILINEAR,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -315,15 +315,11 @@ class Tinyroma(System):
         )
 
 
-@cache
-def _shapes(net: TinyRoma) -> Any:
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    return jax.eval_shape(lambda k, x: net.init(k, x, x, False), jax.random.key(0), image)
-
-
 def _zeros(net: TinyRoma) -> Any:
     """Variables of the network's shapes, for readers of weights."""
-    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _shapes(net))
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda k, x: net.init(k, x, x, False), jax.random.key(0), image)
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
 def _unit(image: jax.Array) -> jax.Array:
