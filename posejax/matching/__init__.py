@@ -6,6 +6,7 @@ from posejax.matching.evaluation import (
     AucInterval,
     Protocol,
     bootstrap_auc,
+    chance_models,
     pose_auc,
     relative_pose_errors,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Window",
     "all_matches",
     "bootstrap_auc",
+    "chance_models",
     "decompose_essential",
     "eight_point",
     "estimate_fundamental",

@@ -203,6 +203,24 @@ def test_the_covariance_covers(score):
     assert 0.92 < np.mean(square < 11.07) < 0.98  # chi squared, 5 degrees of freedom
 
 
+@pytest.mark.slow
+def test_the_covariance_covers_among_wrong_matches():
+    """Refined from the truth: four of five wrong, 768 pairs of one scene in 500 matches."""
+    rng = np.random.default_rng(14)
+    clean = make_pair(rng, 500)
+    a, b = (x + rng.standard_normal((768, 500, 2)).astype(np.float32) for x in clean[:2])
+    anywhere = rng.uniform([0, 0], [640, 480], b.shape).astype(np.float32)
+    b = np.where(rng.random((768, 500, 1)) < 0.8, anywhere, b)
+    start = clean.b_from_a.astype(np.float32)
+    run = jax.jit(jax.vmap(lambda a, b: refine_relative_pose(start, a, b, K32, K32)))
+    found = run(a, b)
+    steps = jax.vmap(lambda pose: pose_difference(pose, start))(found.b_from_a)
+    steps = np.asarray(steps, np.float64)
+    solved = np.linalg.solve(np.asarray(found.covariance, np.float64), steps[..., None])
+    square = np.sum(steps * solved[..., 0], axis=-1)
+    assert 0.90 < np.mean(square < 11.07) < 0.98
+
+
 def test_decomposition_and_cheirality():
     rng = np.random.default_rng(13)
     for _ in range(5):

@@ -57,6 +57,14 @@ def test_a_homography_is_that_of_the_files_pixels(script, rng):
     np.testing.assert_allclose(matrix, [[2, 0, 40], [0, 2, -20], [0, 0, 1]], atol=0.02)
 
 
+@pytest.mark.parametrize(("inliers", "warned"), [(7, True), (40, False)])
+def test_few_inliers_are_doubted(script, inliers, warned):
+    lines = script.doubts(
+        options(mode="fundamental"), np.arange(60) < inliers, np.ones(60), (32, 64)
+    )
+    assert len(lines) == warned and all("7 of 60 matches" in line for line in lines)
+
+
 def test_a_rectified_pair_is_told_by_its_disparity(script, rng):
     images = [np.zeros((64, 128, 3), np.uint8)] * 2
     a = rng.uniform(10, 30, (20, 2))
