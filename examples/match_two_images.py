@@ -280,7 +280,7 @@ def solve(
             matrix = to_small[1].T @ matrix @ to_small[0]
             matrix /= np.linalg.norm(matrix)
         rows = [" ".join(f"{x:13.6g}" for x in row) for row in matrix]
-        doubt = doubts(options, model.inliers, weights, sizes[1])
+        doubt = doubts(options.mode, settings["threshold"], model.inliers, weights, sizes[1])
         return example, [f"{used}, {int(model.inliers.sum())} inliers", *doubt, *rows]
     lines = []
     if cameras[0] is None:
@@ -305,20 +305,18 @@ def solve(
     if not pose.valid:
         return example, [f"{used}: no pose fits them", *lines]
     example["b_from_a"] = np.asarray(pose.b_from_a)
-    lines = [*doubts(options, pose.inliers, weights, sizes[1]), *lines]
+    lines = [*doubts("pose", settings["threshold"], pose.inliers, weights, sizes[1]), *lines]
     return example, [
         f"{used}, {int(pose.inliers.sum())} inliers", *lines, *said(pose.b_from_a, covariance)
     ]  # fmt: skip
 
 
 def doubts(
-    options: argparse.Namespace, inliers: Any, weights: Any, shape_b: tuple[int, int]
+    kind: Any, threshold: float, inliers: Any, weights: Any, shape_b: tuple[int, int]
 ) -> list[str]:
     """A warning where unrelated images could have as many inliers; one in 100 pairs of them may."""
     few, matches = int(inliers.sum()), int((weights > 0).sum())
-    expected = chance_models(
-        options.mode, few, matches, threshold=options.threshold, shape_b=shape_b
-    )
+    expected = chance_models(kind, few, matches, threshold=threshold, shape_b=shape_b)
     if expected < 0.01:
         return []
     return [

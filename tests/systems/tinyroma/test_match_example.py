@@ -59,9 +59,7 @@ def test_a_homography_is_that_of_the_files_pixels(script, rng):
 
 @pytest.mark.parametrize(("inliers", "warned"), [(7, True), (40, False)])
 def test_few_inliers_are_doubted(script, inliers, warned):
-    lines = script.doubts(
-        options(mode="fundamental"), np.arange(60) < inliers, np.ones(60), (32, 64)
-    )
+    lines = script.doubts("fundamental", 1.5, np.arange(60) < inliers, np.ones(60), (32, 64))
     assert len(lines) == warned and all("7 of 60 matches" in line for line in lines)
 
 
