@@ -68,7 +68,7 @@ def random_samples(key: Array, weights: Array, size: int, shape: int) -> Array:
         index = jnp.searchsorted(bounds, u * bounds[-1], side="right").astype(jnp.int32)
         index = jnp.minimum(index, jnp.maximum(known - 1, 0))
         for _ in chosen:
-            taken = jnp.any(jnp.stack(chosen) == index, axis=0)
+            taken = jnp.any(jnp.stack(chosen) == index[None], axis=0)
             index = jnp.where(taken, jnp.where(index + 1 < known, index + 1, 0), index)
         chosen.append(index)
     return jnp.stack(chosen, axis=1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import integrate, special, stats
 
+from posejax.matching.ransac import random_samples
 from posejax.matching.refine import Manifold, implicit_step, inverse_information, total_loss
 from posejax.matching.robust import (
     LOSSES,
@@ -127,3 +128,15 @@ def test_a_fitted_noise_level_widens_the_covariance():
     got = inverse_information(information, jnp.asarray(7.0))
     np.testing.assert_allclose(got, np.linalg.inv(information) * draws.mean(), rtol=0.02, atol=1e-6)
     assert np.isfinite(inverse_information(information, jnp.asarray(-3.0))).all()
+
+
+def test_samples_go_by_weight_and_never_repeat_a_match():
+    """A third of the weight is a third of the draws; what has none is not drawn."""
+    weights = jnp.concatenate([jnp.full(10, 0.9), jnp.full(20, 0.3), jnp.zeros(6)])
+    drawn = np.asarray(random_samples(jax.random.key(0), weights, 4, 4000))
+    assert drawn.min() >= 0 and drawn.max() < 30
+    assert all(len(set(row)) == 4 for row in drawn.tolist())
+    first = np.mean(drawn[:, 0] < 10)
+    assert abs(first - 0.6) < 0.03
+    few = np.asarray(random_samples(jax.random.key(1), weights * (np.arange(36) < 4), 4, 8))
+    assert (np.sort(few, axis=1) == np.arange(4)).all(), "all that there are, once each"
