@@ -1,20 +1,48 @@
 """Bird's-eye views: lifting camera features into a volume, targets, losses, metrics of maps."""
 
 from posejax.bev.frames import FrameError, Points, Transform, transform
+from posejax.bev.instances import Instances, Panoptic, decode_instances, panoptic_quality
 from posejax.bev.lift import lift
 from posejax.bev.lift_dynamic import lift_dynamic
+from posejax.bev.losses import (
+    center_loss,
+    masked_mean,
+    offset_loss,
+    segmentation_loss,
+    uncertainty_weighting,
+)
+from posejax.bev.metrics import Overlap, Reliability, distance_overlap, map_overlap, reliability
 from posejax.bev.plan import LiftPlan, make_lift_plan
+from posejax.bev.rasterize import rasterize_points
+from posejax.bev.targets import BoxTargets, box_targets
 from posejax.bev.voxels import VoxelGrid, level_frame
 
 __all__ = [
+    "BoxTargets",
     "FrameError",
+    "Instances",
     "LiftPlan",
+    "Overlap",
+    "Panoptic",
     "Points",
+    "Reliability",
     "Transform",
     "VoxelGrid",
+    "box_targets",
+    "center_loss",
+    "decode_instances",
+    "distance_overlap",
     "level_frame",
     "lift",
     "lift_dynamic",
     "make_lift_plan",
+    "map_overlap",
+    "masked_mean",
+    "offset_loss",
+    "panoptic_quality",
+    "rasterize_points",
+    "reliability",
+    "segmentation_loss",
     "transform",
+    "uncertainty_weighting",
 ]

@@ -13,7 +13,24 @@ FEATURES = RNG.standard_normal((4, *SIZE, 3))
 PLAN = bev.make_lift_plan(K, POSES, grid=GRID, image_size=IMAGE, feature_size=SIZE)
 SHAPES = {"grid": GRID, "image_size": np.array(IMAGE)}
 
+BOXES = RNG.uniform(1, 4, (3, 3)), np.tile(np.eye(4), (3, 1, 1))
+MAP, OFFSET = RNG.random((10, 12)), RNG.standard_normal((10, 12, 2))
+MASK = RNG.random((10, 12)) < 0.8
+IDS = RNG.integers(0, 5, (10, 12))
+
 EXAMPLES = {
+    "box_targets": example(*BOXES, np.ones(3, bool), grid=GRID, sigma=np.float64(3)),
+    "center_loss": example(MAP, MAP),
+    "decode_instances": example(MAP, MAP, OFFSET, count=np.int64(5), threshold=np.float64(0.4)),
+    "distance_overlap": example(MAP, MASK, MASK, grid=GRID, edges=(np.float64(0), 5.0, 9.0)),
+    "map_overlap": example(MAP, MASK, MASK),
+    "masked_mean": example(MAP, MASK),
+    "offset_loss": example(OFFSET, OFFSET, MASK),
+    "panoptic_quality": example(IDS, IDS, MASK, most_true=np.int64(5)),
+    "rasterize_points": example(RNG.uniform(-5, 5, (9, 3)), RNG.random((9, 2)), grid=GRID),
+    "reliability": example(MAP, MASK, MASK, bins=np.int64(10)),
+    "segmentation_loss": example(MAP, MASK, MASK, pos_weight=np.float64(2)),
+    "uncertainty_weighting": example({"center": np.float64(1)}, {"center": np.float64(0)}),
     "level_frame": example(POSES[0]),
     "lift": example(FEATURES, PLAN, np.ones(4, bool)),
     "lift_dynamic": example(FEATURES, K, POSES, max_cameras=np.int64(2), **SHAPES),
