@@ -1,5 +1,6 @@
-"""Bird's-eye views: lifting camera features into a volume, targets, losses, metrics of maps."""
+"""Bird's-eye views: lifting features into a volume; targets, losses, metrics; checks of rigs."""
 
+from posejax.bev.check_rig import RigReport, check_rig
 from posejax.bev.frames import FrameError, Points, Transform, transform
 from posejax.bev.instances import Instances, Panoptic, decode_instances, panoptic_quality
 from posejax.bev.lift import lift
@@ -12,12 +13,14 @@ from posejax.bev.losses import (
     uncertainty_weighting,
 )
 from posejax.bev.metrics import Overlap, Reliability, distance_overlap, map_overlap, reliability
+from posejax.bev.mistakes import MISTAKES, Rig
 from posejax.bev.plan import LiftPlan, make_lift_plan
 from posejax.bev.rasterize import rasterize_points
 from posejax.bev.targets import BoxTargets, box_targets
 from posejax.bev.voxels import VoxelGrid, level_frame
 
 __all__ = [
+    "MISTAKES",
     "BoxTargets",
     "FrameError",
     "Instances",
@@ -26,10 +29,13 @@ __all__ = [
     "Panoptic",
     "Points",
     "Reliability",
+    "Rig",
+    "RigReport",
     "Transform",
     "VoxelGrid",
     "box_targets",
     "center_loss",
+    "check_rig",
     "decode_instances",
     "distance_overlap",
     "level_frame",

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -87,6 +88,7 @@ class VoxelGrid:
         return jnp.asarray(values, like.dtype).reshape((1,) * (like.ndim - 1) + (3,))
 
 
+@jax.jit
 def level_frame(ego_from_camera: ArrayLike) -> Array:
     """The frame at a camera that looks where it looks, but level: ego_from_level [4, 4].
 

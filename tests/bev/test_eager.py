@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from posejax import bev
+from tests.bev.broken_rigs import simulated
 from tests.bev.rigs import GRID, IMAGE, SIZE, rig
 from tests.eager import check, example, public_functions
 
@@ -18,7 +19,19 @@ MAP, OFFSET = RNG.random((10, 12)), RNG.standard_normal((10, 12, 2))
 MASK = RNG.random((10, 12)) < 0.8
 IDS = RNG.integers(0, 5, (10, 12))
 
+CHECKED = simulated(0, 3)
+
 EXAMPLES = {
+    "check_rig": example(
+        CHECKED.k,
+        CHECKED.poses,
+        CHECKED.size,
+        CHECKED.boxes,
+        camera=CHECKED.camera,
+        box=CHECKED.box,
+        corners=CHECKED.corners,
+        image_size=np.array(CHECKED.image),
+    ),
     "box_targets": example(*BOXES, np.ones(3, bool), grid=GRID, sigma=np.float64(3)),
     "center_loss": example(MAP, MAP),
     "decode_instances": example(MAP, MAP, OFFSET, count=np.int64(5), threshold=np.float64(0.4)),
