@@ -146,7 +146,7 @@ def implicit_step(
     return manifold.move(model, -(lax.stop_gradient(taken) + step - found)), hessian
 
 
-def inverse_information(hessian: Array, freedom: Array | None = None) -> Array:
+def inverse_information(hessian: Array, freedom: Array | float | None = None) -> Array:
     """Covariance of the likeliest model; along what nothing constrains, a large variance.
 
     The second derivative of the negative log-likelihood at the data themselves: where matches may
