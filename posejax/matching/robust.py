@@ -115,6 +115,8 @@ def fit_noise(
 
     One more match, with a residual of a ninth of the band, stands in for what is known beforehand:
     it keeps the variance of a handful of matches, which fit whatever they are, from vanishing.
+    The deviation is at most half of a threshold (a sixth of the band): a wider one could not be
+    told from the uniform density of the wrong matches.
     With the displacements [n] of the matches (positive) the share is that of each of them.
     """
     inside = weights * (square < noise.band**2)

@@ -236,6 +236,36 @@ def test_decomposition_and_cheirality():
         assert max(angle_errors(np.asarray(pose.matrix), pair.b_from_a)) < 0.05
 
 
+def reference_pose(e, near):
+    """By singular values in float64: the rotation and the translation nearest to given ones."""
+    u, _, v = np.linalg.svd(e)
+    u, v = u * np.sign(np.linalg.det(u)), v * np.sign(np.linalg.det(v))
+    turn = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    rotation = max((u @ turn @ v, u @ turn.T @ v), key=lambda r: np.sum(r * near[:3, :3]))
+    return np.c_[rotation, u[:, 2] * np.sign(u[:, 2] @ near[:3, 3])]
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.1])
+def test_the_gradient_of_a_decomposition(bend):
+    """At an essential matrix two singular values are equal; and at any other matrix."""
+    rng = np.random.default_rng(15)
+    pair = make_pair(rng, 20)
+    e = essential(pair.b_from_a) + bend * rng.standard_normal((3, 3))
+    slope, along = rng.standard_normal((3, 4)), rng.standard_normal((3, 3))
+    points = rays(pair.xy_a), rays(pair.xy_b)
+
+    def value(e):
+        pose = pose_from_essential(e, *points)
+        return jnp.sum(pose.matrix[:3] * slope), pose.matrix[:3]
+
+    gradient, pose = jax.grad(value, has_aux=True)(jnp.asarray(e, jnp.float32))
+    np.testing.assert_allclose(pose, reference_pose(e, pair.b_from_a), atol=1e-5)
+    ends = (np.sum(slope * reference_pose(e + h * along, pair.b_from_a)) for h in (1e-6, -1e-6))
+    want = (next(ends) - next(ends)) / 2e-6
+    np.testing.assert_allclose(np.sum(gradient * along), want, rtol=1e-3)
+    assert all(np.isfinite(x).all() for x in jax.jacrev(decompose_essential)(jnp.zeros((3, 3))))
+
+
 def test_wrong_arguments_are_named():
     a = np.zeros((5, 2), np.float32)
     with pytest.raises(ValueError, match="vmap"):

@@ -76,7 +76,8 @@ class MatchConfig:
       min_certainty: cells below are no matches.
       consistency: pixels between a cell and where B's warp sends its partner back to, at most;
         needs model.symmetric. None for no such test.
-      threshold: pixels of the Sampson distance; see `posejax.matching.estimate_relative_pose`.
+      threshold: pixels of the Sampson distance; see `posejax.matching.estimate_relative_pose`. The
+        covariance holds for matches whose noise is below half of it, and is too small above.
       score: of the robust estimate.
       iterations: minimal samples at most.
       confidence: at which the estimate stops early.
