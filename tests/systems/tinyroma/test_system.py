@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posejax.cli import load_config
 from posejax.config import (
     ConfigError,
     Experiment,
@@ -19,9 +20,11 @@ from posejax.config import (
 )
 from posejax.matching import Band, Full, Rows
 from posejax.systems.tinyroma import (
+    Augment,
     MatchConfig,
     ModelConfig,
     ObjectiveConfig,
+    RgbdFolder,
     SearchConfig,
     Tinyroma,
     poses,
@@ -270,14 +273,60 @@ def test_searches_of_the_config():
         ({"model.backbone": "x", "model.weights": "y"}, "model.backbone"),
         ({"model.backbone": "x", "model.width": 2.0}, "model.backbone"),
         ({"baseline": "xfeat"}, "baseline"),
-        ({"model.coarse_passes": 0}, "coarse_passes"),
+        ({"model.coarse_passes": 0}, "model.coarse_passes"),
         ({"model.mode": "official_fast"}, "model.mode"),
+        ({"model.width": 0.0}, "model.width: 0.0; expected"),
+        ({"model.temperature": 0.0}, "model.temperature: 0.0; expected"),
+        ({"model.refine": -1}, "model.refine: -1; expected"),
+        ({"model.search.rows": 3}, "model.search.rows: 3; expected .*kind band"),
+        (
+            {"model.search": SearchConfig("rows", rows=3)},
+            "model.search.rows: 3; expected .*kind band",
+        ),
+        ({"model.search": SearchConfig("band", rows=-1)}, "model.search.rows: -1; expected"),
+        ({"model.search.columns": (-4, 0)}, "model.search.columns: .-4, 0.; expected .*kind rows"),
+        (
+            {"model.search": SearchConfig("rows", columns=(0, -4))},
+            "model.search.columns: .0, -4.; ",
+        ),
+        ({"match.threshold": 0.0}, "match.threshold: 0.0; expected"),
+        ({"match.threshold": np.inf}, "match.threshold: inf; expected"),
+        ({"match.count": 0}, "match.count: 0; expected"),
+        ({"match.iterations": 0}, "match.iterations: 0; expected"),
+        ({"match.confidence": 1.0}, "match.confidence: 1.0; expected"),
+        ({"match.min_certainty": 1.5}, "match.min_certainty: 1.5; expected .* at most 1"),
+        ({"match.consistency": -1.0}, "match.consistency: -1.0; expected"),
+        ({"objective.alpha": 0.0}, "objective.alpha: 0.0; expected"),
+        ({"objective.c": 0.0}, "objective.c: 0.0; expected"),
+        ({"objective.certain": np.nan}, "objective.certain: nan; expected"),
+        ({"objective.contrast": -1.0}, "objective.contrast: -1.0; expected"),
+        ({"data": RgbdFolder(augment=Augment(flip=2))}, "data.augment.flip: 2; expected"),
+        ({"data": RgbdFolder(augment=Augment(roll_deg=-5))}, "data.augment.roll_deg: -5; expected"),
+        ({"data": RgbdFolder(size=(64, 100))}, "data.size: .64, 100.; expected"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes, option):
-    with pytest.raises(ConfigError, match=f"system.*{option}"):
+    with pytest.raises(ConfigError, match=rf"system\.{option}"):
         replace(SYSTEM, **changes).check()
     SYSTEM.check()
+
+
+def test_training_keeps_partners_where_they_are_looked_for():
+    """An evaluation changes no pair: a network trained on the full image may search rows there."""
+    system = load_config("tinyroma_stereo").system
+    system.check_start()
+    for name, value in (("crop", 0.1), ("roll_deg", 5.0), ("swap", 0.5), ("flip", 0.5)):
+        wrong = replace(system, **{f"data.augment.{name}": value})
+        wrong.check()
+        with pytest.raises(ConfigError, match=rf"system\.data\.augment\.{name}: {value}; exp"):
+            wrong.check_start()
+        # Bounds that are the same from right to left know no difference.
+        same = replace(wrong, **{"model.search.columns": (-16, 16)})
+        if name in ("swap", "flip"):
+            same.check_start()
+        else:
+            with pytest.raises(ConfigError, match=name):
+                same.check_start()
 
 
 def test_weights_are_looked_at_before_the_data_are_opened(tmp_path, monkeypatch):
