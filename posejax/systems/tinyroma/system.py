@@ -242,7 +242,11 @@ class Tinyroma(System):
             return jax.tree.map(np.asarray, loaded)
 
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
-        """Scores of every pair; `error` is that of the pose, or of the warp (px) without a pose."""
+        """Scores of every pair.
+
+        `error` is in degrees, so that pairs of a mixed split have one order: that of the pose, or
+        where the true one is unknown the angle that the warp's mean error spans in B.
+        """
         examples = batch.examples
         scores = poses.pose_scores(
             outputs["b_from_a"],
@@ -252,14 +256,15 @@ class Tinyroma(System):
             examples["has_pose"],
         )
         found = poses.warp_scores(outputs["warp"], outputs["certainty"], examples)
+        angle = jnp.rad2deg(jnp.arctan2(found["epe"], examples["K_b"][:, 0, 0]))
         used = jnp.sum(outputs["weights"] > 0, axis=1)
         share = jnp.sum(outputs["inliers"], axis=1) / jnp.maximum(used, 1)
         return {
             "loss": outputs["loss"],
-            "error": jnp.where(jnp.isfinite(scores.error), scores.error, found["epe"]),
+            "error": jnp.where(examples["has_pose"] > 0, scores.error, angle),
             "rotation_error": scores.rotation,
             "translation_error": scores.translation,
-            "covered": scores.chi2,
+            "chi2": scores.chi2,
             "valid": outputs["valid"],
             "inlier_share": share,
             "matches": used,

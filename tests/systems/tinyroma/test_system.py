@@ -237,13 +237,14 @@ def test_summary_of_a_split():
     found = SYSTEM.summarize(records)
     assert found["pairs"] == found["poses"] == 2
     assert 0 <= found["auc5"] <= found["auc10"] <= found["auc20"] <= 1
-    assert records["error"][1] == poses.FAILURE and np.isnan(records["covered"][1])
+    assert records["error"][1] == poses.FAILURE and np.isnan(records["chi2"][1])
     assert found["auc20_low"] <= found["auc20"] <= found["auc20_high"]
     assert {"pck1", "pck3", "pck5", "epe_median", "coverage", "certainty_ece"} <= set(found)
-    # Without a pose the error is that of the warp.
+    # Without a pose the error is that of the warp, in degrees as well: a mixed split has one order.
     unposed = {**batch().examples, "has_pose": np.zeros(2, np.float32)}
     bare = jax.jit(SYSTEM.metrics)(predicted(), Batch(unposed))
-    np.testing.assert_array_equal(bare["error"], bare["epe"])
+    focal = batch().examples["K_b"][:, 0, 0]
+    np.testing.assert_allclose(bare["error"], np.rad2deg(np.arctan(bare["epe"] / focal)), rtol=1e-5)
     found = SYSTEM.summarize({k: np.asarray(v) for k, v in bare.items()})
     assert found["poses"] == 0 and np.isnan(found["auc5"]) and np.isnan(found["coverage"])
     assert found["pck5"] >= 0
@@ -252,10 +253,10 @@ def test_summary_of_a_split():
 def test_calibration_gives_the_median_error_its_place():
     _, state = started()
     records = {k: np.asarray(v) for k, v in scored().items()}
-    records["covered"] = np.array([8.0, 8.0, np.nan]) * summary.MEDIAN
+    records["chi2"] = np.array([8.0, 8.0, np.nan]) * summary.MEDIAN
     fitted = SYSTEM.calibrate(state, records)
     np.testing.assert_allclose(fitted["covariance"]["scale"], 8, rtol=1e-6)
-    none = {**records, "covered": np.array([np.nan])}
+    none = {**records, "chi2": np.array([np.nan])}
     np.testing.assert_allclose(SYSTEM.calibrate(fitted, none)["covariance"]["scale"], 8, rtol=1e-6)
 
 
