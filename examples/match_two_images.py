@@ -29,11 +29,11 @@ import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 
 import posejax
-from posejax.config import ConfigError, Experiment
+from posejax.config import ConfigError
 from posejax.data.cameras import convert_intrinsics
 from posejax.data.errors import DataError
 from posejax.data.files import is_file, read_text, text_number
-from posejax.data.images import read_image, resize_image
+from posejax.data.images import read_image
 from posejax.geometry import matrix_to_quat_xyzw, rotation_angle
 from posejax.loading import Predictor
 from posejax.matching import (
@@ -45,11 +45,16 @@ from posejax.matching import (
     estimate_relative_pose,
 )
 from posejax.nn import load_state_dict
-from posejax.systems.tinyroma import ModelConfig, SimulatedPairs, Tinyroma
-from posejax.systems.tinyroma.inference import searching
+from posejax.systems.tinyroma import Tinyroma
+from posejax.systems.tinyroma.inference import (
+    match_images,
+    reduced_image,
+    released_network,
+    searching,
+)
 from posejax.systems.tinyroma.pictures import matching_figure
 from posejax.systems.tinyroma.poses import robust_options
-from posejax.systems.tinyroma.pretrained import load_tiny_roma, weights_file
+from posejax.systems.tinyroma.pretrained import weights_file
 from posejax.systems.tinyroma.training_free import match_by_features, xfeat_features
 from posejax.train import CheckpointError
 from posejax.train.weights import few
@@ -201,7 +206,7 @@ def make_matcher(options: argparse.Namespace) -> Matcher:
     if names and not any(name.startswith(("params/", "coarse_matcher.")) for name in names):
         forms = "weights of tinyroma, Tiny RoMa's released tensors, or XFeat's"
         raise DataError(path, "arrays", few(names), forms)
-    predict = released(path) if "coarse_matcher.4.weight" in names else trained(path)
+    predict = released_network(path) if "coarse_matcher.4.weight" in names else trained(path)
     if rectified:
         predict = searching(predict, kind="rows")
     system: Any = predict.experiment.system
@@ -210,11 +215,7 @@ def make_matcher(options: argparse.Namespace) -> Matcher:
         "robust": robust_options(system.match),
     }
 
-    def match(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = predict({"image_a": a[None], "image_b": b[None]})
-        return fitted | {k: np.asarray(v)[0] for k, v in outputs.items()}
-
-    return match
+    return lambda a, b: fitted | match_images(system, predict, a, b, longest=None).outputs
 
 
 def trained(path: Path) -> Predictor:
@@ -224,37 +225,24 @@ def trained(path: Path) -> Predictor:
     return loaded.predict
 
 
-def released(path: Path) -> Predictor:
-    """Tiny RoMa's 112 tensors."""
-    system = Tinyroma(SimulatedPairs(), ModelConfig())
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes: Any = jax.eval_shape(
-        lambda key, x: system.net.init(key, x, x, False), jax.random.key(0), image
-    )
-    variables = load_tiny_roma(path, system.net, shapes)
-    state = {"batch_stats": variables["batch_stats"], "covariance": {"scale": jnp.float32(1)}}
-    return Predictor(Experiment("released", system), variables["params"], state)
-
-
 def solve(
     matcher: Matcher, images: Sequence[np.ndarray], cameras: Sequence, options: argparse.Namespace
 ) -> tuple[dict[str, Any], list[str]]:
     """What is drawn of a pair, in reduced pixels, and what is said about it."""
-    sizes = [reduced(image.shape[:2], options.longest) for image in images]
-    if options.mode == "rectified":
-        if images[0].shape != images[1].shape:
-            raise ConfigError("--rectified: the images are of different sizes")
-        sizes[1] = sizes[0]
-    small = [resize_image(image, size) for image, size in zip(images, sizes, strict=True)]
+    if options.mode == "rectified" and images[0].shape != images[1].shape:
+        raise ConfigError("--rectified: the images are of different sizes")
+    small = [reduced_image(image, options.longest) for image in images]
     to_small = [
-        np.diag([size[1] / image.shape[1], size[0] / image.shape[0], 1.0])
-        for image, size in zip(images, sizes, strict=True)
+        np.diag([*np.divide(reduced.shape[1::-1], image.shape[1::-1]), 1.0])
+        for reduced, image in zip(small, images, strict=True)
     ]
+    shape_b = small[1].shape[:2]
     found = matcher(*small)
     example: dict[str, Any] = {"image_a": small[0], "image_b": small[1], **found}
     a, b, weights = (jnp.asarray(found[k]) for k in ("matches_a", "matches_b", "weights"))
     key = jax.random.key(options.seed)
-    settings: dict[str, Any] = {"threshold": options.threshold or THRESHOLD}
+    own = found.get("robust", {"threshold": THRESHOLD})
+    settings: dict[str, Any] = {"threshold": options.threshold or own["threshold"]}
     used = f"{int((weights > 0).sum())} matches"
     if options.mode == "rectified":
         kept = np.asarray(weights) > 0
@@ -280,7 +268,9 @@ def solve(
             matrix = to_small[1].T @ matrix @ to_small[0]
             matrix /= np.linalg.norm(matrix)
         rows = [" ".join(f"{x:13.6g}" for x in row) for row in matrix]
-        doubt = doubts(options.mode, settings["threshold"], model.inliers, weights, sizes[1])
+        doubt = doubts(
+            options.mode, settings["threshold"], model.inliers, weights, small[1].shape[:2]
+        )
         return example, [f"{used}, {int(model.inliers.sum())} inliers", *doubt, *rows]
     lines = []
     if cameras[0] is None:
@@ -293,7 +283,7 @@ def solve(
     k_a, k_b = (t @ k for t, k in zip(to_small, cameras, strict=True))
     scale = float(found.get("scale", 1.0))
     if options.threshold is None:
-        settings = found.get("robust", settings)
+        settings = own
     elif scale != 1:  # it holds for the estimate that it was fitted with
         scale = 1.0
         lines.append("--threshold is not that of the calibration: sigma as the matches alone say")
@@ -305,7 +295,10 @@ def solve(
     if not pose.valid:
         return example, [f"{used}: no pose fits them", *lines]
     example["b_from_a"] = np.asarray(pose.b_from_a)
-    lines = [*doubts("pose", settings["threshold"], pose.inliers, weights, sizes[1]), *lines]
+    lines = [
+        *doubts("pose", settings["threshold"], pose.inliers, weights, shape_b),
+        *lines,
+    ]
     return example, [
         f"{used}, {int(pose.inliers.sum())} inliers", *lines, *said(pose.b_from_a, covariance)
     ]  # fmt: skip
@@ -342,13 +335,6 @@ def guessed(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     focal = FOCAL * max(height, width)
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
-
-
-def reduced(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
-    """(height, width) in multiples of 32, the longer side at most about `longest`."""
-    factor = min(1.0, longest / max(shape))
-    height, width = (max(1, round(factor * n / 32)) * 32 for n in shape)
-    return height, width
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from posejax.geometry import as_float
-from posejax.image import resize
+from posejax.image import resize, whole_size
 from posejax.matching.mutual import MIN_SIMILARITY, mutual_cells, unit
 from posejax.matching.sampling import Matches
 
@@ -106,10 +106,8 @@ class _Pyramid:
         self.known: dict[tuple[float, int], Array] = {}
 
     def size(self, scale: float) -> tuple[int, int]:
-        """(height, width) near `side * scale`, multiples of 32."""
-        ratio = scale * self.side / max(self.image.shape[:2])
-        height, width = (max(1, round(ratio * n / 32)) * 32 for n in self.image.shape[:2])
-        return height, width
+        """(height, width), the longer near `side * scale`, multiples of 32."""
+        return whole_size(self.image.shape, scale * self.side, enlarge=True)
 
     def __call__(self, scale: float, turns: int) -> Array:
         if (scale, turns) not in self.known:

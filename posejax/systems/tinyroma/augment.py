@@ -4,15 +4,21 @@ A view keeps its depth map as it was read and only notes how its pixels map into
 depth is ever resampled. The random numbers come from the engine's generator alone.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from posejax.config import check_range
 from posejax.data.images import crop_image, resize_image
 from posejax.data.rigid import se3_inverse
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+_MOST = {
+    "swap": 1, "crop": 0.9, "shift": math.inf, "flip": 1, "roll_deg": 180, "gain": math.inf,
+    "contrast": math.inf, "gamma": math.inf, "grey": 1, "noise": 1, "blur": math.inf,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class Augment:
     grey: float = 0.1
     noise: float = 0.03
     blur: float = 1.2
+
+    def check(self) -> None:
+        """Raise ConfigError for a setting out of range."""
+        for name, most in _MOST.items():
+            check_range(f"system.data.augment.{name}", getattr(self, name), 0, most)
 
 
 @dataclass(frozen=True, eq=False)

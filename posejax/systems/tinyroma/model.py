@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from posejax.geometry import normalized_from_pixels, pixels_from_normalized
-from posejax.image import resize
+from posejax.image import resize, whole_size
 from posejax.matching import Band, Correspondence, Full, Rows, expected_correspondence
 from posejax.matching.search import Search
 from posejax.matching.streaming import cell_centers
@@ -208,8 +208,7 @@ def _enlarged(warp: Warp, shape: tuple[int, int], upsample: Upsample = "bilinear
 
 def multiple_of_32(image: jax.Array) -> jax.Array:
     """[H, W, C] with its sides reduced to multiples of 32, as the released model does it."""
-    height, width, _ = image.shape
-    return resize(image, (height // 32 * 32, width // 32 * 32), antialias=False)
+    return resize(image, whole_size(image.shape), antialias=False)
 
 
 def dense_match(

@@ -117,6 +117,23 @@ def test_sigmas_are_scaled_for_the_estimate_that_the_factor_was_fitted_with(scri
     assert used == {"threshold": 1.5} and "(sigma 1.00)" in text and "calibration" not in text
 
 
+@pytest.mark.parametrize("mode", ["fundamental", "homography"])
+def test_every_estimate_takes_the_threshold_of_the_weights(script, monkeypatch, mode):
+    images, used = [np.zeros((64, 128, 3), np.uint8)] * 2, []
+
+    def estimate(key, a, b, *, weights, threshold):
+        used.append(threshold)
+        return types.SimpleNamespace(inliers=np.zeros(9, bool), valid=False)
+
+    monkeypatch.setattr(script, f"estimate_{mode}", estimate)
+    points = {"matches_a": np.ones((9, 2)), "matches_b": np.ones((9, 2)), "weights": np.ones(9)}
+    own = {"robust": script.robust_options(MatchConfig(threshold=0.8))}
+    for threshold, found in ((None, points | own), (3.0, points | own), (None, points)):
+        given = options(mode=mode, threshold=threshold)
+        script.solve(lambda a, b, found=found: found, images, [None, None], given)
+    assert used == [0.8, 3.0, script.THRESHOLD]
+
+
 def test_intrinsics_are_read_in_every_form(script, tmp_path):
     expected = [[500, 0, 320.5], [0, 510, 240.5], [0, 0, 1]]  # the first centre is at (0.5, 0.5)
     file = tmp_path / "K.txt"

@@ -47,7 +47,7 @@ def test_features_are_exported_once_for_images_of_any_size():
     pytest.importorskip("flatbuffers")
     net = TinyRoma()
     image = jnp.zeros((1, 32, 32, 3))
-    trunk = jax.jit(lambda key: net.init(key, image, False, method="_trunk"))(jax.random.key(0))
+    trunk = jax.jit(lambda key: net.init(key, image, method="trunk_features"))(jax.random.key(0))
     program = network_programs(net, trunk)["features"]()
     written = deploy.export_program(program, None, ("cpu",), "beside").serialize()
     exported = export.deserialize(bytearray(written))

@@ -61,7 +61,7 @@ def test_a_pair_without_a_pose_counts_as_ninety_degrees(rng):
 
 def test_without_poses_or_without_warps_the_sections_are_left_out(rng):
     records = made_up.records(rng)
-    for name in ("rotation_error", "translation_error", "covered"):
+    for name in ("rotation_error", "translation_error", "chi2"):
         records[name] = np.full(60, np.nan)
     names = [name for name, _ in made_up_report(records).figures()]
     assert "accuracy/end-point" in names and "calibration/certainty" in names
