@@ -10,7 +10,8 @@ training is evaluated by
     python eval_main.py --config configs/tinyroma_sim.py --system.baseline xfeat \\
         --system.model.backbone DIR --system.match.threshold 4
 
-By default pictures are drawn for the homographies; --system.data.parts.1.root DIR takes photographs.
+By default pictures are drawn for the homographies; --system.data.parts.1.root DIR takes
+photographs.
 
 Two CPU cores that other work shares: 71 minutes, 1.6 GiB, after some 4 minutes of simulation. With
 33 photographs, seed 0, split test (356 pairs of unseen simulated worlds): AUC@5/10/20 of the pose
