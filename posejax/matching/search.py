@@ -6,6 +6,7 @@ searches are pytrees, so they pass through `jax.jit`; the numbers of `Band` and 
 
 import dataclasses
 import functools
+import operator
 
 import jax
 from jax import Array
@@ -37,6 +38,7 @@ class Band:
     columns: tuple[float, float] | None = None
 
     def __post_init__(self):
+        _plain(self, "rows")
         if self.rows < 0:
             raise ValueError(f"rows is not negative, got {self.rows}")
         if self.columns is not None and not self.columns[0] <= self.columns[1]:
@@ -99,6 +101,9 @@ class Window:
     flow: Array
     radius: int
 
+    def __post_init__(self):
+        _plain(self, "radius")
+
     def reversed(self) -> "Window":
         raise ValueError("a Window has no reverse: call with the flow from B to A instead")
 
@@ -108,3 +113,8 @@ Search = Full | Rows | Band | Epipolar | Window
 
 def _negated(bounds: tuple[float, float]) -> tuple[float, float]:
     return -bounds[1], -bounds[0]
+
+
+def _plain(search: object, name: str) -> None:
+    """A field as Python's number: jit compares static fields, and NumPy's equality is an array."""
+    object.__setattr__(search, name, operator.index(getattr(search, name)))

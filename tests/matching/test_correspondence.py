@@ -271,3 +271,11 @@ def test_reference_numbers(golden, case):
         got = np.moveaxis(2 * np.asarray(coords) / size - 1, -1, 1)
         err = meta["taps"][f"{case}/{tap}"]["err64"]
         np.testing.assert_allclose(got, z[f"{case}/{tap}"], atol=max(20 * err, 1e-6))
+
+
+def test_static_fields_are_plain_numbers():
+    """NumPy's equality with a tuple is an array, which jit's comparison of searches trips over."""
+    assert type(Band(np.int64(1)).rows) is int and Band(np.int64(1)) == Band(1)
+    assert type(Window(np.zeros((2, 2, 2)), np.int32(1)).radius) is int
+    with pytest.raises(TypeError):
+        Band(1.5)
