@@ -6,6 +6,7 @@ from posejax.lazy import attach
 
 if TYPE_CHECKING:
     from posejax.systems.eventpose.config import InputConfig as InputConfig
+    from posejax.systems.eventpose.config import KeypointConfig as KeypointConfig
     from posejax.systems.eventpose.config import ModelConfig as ModelConfig
     from posejax.systems.eventpose.config import ObjectiveConfig as ObjectiveConfig
     from posejax.systems.eventpose.config import TrajectoryConfig as TrajectoryConfig
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 __getattr__, __all__ = attach(
     __name__,
     {
-        "config": ("InputConfig", "ModelConfig", "ObjectiveConfig", "TrajectoryConfig"),
+        "config": (
+            "InputConfig",
+            "KeypointConfig",
+            "ModelConfig",
+            "ObjectiveConfig",
+            "TrajectoryConfig",
+        ),
         "data": ("Frames", "Recordings", "Simulated"),
         "simulated": ("SimulatedSequences",),
         "system": ("Eventpose",),

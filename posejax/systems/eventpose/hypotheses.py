@@ -1,0 +1,74 @@
+"""Several poses per window: how far their scores and spreads are to be trusted; host, float64.
+
+Records: those of `summary`, and `hypothesis_translation_hat` [N, M, 3], `hypothesis_quat_xyzw_hat`
+[N, M, 4], the best first; `hypothesis_log_score`, `hypothesis_weight` [N, M], zero for a pose that
+repeats a better one; `square_distance` [N], Mahalanobis, of the truth from the best pose.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from posejax.systems.eventpose import scores
+
+Records = Mapping[str, np.ndarray]
+
+CHI2_95 = 12.591587
+"""95 % of a chi-square distribution of six degrees of freedom lie below it."""
+_SHARPNESS = np.geomspace(0.1, 300, 60)
+_RIGHT = np.deg2rad(15)  # no hypothesis is right that is turned further from the truth
+_KEYS = ("translation_hat", "quat_xyzw_hat")
+
+
+def with_hypothesis(records: Records, chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """Records whose estimate is hypothesis `chosen` [N] of each window."""
+    rows = np.arange(len(chosen))
+    return {**records, **{k: np.asarray(records[f"hypothesis_{k}"])[rows, chosen] for k in _KEYS}}
+
+
+def nearest(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Which hypothesis [N] has the least score, that of an oracle, and its rotation error (rad)."""
+    truth = [np.asarray(records[k], np.float64)[:, None] for k in ("translation", "quat_xyzw")]
+    t_hat, q_hat = (np.asarray(records[f"hypothesis_{k}"], np.float64) for k in _KEYS)
+    known = np.isfinite(t_hat).all(-1) & np.isfinite(q_hat).all(-1)
+    score = np.where(known, scores.spark_2026(*truth, t_hat, q_hat), np.inf)
+    chosen = score.argmin(1)
+    turn = scores.rotation_error(truth[1], q_hat)
+    return chosen, turn[np.arange(len(chosen)), chosen]
+
+
+def coverage(records: Records) -> float:
+    """Share of truths within the 95 % ellipsoid of the best pose's covariance."""
+    return float(np.mean(np.asarray(records["square_distance"]) <= CHI2_95))
+
+
+def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float]:
+    """Scales under which these records' spreads and weights are honest.
+
+    covariance: so that the ellipsoid of 95 % holds 95 % of the truths; not so that the mean square
+    is right, which a few half turns would decide. sharpness: the factor of the log scores under
+    which the hypotheses near the truth are likeliest.
+
+    Args:
+      records: of windows that chose nothing else.
+      scale: the scales that they were made with.
+    """
+    distance = np.asarray(records["square_distance"], np.float64)
+    distance = np.where(np.isfinite(distance), distance, np.inf)
+    wide = float(np.quantile(distance, 0.95, method="lower") / CHI2_95)
+    found = {
+        "covariance": float(scale["covariance"]) * (wide if np.isfinite(wide) and wide > 0 else 1),
+        "sharpness": float(scale["sharpness"]),
+    }
+    chosen, turn = nearest(records)
+    log_score = np.asarray(records["hypothesis_log_score"], np.float64)
+    fresh = np.asarray(records["hypothesis_weight"]) > 0
+    rows = (turn < _RIGHT) & np.isfinite(log_score).all(1)
+    rows &= fresh[np.arange(len(chosen)), chosen]
+    if rows.any():
+        energy = np.where(fresh, log_score, -np.inf)[rows, :, None] * _SHARPNESS
+        energy = energy - energy.max(1, keepdims=True)
+        right = energy[np.arange(rows.sum()), chosen[rows]]
+        likelihood = (right - np.log(np.exp(energy).sum(1))).mean(0)
+        found["sharpness"] = float(_SHARPNESS[likelihood.argmax()])
+    return found
