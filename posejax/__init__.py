@@ -5,7 +5,8 @@ Packages load on first use, so `import posejax` costs nothing and this works:
     import posejax
     volume = posejax.registration.pose_volume(online, geo, angles, 20)
 
-Pure functions on arrays: `geometry`, `image`, `registration`, `matching`, `events`, `trajectory`.
+Pure functions on arrays: `geometry`, `image`, `registration`, `matching`, `events`, `keypoints`,
+`trajectory`.
 Building blocks with parameters: `nn`. Files: `data`. Synthetic worlds and sensors: `sim`. Whole
 systems: `systems`. The engine that trains and evaluates them: `train`, `evaluate`, `report`.
 Programs for other runtimes: `deploy`.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
         events,
         geometry,
         image,
+        keypoints,
         matching,
         nn,
         registration,
@@ -37,8 +39,8 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
     from posejax.loading import load as load
 
     __all__ = [
-        "data", "deploy", "evaluate", "events", "geometry", "image", "matching", "nn",
-        "registration", "report", "sim", "systems", "train", "trajectory",
+        "data", "deploy", "evaluate", "events", "geometry", "image", "keypoints", "matching",
+        "nn", "registration", "report", "sim", "systems", "train", "trajectory",
     ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -1,0 +1,128 @@
+"""From heatmaps to a few poses with weights: a global start, then refinement of distinct modes."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from posejax.geometry import as_float, einsum, matmul, resize_intrinsics, se3_exp
+from posejax.keypoints.descent import descend, look, solve_spd
+from posejax.keypoints.mixture import mixture
+from posejax.keypoints.peaks import Peaks, block_probability, peaks_of
+from posejax.keypoints.rotations import rotation_grid
+from posejax.keypoints.start import distances, distinct, log_maps, lookup_scores, placed, survey
+
+_APART = 0.6  # rad between starts; a basin of attraction is wider
+_BLURS = (4.0, 1.0, 0.0)  # of the modes while refining, in half windows
+
+
+class Hypotheses(NamedTuple):
+    """Poses that explain the heatmaps of one view, the best first.
+
+    Attributes:
+      pose: [M, 4, 4] view_from_body.
+      log_score: [M] mean over points of the log probability that their mode is where the pose
+        projects them.
+      weight: [M] probabilities that sum to one; zero for a pose that repeats a better one.
+      covariance: [M, 6, 6] of xi in `pose @ se3_exp(xi)`: metres, radians, body axes.
+      inliers: [M, P] probability that the point's mode is the one that the pose says, 0 to 1.
+    """
+
+    pose: Array
+    log_score: Array
+    weight: Array
+    covariance: Array
+    inliers: Array
+
+
+@partial(jax.jit, static_argnames=("stride", "modes", "grid", "iterations", "peaks", "radius"))
+def pose_hypotheses(
+    logits: ArrayLike,
+    points: ArrayLike,
+    intrinsics: ArrayLike,
+    *,
+    stride: int = 1,
+    modes: int = 8,
+    grid: int = 2048,
+    iterations: int = 4,
+    peaks: int = 2,
+    radius: int | None = None,
+    sharpness: ArrayLike = 1.0,
+    same: float = 0.2,
+) -> Hypotheses:
+    """The poses that heatmaps of a body's points speak for.
+
+    Args:
+      logits: [h, w, P]; a softmax over the cells is the probability of where a point is.
+      points: [P, 3] body frame, metres.
+      intrinsics: [3, 3] in pixels of the view.
+      stride: pixels of the view along a cell.
+      modes: number of hypotheses M.
+      grid: number of rotations to start from.
+      iterations: of refinement, in each of three stages.
+      peaks: modes of each heatmap.
+      radius: of a heatmap's mode, in cells: see `local_peaks`.
+      sharpness: how many of the points count as independent witnesses, when scores become weights.
+        One is right for errors that all points share, as when a network sees a body back to front.
+      same: rad; a hypothesis within it of a better one counts as the same.
+
+    Returns:
+      The hypotheses. Poses, scores and covariances are differentiable with respect to the logits,
+      the points and the intrinsics: as the minimum that they are moves, to first order in the
+      residuals. Which hypotheses there are is not.
+    """
+    logits, points = as_float(logits), as_float(points)
+    cells = resize_intrinsics(as_float(intrinsics), 1 / stride)
+    blocks = block_probability(logits)
+    found = peaks_of(logits, blocks, modes=peaks, radius=radius)
+    rotations = jnp.asarray(rotation_grid(grid), logits.dtype)
+    still = lax.stop_gradient((found, points, cells))
+    sky = survey(*still)
+    depth = distances(sky, rotations)
+    maps = log_maps(lax.stop_gradient(blocks))
+    in_blocks = resize_intrinsics(still[2], 1 / blocks.side)
+    score = lookup_scores(maps, sky, still[1], in_blocks, rotations, depth)
+    chosen = distinct(score, rotations, modes, _APART)
+    start = placed(sky, rotations[chosen], depth[chosen])
+    half = max(logits.shape[:2]) / 32
+    refine = partial(_refined, peaks=still[0], points=still[1], cells=still[2])
+    pose = jax.vmap(partial(refine, half=half, iterations=iterations))(start)
+    settle = partial(_settled, peaks=found, points=points, cells=cells)
+    pose, log_score, covariance, inliers = jax.vmap(settle)(pose)
+    order = jnp.argsort(-log_score)
+    pose, log_score, covariance, inliers = (
+        x[order] for x in (pose, log_score, covariance, inliers)
+    )
+    fresh = lax.stop_gradient(_fresh(pose, same))
+    energy = jnp.where(fresh, as_float(sharpness) * log_score, -jnp.inf)
+    return Hypotheses(pose, log_score, jax.nn.softmax(energy), covariance, inliers)
+
+
+def _refined(pose, *, peaks: Peaks, points, cells, half: float, iterations: int) -> Array:
+    for blur in _BLURS:
+        pose, _ = descend(pose, points, cells, mixture(peaks, blur * half), iterations)
+    return pose
+
+
+def _settled(pose, *, peaks: Peaks, points, cells):
+    """The same pose as a function of the heatmaps, its score, covariance and inliers."""
+    pose = lax.stop_gradient(pose)
+    measure = mixture(peaks)
+    here = look(pose, points, cells, measure)
+    step = solve_spd(lax.stop_gradient(here.normal), here.slope)
+    step = jnp.where(jnp.all(jnp.isfinite(step)), step - lax.stop_gradient(step), 0)
+    pose = matmul(pose, se3_exp(step))
+    here = look(pose, points, cells, measure)
+    covariance = solve_spd(here.normal, jnp.eye(6, dtype=pose.dtype))
+    return pose, -here.cost / len(points), covariance, here.share
+
+
+def _fresh(pose: Array, same: float) -> Array:
+    """Which of the poses [M, 4, 4] are unlike all before."""
+    turn = pose[:, :3, :3]
+    trace = einsum("aij,bij->ab", turn, turn)
+    alike = trace > 1 + 2 * jnp.cos(same)
+    return ~jnp.any(jnp.tril(alike, -1), axis=1)
