@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from posejax.systems.eventpose.data import Recordings as Recordings
     from posejax.systems.eventpose.data import Simulated as Simulated
     from posejax.systems.eventpose.simulated import SimulatedSequences as SimulatedSequences
+    from posejax.systems.eventpose.simulated import SimulatedWindows as SimulatedWindows
     from posejax.systems.eventpose.system import Eventpose as Eventpose
     from posejax.systems.eventpose.windows import WindowRule as WindowRule
 
@@ -28,7 +29,7 @@ __getattr__, __all__ = attach(
             "TrajectoryConfig",
         ),
         "data": ("Frames", "Recordings", "Simulated"),
-        "simulated": ("SimulatedSequences",),
+        "simulated": ("SimulatedSequences", "SimulatedWindows"),
         "system": ("Eventpose",),
         "windows": ("WindowRule",),
     },

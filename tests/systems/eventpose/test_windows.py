@@ -103,6 +103,57 @@ def test_labels_whose_window_leaves_the_labels_are_no_records(recordings):
     assert len(both) == 14 and both.index[0].tolist() == [0, 2]
 
 
+def clips(folder: Path, clip=(0.0, 0.1)) -> Path:
+    """A recording of five clips of 0.1 s, 100 events each, the first one on the label."""
+    t = np.concatenate([1000 * k + np.arange(100) * 10 for k in range(5)])
+    labels = PoseTrack(
+        np.arange(5) / 10 + clip[0],
+        np.stack([np.arange(5.0), np.zeros(5), 5 + np.zeros(5)], 1),
+        np.tile([0, 0, 0, 1.0], (5, 1)),
+        clip=clip,
+    )
+    x = np.repeat(np.arange(5), 100)
+    path = folder / "clips.h5"
+    write_spark(path, EventRecording(x, x, t, x % 2, 1e-4, (720, 1280), labels))
+    return path
+
+
+def test_windows_of_clips_hold_nothing_of_their_neighbours(tmp_path, recordings, rng):
+    """No event and no pose of another clip, whatever `any_time` says; each is a sequence."""
+    file = SparkFile(clips(tmp_path))
+    assert file.labels.clip == (0.0, 0.1)
+    others = SparkFile(recordings / "RT000.h5")
+    assert others.labels.clip is None
+    source = WindowSource([file, others], WindowRule(capacity=128), [[0, 1, 2, 3, 0], 1.0])
+    assert len(source) == 5 + 10
+    sequences, lights = [], []
+    for k in range(5):
+        for generator in (None, rng):
+            e = window_example(source[k], source.rule, generator)
+            assert e["found"] == 100 and set((e["events"][:100, 0] & 0x3FFF).tolist()) == {k}
+            assert (e["poses"][:, 0] == k).all() and e["fraction"] == 0
+            assert e["time"] == pytest.approx(0.1 * k)
+        sequences.append(int(e["sequence"]))
+        lights.append(float(e["light"]))
+        np.testing.assert_array_equal(
+            window_example(source.peek(k), source.rule, rng)["events"], e["events"]
+        )
+    assert sequences == [0, 1, 2, 3, 4] and lights == [0, 1, 2, 3, 0]
+    e = window_example(source[5], source.rule, rng)
+    assert e["sequence"] == 5 and e["light"] == 1.0 and e["fraction"] > 0
+
+
+@pytest.mark.parametrize(
+    "window", [Window("before"), Window("centred"), Window("after", 0.2), Window(count=50)]
+)
+def test_windows_that_leave_their_clip_are_refused(tmp_path, window):
+    with pytest.raises(DataError, match="independent clips"):
+        WindowSource([SparkFile(clips(tmp_path))], WindowRule(window))
+    if window.count is None and window.duration == 0.1:
+        both = SparkFile(clips(tmp_path, window.reach()))
+        assert len(WindowSource([both], WindowRule(window))) == 5
+
+
 def test_training_queries_fall_between_labels_and_inside_the_labelled_time(recordings, rng):
     source = make(recordings)
     times = []
