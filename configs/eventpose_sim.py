@@ -48,7 +48,7 @@ def get_config() -> Experiment:
             trajectory=TrajectoryConfig(method="rts"),
         ),
         train=TrainConfig(
-            steps=4500,
+            steps=4000,
             batch_size=32,
             ema=0.995,
             optimizer=Optimizer(
@@ -56,8 +56,15 @@ def get_config() -> Experiment:
                 weight_decay=0.05,
                 clip_norm=0.5,
             ),
-            columns=("loss", "position_m", "keypoint_px", "rotation_deg", "score", "tracked/score"),
-            evaluation=Evaluation(every_steps=1500, batch_size=64),
+            columns=(
+                "loss",
+                "position_m",
+                "keypoint_px",
+                "rotation_deg",
+                "score",
+                "smoothed/score",
+            ),
+            evaluation=Evaluation(every_steps=1000, batch_size=64),
             checkpoint=Checkpoint(best_metric="score"),
         ),
     )

@@ -6,10 +6,16 @@ repeats a better one; `square_distance` [N], Mahalanobis, of the truth from the 
 """
 
 from collections.abc import Mapping
+from functools import partial
 
+import jax
 import numpy as np
 
+from posejax.geometry import quat_xyzw_to_matrix, se3_from_rotation_translation
 from posejax.systems.eventpose import scores
+from posejax.systems.eventpose.config import TrajectoryConfig
+from posejax.systems.eventpose.smoothing import smoothed
+from posejax.trajectory.hypotheses import choose_hypotheses
 
 Records = Mapping[str, np.ndarray]
 
@@ -72,3 +78,48 @@ def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float
         likelihood = (right - np.log(np.exp(energy).sum(1))).mean(0)
         found["sharpness"] = float(_SHARPNESS[likelihood.argmax()])
     return found
+
+
+def tracked(records: Records, rule: TrajectoryConfig) -> dict[str, np.ndarray]:
+    """`translation_hat` [N, 3] and `quat_xyzw_hat` [N, 4]: hypotheses chosen over time, smoothed."""
+    chosen = with_hypothesis(records, over_time(records, rule))
+    return {**{k: chosen[k] for k in _KEYS}, **smoothed(chosen, rule)}
+
+
+def over_time(records: Records, rule: TrajectoryConfig) -> np.ndarray:
+    """Which hypothesis [N] of each window the windows before and after speak for.
+
+    Sequences are padded to one length, so that one compiled program serves them all: the last
+    window goes on being seen, without a preference among its hypotheses.
+    """
+    sequence, time = np.asarray(records["sequence"]), np.asarray(records["time"], np.float64)
+    groups = [np.flatnonzero(sequence == k) for k in np.unique(sequence)]
+    length = max(map(len, groups))
+    chosen = np.zeros(len(sequence), np.int64)
+    for rows in groups:
+        rows = rows[np.argsort(time[rows], kind="stable")]
+        padded = np.concatenate([rows, np.repeat(rows[-1:], length - len(rows))])
+        log_weight = np.log(np.maximum(np.asarray(records["hypothesis_weight"])[padded], 1e-12))
+        log_weight[len(rows) :] = 0
+        found = _choose(
+            *(np.asarray(records[f"hypothesis_{k}"], np.float32)[padded] for k in _KEYS),
+            log_weight.astype(np.float32),
+            (time[padded] - time[rows[0]]).astype(np.float32),
+            rule=rule,
+        )
+        chosen[rows] = np.asarray(found)[: len(rows)]
+    return chosen
+
+
+@partial(jax.jit, static_argnames="rule")
+def _choose(translation, quat_xyzw, log_weight, times, *, rule: TrajectoryConfig):
+    poses = se3_from_rotation_translation(quat_xyzw_to_matrix(quat_xyzw), translation)
+    return choose_hypotheses(
+        poses,
+        log_weight,
+        times,
+        position_sigma=rule.position_sigma,
+        rotation_sigma=float(np.deg2rad(rule.rotation_sigma)),
+        drift=rule.drift,
+        turn_drift=float(np.deg2rad(rule.turn_drift)),
+    )

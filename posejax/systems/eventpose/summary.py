@@ -90,7 +90,8 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
 
     With hypotheses: `coverage_95`, the share of truths in the 95 % ellipsoid of the best pose;
     under `best_of/` the numbers of an oracle that picks from each window's hypotheses; under
-    `direct/` those of pose heads beside the heatmaps.
+    `direct/` those of pose heads beside the heatmaps; and with a trajectory layer, under
+    `tracked/`, those of hypotheses chosen over time and then smoothed.
     """
     numbers = {
         "examples": float(len(records["sequence"])),
@@ -111,6 +112,9 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
     if trajectory.method != "none":
         after = {**records, **smoothed(records, trajectory)}
         numbers |= {f"smoothed/{k}": v for k, v in _numbers(after).items()}
+        if "hypothesis_weight" in records:
+            after = {**records, **hypotheses.tracked(records, trajectory)}
+            numbers |= {f"tracked/{k}": v for k, v in _numbers(after).items()}
     return numbers
 
 
