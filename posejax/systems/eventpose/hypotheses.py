@@ -81,7 +81,7 @@ def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float
 
 
 def tracked(records: Records, rule: TrajectoryConfig) -> dict[str, np.ndarray]:
-    """`translation_hat` [N, 3] and `quat_xyzw_hat` [N, 4]: hypotheses chosen over time, smoothed."""
+    """`translation_hat` [N, 3] and `quat_xyzw_hat` [N, 4] of hypotheses chosen in time, smoothed."""
     chosen = with_hypothesis(records, over_time(records, rule))
     return {**{k: chosen[k] for k in _KEYS}, **smoothed(chosen, rule)}
 

@@ -43,7 +43,7 @@ K = np.array([[1258.6, 0, 640], [0, 1258.6, 360], [0, 0, 1]])
 
 
 def recording(seed: int) -> EventRecording:
-    """Events around the projected centre of a body 5 m away, in random attitudes; 1 s, 11 labels."""
+    """Events around the centre of the picture; the labels are random attitudes 5 m away; 1 s."""
     rng = np.random.default_rng(seed)
     count = 4000
     t = np.sort(rng.integers(0, 10_000, count))
