@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from posejax.geometry import as_float, einsum, matmul, resize_intrinsics, se3_exp
-from posejax.keypoints.descent import descend, look, solve_spd
+from posejax.geometry import as_float, einsum, resize_intrinsics
+from posejax.keypoints.descent import as_minimum, descend, look, solve_spd
 from posejax.keypoints.mixture import mixture
 from posejax.keypoints.peaks import Peaks, block_probability, peaks_of
 from posejax.keypoints.rotations import rotation_grid
@@ -109,13 +109,8 @@ def _refined(pose, *, peaks: Peaks, points, cells, half: float, iterations: int)
 
 def _settled(pose, *, peaks: Peaks, points, cells):
     """The same pose as a function of the heatmaps, its score, covariance and inliers."""
-    pose = lax.stop_gradient(pose)
-    measure = mixture(peaks)
-    here = look(pose, points, cells, measure)
-    step = solve_spd(lax.stop_gradient(here.normal), here.slope)
-    step = jnp.where(jnp.all(jnp.isfinite(step)), step - lax.stop_gradient(step), 0)
-    pose = matmul(pose, se3_exp(step))
-    here = look(pose, points, cells, measure)
+    pose = as_minimum(mixture, lax.stop_gradient(pose), points, cells, peaks)
+    here = look(pose, points, cells, mixture(peaks))
     covariance = solve_spd(here.normal, jnp.eye(6, dtype=pose.dtype))
     return pose, -here.cost / len(points), covariance, here.share
 

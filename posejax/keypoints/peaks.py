@@ -47,7 +47,7 @@ class Blocks(NamedTuple):
 
 
 def block_probability(logits: Array, blocks: int = 32) -> Blocks:
-    """Softmax over cells, summed over square blocks, `blocks` of them along the longer side."""
+    """Softmax over cells, summed over square blocks, at most `blocks` along the longer side."""
     height, width, count = logits.shape
     side = max(1, -(-max(height, width) // blocks))
     top = lax.stop_gradient(jnp.max(logits, axis=(0, 1)))
@@ -56,13 +56,14 @@ def block_probability(logits: Array, blocks: int = 32) -> Blocks:
     rows, columns = -(-height // side), -(-width // side)
     share = jnp.pad(share, ((0, rows * side - height), (0, columns * side - width), (0, 0)))
     share = share.reshape(rows, side, columns, side, count).sum(axis=(1, 3))
+    share = lax.optimization_barrier(share)  # or it is computed again for each of its two uses
     total = jnp.sum(share, axis=(0, 1))
     return Blocks(share / total[None, None], top + jnp.log(total), side)
 
 
-def default_radius(size: tuple[int, int]) -> int:
-    """Half the side of a mode's window: a sixteenth of the view, and two cells at least."""
-    return max(2, round(max(size) / 16))
+def default_radius(side: int) -> int:
+    """Half the side of a mode's window: a sixteenth of the view's, and two cells at least."""
+    return max(2, round(side / 16))
 
 
 @partial(jax.jit, static_argnames=("modes", "radius"))
@@ -88,7 +89,7 @@ def local_peaks(logits: ArrayLike, *, modes: int = 2, radius: int | None = None)
 
 def peaks_of(logits: Array, blocks: Blocks, *, modes: int, radius: int | None) -> Peaks:
     """`local_peaks` from the sums over blocks."""
-    radius = default_radius(logits.shape[:2]) if radius is None else int(radius)
+    radius = default_radius(max(logits.shape[:2])) if radius is None else int(radius)
     left = lax.stop_gradient(blocks.probability)
     height, width, _ = left.shape
     side = blocks.side
