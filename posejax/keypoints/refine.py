@@ -115,8 +115,8 @@ def solve_pnp(
     intrinsics: ArrayLike,
     *,
     sigma: ArrayLike = 2.0,
-    grid: int = 1024,
-    iterations: int = 8,
+    grid: int = 512,
+    iterations: int = 5,
 ) -> Array:
     """Pose from points and their pixels, some of them wrong, without a guess to start from.
 
@@ -131,7 +131,7 @@ def solve_pnp(
       sigma: standard deviation of right positions (pixels); beyond some four of them a position
         counts as wrong.
       grid: rotations to start from.
-      iterations: of refinement, in each of two stages.
+      iterations: of refinement in the first stage; the second has three more.
 
     Returns:
       [4, 4] camera_from_body. Differentiable as `refine_pose` is. Finite whatever is given, but
@@ -151,5 +151,5 @@ def solve_pnp(
     wide = mixture(still, _BLUR * camera[1, 1] * jnp.sqrt(sky.spread))
     coarse, there = jax.vmap(lambda p: descend(p, body, camera, wide, iterations))(start)
     best = coarse[jnp.argmin(there.cost)]
-    found, _ = descend(best, body, camera, mixture(still), iterations)
+    found, _ = descend(best, body, camera, mixture(still), iterations + 3)
     return as_minimum(mixture, found, points, intrinsics, seen)
