@@ -95,7 +95,8 @@ def _choose(
     last = jnp.max(jnp.where(usable.any(axis=1), times, -jnp.inf))
     times = jnp.where(usable.any(axis=1), times, jnp.where(jnp.isfinite(last), last, 0))
     twists, unsure = jnp.zeros((len(pose), 6), pose.dtype), speed
-    for number in range(passes):
+    chosen = jnp.full(len(pose), -1)
+    for number in range(max(passes, 1)):
         if number:
             best = jnp.take_along_axis(pose, jnp.maximum(chosen, 0)[:, None, None, None], 1)[:, 0]
             track = sorted_track(times, best, chosen >= 0)
@@ -142,6 +143,7 @@ def _chain(
         variance = (2 * sigma[None] ** 2 + wander)[:, None, None]
         joined = jnp.sum(square / variance, axis=-1) / 2 + cost[:, :, None]
         joined = (joined + skipped[:, None, None]).reshape(reach * modes, modes)
+        joined = jnp.where(jnp.isfinite(joined), joined, _NEVER)
         start = outlier * k
         least = jnp.min(joined, axis=0)
         source = jnp.where(least < start, jnp.argmin(joined, axis=0), -1)

@@ -60,7 +60,7 @@ def test_flat_heatmaps_are_finite(logits):
     assert np.isfinite(value) and np.isfinite(slope).all()
     found = local_peaks(flat, modes=3)
     # What a window of a uniform distribution holds and looks like.
-    np.testing.assert_allclose(found.weight, 9 * 9 / (64 * 48), rtol=1e-3)
+    np.testing.assert_allclose(found.weight[:, 0], 9 * 9 / (64 * 48), rtol=1e-3)
     np.testing.assert_allclose(found.covariance[0, 0, 0, 0], 81 / 12, rtol=1e-3)
 
 
