@@ -3,6 +3,7 @@
 from posejax.keypoints.heatmaps import heatmap_nll, heatmap_targets
 from posejax.keypoints.hypotheses import Hypotheses, pose_hypotheses
 from posejax.keypoints.peaks import Peaks, local_peaks
+from posejax.keypoints.refine import refine_pose, solve_pnp
 from posejax.keypoints.rotations import rotation_grid
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "heatmap_targets",
     "local_peaks",
     "pose_hypotheses",
+    "refine_pose",
     "rotation_grid",
+    "solve_pnp",
 ]

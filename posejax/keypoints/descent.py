@@ -4,24 +4,26 @@ A pose moves by `pose @ se3_exp(step)`: a twist in body axes, translation first.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from posejax.geometry import einsum, matmul, se3_exp
+from posejax.geometry import einsum, matmul, se3_exp, skew
 
 MIN_DEPTH = 1e-3  # metres, in units in which bodies have about one
 _BEHIND = 1e3  # cost of a point behind the camera, in which no point in front comes near
 
 
 class Pull(NamedTuple):
-    """What is thought of P projections.
+    """What is thought of P projections, by coordinates.
 
     Attributes:
       cost: [P].
-      force: [P, 2] minus the slope of the cost (of half the squared error) by the projection.
-      stiffness: [P, 2, 2] positive semi-definite stand-in for its second derivative.
+      force: [2, P] minus the slope of the cost by (x, y).
+      stiffness: [3, P] (xx, xy, yy) of a positive semi-definite stand-in for its second derivative.
       share: [P] how much of the point is believed, 0 to 1.
     """
 
@@ -32,7 +34,7 @@ class Pull(NamedTuple):
 
 
 Measure = Callable[[Array], Pull]
-"""Of projections [P, 2] in pixels."""
+"""Of projections [2, P] in pixels. Rows of points are what a processor's vectors are made for."""
 
 
 class Look(NamedTuple):
@@ -44,31 +46,43 @@ class Look(NamedTuple):
     share: Array
 
 
+def _projected(pose: Array, points: Array, k: Array) -> tuple[Array, Array, Array]:
+    """Pixels [2, P], rays (x / z, y / z, 1 / z) [3, P], and which points are in front [P]."""
+    px, py, pz = points.T
+    x, y, z = (pose[i, 0] * px + pose[i, 1] * py + pose[i, 2] * pz + pose[i, 3] for i in range(3))
+    front = z > MIN_DEPTH
+    inverse = 1 / jnp.where(front, z, 1)
+    x, y = x * inverse, y * inverse
+    xy = jnp.stack([k[0, 0] * x + k[0, 1] * y + k[0, 2], k[1, 1] * y + k[1, 2]])
+    return xy, jnp.stack([x, y, inverse]), front
+
+
 def look(pose: Array, points: Array, intrinsics: Array, measure: Measure) -> Look:
     """The cost of a pose [4, 4] of points [P, 3], and its slopes by a step of the pose."""
     turn, k = pose[:3, :3], intrinsics
-    seen = einsum("pi,ji->pj", points, turn) + pose[:3, 3][None]
-    front = seen[:, 2] > MIN_DEPTH
-    x, y = seen[:, 0], seen[:, 1]
-    inverse = 1 / jnp.where(front, seen[:, 2], 1)
-    x, y, zero = x * inverse, y * inverse, jnp.zeros_like(x)
-    xy = jnp.stack([k[0, 0] * x + k[0, 1] * y + k[0, 2], k[1, 1] * y + k[1, 2]], axis=-1)
+    xy, (x, y, inverse), front = _projected(pose, points, k)
     pull = measure(xy)
-    # Projection by the camera frame, then by the step: R (v + w x X).
-    by_seen = inverse[:, None] * jnp.stack(
-        [k[0, 0] + zero, k[0, 1] + zero, -k[0, 0] * x - k[0, 1] * y, zero, k[1, 1] + zero,
-         -k[1, 1] * y], axis=-1,
-    )  # fmt: skip
-    by_body = einsum("pij,jk->pik", by_seen.reshape(-1, 2, 3), turn)
-    a, b, c = by_body[..., 0], by_body[..., 1], by_body[..., 2]
-    px, py, pz = (points[:, None, i] for i in range(3))
-    slopes = jnp.stack([a, b, c, c * py - b * pz, a * pz - c * px, b * px - a * py], axis=-1)
-    slopes = jnp.where(front[:, None, None], slopes, 0)
-    stiff = einsum("pij,pjk->pik", pull.stiffness, slopes)
+    inverse = jnp.where(front, inverse, 0)
+    # The projection by the camera's axes, by the body's, and by a step: it moves a point by
+    # R (v + w x X).
+    right, down = k[0, 0] * inverse, k[1, 1] * inverse
+    across, far = k[0, 1] * inverse, (k[0, 0] * x + k[0, 1] * y) * inverse
+    px, py, pz = points.T
+    rows = []
+    for by in (
+        [right * turn[0, i] + across * turn[1, i] - far * turn[2, i] for i in range(3)],
+        [down * (turn[1, i] - y * turn[2, i]) for i in range(3)],
+    ):
+        a, b, c = by
+        rows.append(jnp.stack([a, b, c, c * py - b * pz, a * pz - c * px, b * px - a * py]))
+    u, v = rows
+    xx, mixed, yy = (s[None] for s in pull.stiffness)
+    slopes = jnp.concatenate(rows, axis=1)
+    stiff = jnp.concatenate([xx * u + mixed * v, mixed * u + yy * v], axis=1)
     return Look(
         cost=jnp.sum(jnp.where(front, pull.cost, _BEHIND)),
-        slope=einsum("pi,pik->k", pull.force, slopes),
-        normal=einsum("pij,pik->jk", slopes, stiff),
+        slope=einsum("ki,i->k", slopes, pull.force.reshape(-1)),
+        normal=matmul(slopes, stiff.T),
         share=jnp.where(front, pull.share, 0),
     )
 
@@ -132,3 +146,40 @@ def descend(
     damping = jnp.asarray(1e-3, pose.dtype)
     pose, now, _ = lax.fori_loop(0, iterations, trial, (pose, start, damping))
     return pose, now
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def as_minimum(
+    factory: Callable[[Any], Measure], pose: Array, points: Array, intrinsics: Array, data: Any
+) -> Array:
+    """The same pose, with the derivative of the minimum of `factory(data)` that it is.
+
+    At a minimum the slope g of the cost vanishes whatever the data are: as they change, it moves by
+    -H^-1 dg with the exact Hessian H (implicit function theorem). What the pose was found from has
+    no part in it. Directions in which the cost does not curve upwards have derivative zero.
+
+    Args:
+      factory: a function of the module level; `data` a pytree of floats.
+    """
+    del factory, points, intrinsics, data
+    return pose
+
+
+@as_minimum.defjvp
+def _moved_minimum(factory, given, changes):
+    pose, *rest = given
+
+    def cost(step, points, intrinsics, data):
+        xy, *_, front = _projected(matmul(pose, se3_exp(step)), points, intrinsics)
+        return jnp.sum(jnp.where(front, factory(data)(xy).cost, 0))
+
+    zero = jnp.zeros(6, pose.dtype)
+    hessian = jax.hessian(cost)(zero, *rest)
+    _, change = jax.jvp(lambda *x: jax.grad(cost)(zero, *x), tuple(rest), tuple(changes[1:]))
+    scale = lax.rsqrt(jnp.maximum(jnp.abs(jnp.diagonal(hessian)), 1e-12))
+    values, vectors = jnp.linalg.eigh(hessian * scale[:, None] * scale[None])
+    upward = values > 1e-6
+    inverse = jnp.where(upward, 1 / jnp.where(upward, values, 1), 0)
+    step = -scale * matmul(vectors, inverse * matmul(vectors.T, scale * change))
+    twist = jnp.zeros((4, 4), pose.dtype).at[:3, :3].set(skew(step[3:])).at[:3, 3].set(step[:3])
+    return pose, matmul(pose, twist)

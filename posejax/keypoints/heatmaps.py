@@ -96,7 +96,8 @@ def heatmap_nll(
     logits = as_float(logits)
     if logits.ndim != 3 or logits.shape[2] != len(jnp.asarray(xy)):
         raise ValueError(f"logits are [h, w, P], got {logits.shape} for {len(jnp.asarray(xy))}")
-    rows, columns, inside = _profiles(xy, logits.shape[:2], sigma)
+    height, width, _ = logits.shape
+    rows, columns, inside = _profiles(xy, (height, width), sigma)
     expected = jnp.sum(einsum("hwp,hp->wp", logits, rows) * columns, axis=0)
     loss = jax.nn.logsumexp(logits, axis=(0, 1)) - expected
     if divergence:

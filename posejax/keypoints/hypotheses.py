@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from posejax.geometry import as_float, einsum, matmul, resize_intrinsics, se3_exp
-from posejax.keypoints.descent import descend, look, solve_spd
+from posejax.geometry import as_float, einsum, resize_intrinsics
+from posejax.keypoints.descent import as_minimum, descend, look, solve_spd
 from posejax.keypoints.mixture import mixture
 from posejax.keypoints.peaks import Peaks, block_probability, peaks_of
 from posejax.keypoints.rotations import rotation_grid
@@ -17,6 +17,8 @@ from posejax.keypoints.start import distances, distinct, log_maps, lookup_scores
 
 _APART = 0.6  # rad between starts; a basin of attraction is wider
 _BLURS = (4.0, 1.0, 0.0)  # of the modes while refining, in half windows
+# Of explaining the points, and the share of points that even the right pose does not explain.
+_WITNESSES, _WRONG = 4, 0.02
 
 
 class Hypotheses(NamedTuple):
@@ -24,8 +26,7 @@ class Hypotheses(NamedTuple):
 
     Attributes:
       pose: [M, 4, 4] view_from_body.
-      log_score: [M] mean over points of the log probability that their mode is where the pose
-        projects them.
+      log_score: [M] how well the pose explains the heatmaps, see `pose_hypotheses`; at most zero.
       weight: [M] probabilities that sum to one; zero for a pose that repeats a better one.
       covariance: [M, 6, 6] of xi in `pose @ se3_exp(xi)`: metres, radians, body axes.
       inliers: [M, P] probability that the point's mode is the one that the pose says, 0 to 1.
@@ -46,7 +47,7 @@ def pose_hypotheses(
     *,
     stride: int = 1,
     modes: int = 8,
-    grid: int = 2048,
+    grid: int = 1024,
     iterations: int = 4,
     peaks: int = 2,
     radius: int | None = None,
@@ -65,9 +66,14 @@ def pose_hypotheses(
       iterations: of refinement, in each of three stages.
       peaks: modes of each heatmap.
       radius: of a heatmap's mode, in cells: see `local_peaks`.
-      sharpness: how many of the points count as independent witnesses, when scores become weights.
-        One is right for errors that all points share, as when a network sees a body back to front.
+      sharpness: factor of the scores when they become weights, to be calibrated on a validation
+        split.
       same: rad; a hypothesis within it of a better one counts as the same.
+
+    A score has two parts. The mean over points of the logarithm of how much probability lies in the
+    mode that the pose says: which mode it is, all points of a body seen back to front get wrong
+    together, so that they are one witness and not P. And four times the mean logarithm of how far
+    each point is explained by any mode: of a right pose, hardly any points are not.
 
     Returns:
       The hypotheses. Poses, scores and covariances are differentiable with respect to the logits,
@@ -109,15 +115,12 @@ def _refined(pose, *, peaks: Peaks, points, cells, half: float, iterations: int)
 
 def _settled(pose, *, peaks: Peaks, points, cells):
     """The same pose as a function of the heatmaps, its score, covariance and inliers."""
-    pose = lax.stop_gradient(pose)
-    measure = mixture(peaks)
-    here = look(pose, points, cells, measure)
-    step = solve_spd(lax.stop_gradient(here.normal), here.slope)
-    step = jnp.where(jnp.all(jnp.isfinite(step)), step - lax.stop_gradient(step), 0)
-    pose = matmul(pose, se3_exp(step))
-    here = look(pose, points, cells, measure)
+    pose = as_minimum(mixture, lax.stop_gradient(pose), points, cells, peaks)
+    here = look(pose, points, cells, mixture(peaks))
     covariance = solve_spd(here.normal, jnp.eye(6, dtype=pose.dtype))
-    return pose, -here.cost / len(points), covariance, here.share
+    explained = jnp.log((here.share + _WRONG) / (1 + _WRONG))
+    score = -here.cost / len(points) + _WITNESSES * explained.mean()
+    return pose, score, covariance, here.share
 
 
 def _fresh(pose: Array, same: float) -> Array:

@@ -3,19 +3,11 @@
 import jax.numpy as jnp
 from jax import Array
 
-from posejax.geometry import einsum
 from posejax.keypoints.descent import Measure, Pull
 from posejax.keypoints.peaks import Peaks
 
 _WRONG = 0.02  # probability of a point for which its heatmap says nothing, at the least
 _SPREAD = 0.1  # share of the probability in no mode that counts as being where it is needed
-
-
-def inverse2(matrix: Array) -> Array:
-    """Inverse of positive definite [..., 2, 2]."""
-    a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
-    rows = jnp.stack([d, -b, -c, a], axis=-1) / (a * d - b * c)[..., None]
-    return rows.reshape(matrix.shape)
 
 
 def background(peaks: Peaks) -> Array:
@@ -30,21 +22,24 @@ def mixture(peaks: Peaks, blur: Array | float = 0.0) -> Measure:
     worth as much as it holds, be it narrow or wide. `blur` (cells) widens all modes, so that they
     pull from afar.
     """
-    eye = jnp.eye(2, dtype=peaks.xy.dtype)[None, None]
-    information = inverse2(peaks.covariance + blur**2 * eye)
-    floor = background(peaks)
+    x, y = (peaks.xy[..., i].T for i in range(2))
+    xx, xy, yy = (peaks.covariance[..., i, j].T for i, j in ((0, 0), (0, 1), (1, 1)))
+    xx, yy = xx + blur**2, yy + blur**2
+    inverse = 1 / (xx * yy - xy**2)
+    xx, xy, yy = yy * inverse, -xy * inverse, xx * inverse
+    weight, floor = peaks.weight.T, background(peaks)
 
-    def measure(xy: Array) -> Pull:
-        away = peaks.xy - xy[:, None]
-        pulled = jnp.sum(information * away[:, :, None], axis=-1)
-        share = peaks.weight * jnp.exp(-0.5 * jnp.sum(away * pulled, axis=-1))
-        total = floor + share.sum(axis=1)
-        share = share / total[:, None]
+    def measure(seen: Array) -> Pull:
+        u, v = x - seen[0][None], y - seen[1][None]
+        right, down = xx * u + xy * v, xy * u + yy * v
+        share = weight * jnp.exp(-0.5 * (u * right + v * down))
+        total = floor + share.sum(axis=0)
+        share = share / total[None]
         return Pull(
             cost=-jnp.log(total),
-            force=jnp.sum(share[..., None] * pulled, axis=1),
-            stiffness=einsum("pm,pmij->pij", share, information),
-            share=share.sum(axis=1),
+            force=jnp.stack([(share * f).sum(axis=0) for f in (right, down)]),
+            stiffness=jnp.stack([(share * s).sum(axis=0) for s in (xx, xy, yy)]),
+            share=share.sum(axis=0),
         )
 
     return measure

@@ -47,7 +47,7 @@ class Blocks(NamedTuple):
 
 
 def block_probability(logits: Array, blocks: int = 32) -> Blocks:
-    """Softmax over cells, summed over square blocks, `blocks` of them along the longer side."""
+    """Softmax over cells, summed over square blocks, at most `blocks` along the longer side."""
     height, width, count = logits.shape
     side = max(1, -(-max(height, width) // blocks))
     top = lax.stop_gradient(jnp.max(logits, axis=(0, 1)))
@@ -56,13 +56,14 @@ def block_probability(logits: Array, blocks: int = 32) -> Blocks:
     rows, columns = -(-height // side), -(-width // side)
     share = jnp.pad(share, ((0, rows * side - height), (0, columns * side - width), (0, 0)))
     share = share.reshape(rows, side, columns, side, count).sum(axis=(1, 3))
+    share = lax.optimization_barrier(share)  # or it is computed again for each of its two uses
     total = jnp.sum(share, axis=(0, 1))
     return Blocks(share / total[None, None], top + jnp.log(total), side)
 
 
-def default_radius(size: tuple[int, int]) -> int:
-    """Half the side of a mode's window: a sixteenth of the view, and two cells at least."""
-    return max(2, round(max(size) / 16))
+def default_radius(side: int) -> int:
+    """Half the side of a mode's window: a sixteenth of the view's, and two cells at least."""
+    return max(2, round(side / 16))
 
 
 @partial(jax.jit, static_argnames=("modes", "radius"))
@@ -88,17 +89,19 @@ def local_peaks(logits: ArrayLike, *, modes: int = 2, radius: int | None = None)
 
 def peaks_of(logits: Array, blocks: Blocks, *, modes: int, radius: int | None) -> Peaks:
     """`local_peaks` from the sums over blocks."""
-    radius = default_radius(logits.shape[:2]) if radius is None else int(radius)
+    radius = default_radius(max(logits.shape[:2])) if radius is None else int(radius)
     left = lax.stop_gradient(blocks.probability)
     height, width, _ = left.shape
     side = blocks.side
     middle = [side * (jnp.arange(n, dtype=left.dtype) + 0.5) for n in (height, width)]
-    found = []
+    found, taken = [], []
     for _ in range(modes):
         gathered = box_sum(left)
         best = jnp.argmax(gathered.reshape(height * width, -1), axis=0)
         centre = _block_mean(left, best, side)
-        found.append(_window(logits, blocks.log_total, centre, radius))
+        mode, corner = _window(logits, blocks.log_total, centre, radius, taken)
+        found.append(mode)
+        taken.append(corner)
         reach = radius + side / 2
         near = [jnp.abs(m[:, None] - c[None]) <= reach for m, c in zip(middle, centre, strict=True)]
         left = jnp.where(near[0][:, None] & near[1][None], 0, left)
@@ -126,25 +129,37 @@ def _block_mean(share: Array, best: Array, side: int) -> tuple[Array, Array]:
 
 
 def _window(
-    logits: Array, log_total: Array, centre: tuple[Array, Array], radius: int
-) -> tuple[Array, Array, Array]:
-    """Mean [P, 2], covariance [P, 2, 2] and sum [P] of the probability about a centre."""
+    logits: Array,
+    log_total: Array,
+    centre: tuple[Array, Array],
+    radius: int,
+    taken: list[tuple[Array, Array]],
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
+    """Mean [P, 2], covariance [P, 2, 2] and sum [P] of the probability about a centre.
+
+    Cells of the windows whose first rows and columns are in `taken` count no more. Also returns
+    the first row and column of this one.
+    """
     height, width, count = logits.shape
-    dtype = logits.dtype
     sides = [min(2 * radius + 1, n) for n in (height, width)]
-    start = [
+    corner = [
         jnp.clip(jnp.floor(c).astype(jnp.int32) - radius, 0, n - s)
         for c, n, s in zip(centre, (height, width), sides, strict=True)
     ]
-    rows = start[0][None] + jnp.arange(sides[0])[:, None]
-    columns = start[1][None] + jnp.arange(sides[1])[:, None]
+    rows = corner[0][None] + jnp.arange(sides[0])[:, None]
+    columns = corner[1][None] + jnp.arange(sides[1])[:, None]
     values = logits[rows[:, None], columns[None], jnp.arange(count)[None, None]]
     share = jnp.exp(values - log_total[None, None])
-    even = _TINY / (sides[0] * sides[1])
-    # Sums over rows and columns first: moments of a product need no more.
-    y = rows.astype(dtype) + 0.5 - centre[0][None]
-    x = columns.astype(dtype) + 0.5 - centre[1][None]
-    share = share + even
+    for row, column in taken:
+        inside = [
+            (x >= first[None]) & (x < first[None] + side)
+            for x, first, side in ((rows, row, sides[0]), (columns, column, sides[1]))
+        ]
+        share = jnp.where(inside[0][:, None] & inside[1][None], 0, share)
+    share = share + _TINY / (sides[0] * sides[1])
+    # Sums over rows and columns first: the moments of each need no more.
+    y = rows.astype(logits.dtype) + 0.5 - centre[0][None]
+    x = columns.astype(logits.dtype) + 0.5 - centre[1][None]
     by_row, by_column = share.sum(axis=1), share.sum(axis=0)
     total = by_row.sum(axis=0)
     mean_y, mean_x = (by_row * y).sum(0) / total, (by_column * x).sum(0) / total
@@ -153,4 +168,4 @@ def _window(
     xy = jnp.sum(einsum("ijp,ip->jp", share, y) * x, axis=0) / total
     mean = jnp.stack([centre[1] + mean_x, centre[0] + mean_y], axis=-1)
     covariance = jnp.stack([xx + _CELL, xy, xy, yy + _CELL], axis=-1).reshape(count, 2, 2)
-    return mean, covariance, jnp.maximum(total - _TINY, 0)
+    return (mean, covariance, jnp.maximum(total - _TINY, 0)), (corner[0], corner[1])

@@ -9,7 +9,7 @@ decision between them. What is left is to look up how probable each projected po
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from posejax.geometry import einsum, pixel_rays
 from posejax.keypoints.peaks import Blocks, Peaks, box_sum
@@ -63,9 +63,29 @@ def survey(peaks: Peaks, points: Array, intrinsics: Array) -> Sky:
 
 def distances(sky: Sky, rotations: Array) -> Array:
     """Depth [G] at which the turned body looks as large as what is seen."""
-    across = rotations[:, :2]
-    square = einsum("gai,ij,gaj->g", across, sky.moment, across)
-    return jnp.sqrt((square + _LEAST**2) / sky.spread)
+    return jnp.sqrt((_across(sky.moment, rotations) + _LEAST**2) / sky.spread)
+
+
+def _across(moment: Array, rotations: Array) -> Array:
+    """Mean square [G] of the turned body's extent across the line of sight."""
+    sight = rotations[:, 2]
+    pairs = (sight[:, :, None] * sight[:, None]).reshape(-1, 9)
+    return jnp.trace(moment) - einsum("gi,i->g", pairs, moment.reshape(9))
+
+
+def moment_scores(sky: Sky, peaks: Peaks, points: Array, intrinsics: Array, rotations: Array):
+    """How well [G] one position for each point agrees with a rotation under weak perspective.
+
+    Of all scales s the best leaves sum |x - s R X|^2 = |x|^2 - <x, R X>^2 / |R X|^2, in which x
+    comes in by its correlation with X alone: two small products instead of G times P projections.
+    """
+    rays = pixel_rays(peaks.xy[:, 0], intrinsics)
+    aimed = einsum("pi,ij->pj", rays, sky.turn)
+    aimed = aimed[:, :2] / jnp.maximum(aimed[:, 2:], 1e-2)
+    near = peaks.weight[:, 0] / (1 + (jnp.sum(aimed**2, axis=1) / (_REACH * sky.spread)) ** 2)
+    both = einsum("p,pi,pj->ij", near, aimed, points - sky.middle[None])
+    along = einsum("gi,i->g", rotations[:, :2].reshape(-1, 6), both.reshape(6))
+    return along / jnp.sqrt(_across(sky.moment, rotations) + _LEAST**2)
 
 
 def placed(sky: Sky, rotations: Array, depth: Array) -> Array:
@@ -84,7 +104,8 @@ def log_maps(blocks: Blocks) -> Array:
     degrees, which at the end of a body that fills the view is a tenth of its size.
     """
     wide = box_sum(box_sum(blocks.probability)) / 9
-    return jnp.log(jnp.pad(wide, ((1, 1), (1, 1), (0, 0))) + _FLOOR)
+    maps = jnp.log(jnp.pad(wide, ((1, 1), (1, 1), (0, 0))) + _FLOOR)
+    return lax.optimization_barrier(maps)  # or each look-up smooths its own
 
 
 def lookup_scores(
@@ -111,6 +132,7 @@ def lookup_scores(
 def distinct(score: Array, rotations: Array, count: int, apart: float) -> Array:
     """Indices [count] of the best rotations, each at least `apart` rad from all better ones."""
     flat, chosen = rotations.reshape(len(rotations), 9), []
+    score = lax.optimization_barrier(score)  # or each round looks all of them up again
     for _ in range(count):
         best = jnp.argmax(score)
         chosen.append(best)
