@@ -72,7 +72,7 @@ class KeypointConfig:
     sigma: float = 1.0
     direct_weight: float = 0.3
     hypotheses: int = 8
-    grid: int = 2048
+    grid: int = 1024
     half_turn: bool = True
 
     def __post_init__(self):

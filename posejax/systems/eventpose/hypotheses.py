@@ -6,16 +6,14 @@ repeats a better one; `square_distance` [N], Mahalanobis, of the truth from the 
 """
 
 from collections.abc import Mapping
-from functools import partial
 
-import jax
 import numpy as np
 
 from posejax.geometry import quat_xyzw_to_matrix, se3_from_rotation_translation
 from posejax.systems.eventpose import scores
 from posejax.systems.eventpose.config import TrajectoryConfig
 from posejax.systems.eventpose.smoothing import smoothed
-from posejax.trajectory.hypotheses import choose_hypotheses
+from posejax.trajectory import choose_hypotheses
 
 Records = Mapping[str, np.ndarray]
 
@@ -27,9 +25,10 @@ _KEYS = ("translation_hat", "quat_xyzw_hat")
 
 
 def with_hypothesis(records: Records, chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """Records whose estimate is hypothesis `chosen` [N] of each window."""
-    rows = np.arange(len(chosen))
-    return {**records, **{k: np.asarray(records[f"hypothesis_{k}"])[rows, chosen] for k in _KEYS}}
+    """Records whose estimate is hypothesis `chosen` [N] of each window, NaN where that is -1."""
+    rows, none = np.arange(len(chosen)), (chosen < 0)[:, None]
+    hats = {k: np.asarray(records[f"hypothesis_{k}"])[rows, chosen] for k in _KEYS}
+    return {**records, **{k: np.where(none, np.nan, v) for k, v in hats.items()}}
 
 
 def nearest(records: Records) -> tuple[np.ndarray, np.ndarray]:
@@ -81,45 +80,42 @@ def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float
 
 
 def tracked(records: Records, rule: TrajectoryConfig) -> dict[str, np.ndarray]:
-    """`translation_hat` [N, 3] and `quat_xyzw_hat` [N, 4] of hypotheses chosen in time, smoothed."""
+    """`translation_hat` [N, 3], `quat_xyzw_hat` [N, 4]: hypotheses chosen over time, smoothed.
+
+    Windows of which no hypothesis fits are gaps, which the smoother fills.
+    """
     chosen = with_hypothesis(records, over_time(records, rule))
-    return {**{k: chosen[k] for k in _KEYS}, **smoothed(chosen, rule)}
+    return smoothed(chosen, rule)
 
 
 def over_time(records: Records, rule: TrajectoryConfig) -> np.ndarray:
-    """Which hypothesis [N] of each window the windows before and after speak for.
+    """Which hypothesis [N] of each window the windows before and after speak for; -1: none.
 
-    Sequences are padded to one length, so that one compiled program serves them all: the last
-    window goes on being seen, without a preference among its hypotheses.
+    Sequences are padded to one length, so that one compiled program serves them all. Where less
+    than three windows of a sequence go together, each keeps its first.
     """
     sequence, time = np.asarray(records["sequence"]), np.asarray(records["time"], np.float64)
+    t_hat, q_hat = (np.asarray(records[f"hypothesis_{k}"], np.float32) for k in _KEYS)
+    with np.errstate(divide="ignore"):  # a pose that repeats another is no hypothesis: -inf
+        log_weight = np.log(np.asarray(records["hypothesis_weight"], np.float32))
+    poses = np.array(se3_from_rotation_translation(quat_xyzw_to_matrix(q_hat), t_hat))
     groups = [np.flatnonzero(sequence == k) for k in np.unique(sequence)]
     length = max(map(len, groups))
     chosen = np.zeros(len(sequence), np.int64)
     for rows in groups:
         rows = rows[np.argsort(time[rows], kind="stable")]
         padded = np.concatenate([rows, np.repeat(rows[-1:], length - len(rows))])
-        log_weight = np.log(np.maximum(np.asarray(records["hypothesis_weight"])[padded], 1e-12))
-        log_weight[len(rows) :] = 0
-        found = _choose(
-            *(np.asarray(records[f"hypothesis_{k}"], np.float32)[padded] for k in _KEYS),
-            log_weight.astype(np.float32),
-            (time[padded] - time[rows[0]]).astype(np.float32),
-            rule=rule,
+        found = choose_hypotheses(
+            poses[padded],
+            log_weight[padded],
+            time[padded] - time[rows[0]],
+            np.arange(length) < len(rows),
+            position_sigma=rule.position_sigma,
+            rotation_sigma=float(np.deg2rad(rule.rotation_sigma)),
+            drift=rule.drift,
+            turn_drift=float(np.deg2rad(rule.turn_drift)),
         )
-        chosen[rows] = np.asarray(found)[: len(rows)]
+        found = np.asarray(found)[: len(rows)]
+        if (found >= 0).sum() >= 3:
+            chosen[rows] = found
     return chosen
-
-
-@partial(jax.jit, static_argnames="rule")
-def _choose(translation, quat_xyzw, log_weight, times, *, rule: TrajectoryConfig):
-    poses = se3_from_rotation_translation(quat_xyzw_to_matrix(quat_xyzw), translation)
-    return choose_hypotheses(
-        poses,
-        log_weight,
-        times,
-        position_sigma=rule.position_sigma,
-        rotation_sigma=float(np.deg2rad(rule.rotation_sigma)),
-        drift=rule.drift,
-        turn_drift=float(np.deg2rad(rule.turn_drift)),
-    )
