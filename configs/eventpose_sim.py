@@ -34,7 +34,7 @@ def get_config() -> Experiment:
     return Experiment(
         name="eventpose_sim",
         system=Eventpose(
-            data=Simulated(windows=SimulatedWindows(), rule=WindowRule(capacity=16384)),
+            data=Simulated(windows=SimulatedWindows(), rule=WindowRule(capacity=8192)),
             input=InputConfig(
                 size=(128, 128),
                 upright=True,
@@ -42,7 +42,7 @@ def get_config() -> Experiment:
                 augment=AugmentRule(roll=0.0, keep=(0.5, 1.0), polarity_flip=0.1),
             ),
             model=ModelConfig(
-                heads="both", backbone="event_unet", widths=(48, 96, 192, 384), pool="flatten"
+                heads="both", backbone="event_unet", widths=(64, 96, 192, 384), pool="flatten"
             ),
             keypoints=KeypointConfig(points=("box", "surface"), middle=(0.0, 0.0, -0.05)),
             trajectory=TrajectoryConfig(method="rts"),
@@ -64,7 +64,7 @@ def get_config() -> Experiment:
                 "score",
                 "smoothed/score",
             ),
-            evaluation=Evaluation(every_steps=1000, batch_size=64),
+            evaluation=Evaluation(every_steps=2000, batch_size=64),
             checkpoint=Checkpoint(best_metric="score"),
         ),
     )
