@@ -64,6 +64,7 @@ class EventPixels:
       first: the first picture, as for `observe`.
       corner: its place.
       time_s: its time.
+      unknown: share of the range between its thresholds in which a pixel may stand at first.
 
     Attributes:
       on, off: [H, W] float32 thresholds of every pixel.
@@ -80,6 +81,7 @@ class EventPixels:
         first: np.ndarray,
         corner: tuple[int, int],
         time_s: float,
+        unknown: float = 1.0,
     ):
         if min(sensor.contrast_on, sensor.contrast_off) <= 0:
             raise ValueError("contrasts must be positive")
@@ -93,8 +95,8 @@ class EventPixels:
         self._box = self._box_of(first, corner)
         self._level[self._box] = first
         # Where between its thresholds a pixel stands is unknown: anywhere.
-        self.reference = self._level + self.off
-        self.reference -= rng.random(sensor.size, np.float32) * (self.on + self.off)
+        self.reference = self._level + unknown * self.off
+        self.reference -= rng.random(sensor.size, np.float32) * (unknown * (self.on + self.off))
         self._resting = np.zeros(0, np.int64)  # flat indices
         self._release = np.zeros(0)  # when they wake up
         self._time = time_s

@@ -7,7 +7,8 @@
 Windows of one sequence are near copies of each other: one arc of the motion under one sun. A clip
 is what a sequence of the same settings shows around a random instant of its motion: its own
 trajectory, sun and pixels, drawn as `simulate_sequence` draws them, rendered at the same rate. The
-pixels watch some time before the clip begins, so that they remember what a running camera would.
+pixels have seen a few pictures before the clip begins, so that they remember about what those of a
+running camera would: without any memory a dim window has twice the events of a sequence's.
 
 A clip is a pure function of (settings, split, number), the files are SPARK recordings with one
 label for each clip, at its query instant. They say that labels are independent of each other
@@ -34,8 +35,8 @@ from posejax.sim.event_camera import (
     merge_events,
 )
 from posejax.sim.factory import ensure_items, open_dataset, world_seed
+from posejax.sim.space_raster import paint_views
 from posejax.sim.space_trajectories import random_trajectory
-from posejax.sim.space_views import render_views
 from posejax.sim.spacecraft import spacecraft_wireframe
 from posejax.sim.spacecraft_sequences import (
     SpacecraftSettings,
@@ -45,7 +46,7 @@ from posejax.sim.spacecraft_sequences import (
 )
 
 #: Raise it whenever the same settings would give other data: old caches are then left alone.
-VERSION = 1
+VERSION = 2
 _STREAM = 12  # sets the seeds of windows apart from those of sequences
 
 
@@ -56,13 +57,16 @@ class WindowSettings:
     Attributes:
       sequence: what clips are cut from; `duration_s` is that of the motion they are an instant of.
       clip_s: seconds of events before and after the query instant; as `Window.reach`.
-      preroll_s: seconds, at least, that the pixels watch before the clip begins.
+      history_s: seconds before the clip at which the pixels see a picture, besides the one just
+        before it. Two are enough for 3 % (see docs/sim_events.md).
+      unknown: where the pixels stand at the first picture, see `EventPixels`.
       per_file: clips of a file.
     """
 
     sequence: SpacecraftSettings = SpacecraftSettings(duration_s=6.0)
     clip_s: tuple[float, float] = (0.0, 0.1)
-    preroll_s: float = 0.1
+    history_s: tuple[float, ...] = (1.6, 0.3)
+    unknown: float = 0.6
     per_file: int = 250
 
 
@@ -161,42 +165,54 @@ def simulate_window(settings: WindowSettings, split: str, number: int) -> Clip:
     sun = sun_direction(light_rng, of, light)
 
     before, after = settings.clip_s
-    earliest = settings.preroll_s + before + 1 / of.frame_rate[0]  # frames need that much before
-    query = motion_rng.uniform(min(earliest, of.duration_s - after), of.duration_s - after)
+    margin = 1 / of.frame_rate[0]  # the pictures around a clip reach that far
+    query = motion_rng.uniform(
+        before + margin, max(of.duration_s - after - margin, before + margin)
+    )
     start, end = query - before, query + after
-    bounds = trajectory.poses(np.array([start - settings.preroll_s, start, query, end]))
-    times = _frame_times(bounds[[0, 3]], start - settings.preroll_s, end, of)
-    views = render_views(trajectory.poses(times), sun, of.camera, ambient=of.ambient)
-    pictures = [expose(view, of) for view in views]
-    parts = _observe(pixel_rng, of.sensor, pictures, times - start)
+    bounds = trajectory.poses(np.array([start, query, end]))
+    times = _frame_times(motion_rng, bounds[[0, 2]], start, end, settings)
+    paint = functools.partial(paint_views, sun=sun, camera=of.camera, ambient=of.ambient)
+    poses, past = trajectory.poses(times), int((times <= start - min(settings.history_s)).sum())
+    views = paint(poses[:past], smooth_edges=False) if past else []
+    pictures = [expose(view, of) for view in [*views, *paint(poses[past:])]]
+    parts = _observe(pixel_rng, of.sensor, pictures, times - start, settings.unknown)
     parts.append(brief_noise_events(noise_rng, of.sensor, end - start))
-    events = merge_events(noise_rng, of.sensor, parts, end - start)
+    events = merge_events(noise_rng, of.sensor, parts, end - start)  # without the history
     events = PixelEvents(*(column[: np.searchsorted(events.t, end - start)] for column in events))
     info = {
         "light": light,
         "helix": helix,
         "sun": sun.tolist(),
-        "velocity": _velocity(bounds[1], bounds[3], end - start).tolist(),
+        "velocity": _velocity(bounds[0], bounds[2], end - start).tolist(),
         "frames": len(times),
         "events": len(events.t),
     }
-    return Clip(events, bounds[2], info)
+    return Clip(events, bounds[1], info)
 
 
-def _frame_times(poses: np.ndarray, start: float, end: float, of: SpacecraftSettings) -> np.ndarray:
-    """Times [F], as dense as in a sequence, the last one at `end`, the first at `start` or before.
+def _frame_times(
+    rng, poses: np.ndarray, start: float, end: float, settings: WindowSettings
+) -> np.ndarray:
+    """Times [F] of pictures: the history, then as dense as in a sequence, around start to end.
+
+    Between two pictures pixels fire late rather than early: a clip begins anywhere between two.
 
     Args:
       poses: [2, 4, 4] at start and end; in between the speed is even.
     """
+    of = settings.sequence
     points, _ = spacecraft_wireframe()
     pixel = of.camera.project(points @ poses[:, :3, :3].swapaxes(1, 2) + poses[:, None, :3, 3])
     speed = np.linalg.norm(pixel[1] - pixel[0], axis=-1).max() / (end - start)
     step = 1 / np.clip(speed / of.max_shift, *of.frame_rate)
-    return end - step * np.arange(np.ceil((end - start) / step) + 1)[::-1]
+    first = start - step * rng.random()
+    dense = first + step * np.arange(np.ceil((end - first) / step) + 1)
+    history = start - np.array(settings.history_s)
+    return np.concatenate([history[(history > 0) & (history < first - step / 2)], dense])
 
 
-def _observe(rng, sensor: EventSensor, pictures, times) -> list[PixelEvents]:
+def _observe(rng, sensor: EventSensor, pictures, times, unknown: float) -> list[PixelEvents]:
     """Events of the pixels that any picture covers; all the others see the dark throughout."""
     corners = np.array([corner for _, corner in pictures])
     low = corners.min(0)
@@ -204,7 +220,7 @@ def _observe(rng, sensor: EventSensor, pictures, times) -> list[PixelEvents]:
     sensor = dataclasses.replace(sensor, size=(int(size[0]), int(size[1])))
     (first, _), *others = pictures
     places = [(int(row), int(column)) for row, column in corners - low]
-    pixels = EventPixels(rng, sensor, first, places[0], times[0])
+    pixels = EventPixels(rng, sensor, first, places[0], times[0], unknown)
     parts = []
     for (picture, _), place, time in zip(others, places[1:], times[1:], strict=True):
         x, y, t, p = pixels.observe(picture, place, time)
