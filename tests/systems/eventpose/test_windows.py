@@ -121,9 +121,9 @@ def clips(folder: Path, clip=(0.0, 0.1)) -> Path:
 def test_windows_of_clips_hold_nothing_of_their_neighbours(tmp_path, recordings, rng):
     """No event and no pose of another clip, whatever `any_time` says; each is a sequence."""
     file = SparkFile(clips(tmp_path))
-    assert file.labels.clip == (0.0, 0.1)
+    assert file.labels is not None and file.labels.clip == (0.0, 0.1)
     others = SparkFile(recordings / "RT000.h5")
-    assert others.labels.clip is None
+    assert others.labels is not None and others.labels.clip is None
     source = WindowSource([file, others], WindowRule(capacity=128), [[0, 1, 2, 3, 0], 1.0])
     assert len(source) == 5 + 10
     sequences, lights = [], []
