@@ -109,7 +109,7 @@ def convex_parts(scene: Scene) -> Parts:
         for group in (scene.boxes, scene.cylinders, scene.ellipsoids)
     ]
     first = np.cumsum([len(rectangles.label), *(len(group.label) for group in solids)])
-    boxes, *rounds = solids
+    boxes, cylinders, ellipsoids = solids
     together = Solids(*map(np.concatenate, zip(*solids, strict=True)))
     axes = np.asarray(rectangles.axes, np.float64)
     flat = Faces(
@@ -134,7 +134,7 @@ def convex_parts(scene: Scene) -> Parts:
         np.asarray(scene.textures.start)[:, 0],
         np.asarray(scene.textures.size)[:, 0],
     )
-    faces, solid = Faces(*(a[kept] for a in faces)), _rounds(*rounds, int(first[1]))
+    faces, solid = Faces(*(a[kept] for a in faces)), _rounds(cylinders, ellipsoids, int(first[1]))
     corners = _corners(faces, solid)
     level = (faces.normal * faces.centre).sum(1)
     over = np.einsum("qx,psx->qps", faces.normal, corners) - level[:, None, None]

@@ -13,7 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from posejax.sim.space_parts import Parts, Rounds, convex_parts
+from posejax.sim.space_parts import Parts, convex_parts
+from posejax.sim.space_shading import (
+    SunView,
+    affine,
+    dot,
+    grain_factor,
+    meet_round,
+    round_normal,
+    sample_grey,
+)
 from posejax.sim.space_views import SpaceCamera, View, border_pixels, scene_blur
 from posejax.sim.spacecraft import spacecraft_scene
 
@@ -85,7 +94,7 @@ class _Frame(NamedTuple):
     bounds: np.ndarray
     nearest: list
     origin: list
-    sun: "_Sun"
+    sun: "SunView"
 
     @classmethod
     def make(cls, parts: Parts, pose, sun, camera: SpaceCamera) -> "_Frame":
@@ -121,7 +130,7 @@ class _Frame(NamedTuple):
             np.clip(np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1), 0, camera.size * 2),
             (1 / nearest).tolist(),
             (-rotation.T @ shift).tolist(),
-            _Sun.make(parts, rotation.T @ sun, rotation, -rotation.T @ shift),
+            SunView.make(parts, rotation.T @ sun, rotation, -rotation.T @ shift),
         )
 
     def picture(self, ambient: float) -> View:
@@ -129,7 +138,7 @@ class _Frame(NamedTuple):
         low, high = self.patch()
         u, v = self.rays(np.arange(low[1], high[1]) + 0.5, np.arange(low[0], high[0]) + 0.5)
         u, v = u[None], v[:, None]
-        near = np.zeros((high - low), np.float32)
+        near = np.zeros((int(high[0] - low[0]), int(high[1] - low[1])), np.float32)
         owner = np.full(near.shape, -1, np.int16)
         boxes = np.clip(self.bounds - np.tile(low, 2), 0, np.tile(high - low, 2)).tolist()
         for k in self.seen:
@@ -177,7 +186,8 @@ class _Frame(NamedTuple):
             owner[where] = np.where(met, np.int16(k), owner[where])
         luminance = np.zeros(u.size, np.float32)
         hit = np.flatnonzero(owner.reshape(-1) >= 0)
-        luminance[hit] = self.shade(*(a.reshape(-1)[hit] for a in (u, v, near, owner)), ambient)
+        known = (a.reshape(-1)[hit] for a in (u, v, near, owner))
+        luminance[hit] = self.shade(*known, ambient=ambient)
         return luminance.reshape(-1, 4).mean(1)
 
     def patch(self) -> tuple[np.ndarray, np.ndarray]:
@@ -201,17 +211,17 @@ class _Frame(NamedTuple):
             if k >= faces:
                 inverse = 1 / self.depth_of_round(k - faces, u, v)
                 return inverse, inverse > 0
-            inverse = _affine(self.inverse[k], u, v)
+            inverse = affine(self.inverse[k], u, v)
             depth = 1 / inverse
             (across, along), (first, second) = self.place[k], self.offset[k]
-            met = np.abs(_affine(across, u, v) * depth - first) <= 1
-            met &= np.abs(_affine(along, u, v) * depth - second) <= 1
+            met = np.abs(affine(across, u, v) * depth - first) <= 1
+            met &= np.abs(affine(along, u, v) * depth - second) <= 1
             return inverse, met
 
     def depth_of_round(self, m: int, u, v) -> np.ndarray:
         """Depth of the near side of a round solid; NaN where it is missed."""
-        direction = [_affine(row, u, v) for row in self.unit[m]]
-        near, _ = _meet_round(self.start[m], direction, self.parts.rounds.cylinder[m])
+        direction = [affine(row, u, v) for row in self.unit[m]]
+        near, _ = meet_round(self.start[m], direction, self.parts.rounds.cylinder[m])
         return near
 
     def shade(self, u, v, near, owner, ambient: float) -> np.ndarray:
@@ -224,220 +234,41 @@ class _Frame(NamedTuple):
             luminance[mine] = self.shade_part(int(k), u[mine], v[mine], 1 / near[mine], ambient)
         return luminance
 
-    def shade_part(self, k: int, u, v, depth, ambient: float):
+    def shade_part(self, k: int, u, v, depth, ambient: float) -> np.ndarray:
+        """Luminance [N] of samples of part k at these depths."""
         faces, rounds, looks = self.parts[:3]
         flat = k < len(faces.centre)
         surface = int(faces.surface[k] if flat else rounds.surface[k - len(faces.centre)])
-
-        def body():
-            return [
-                o + depth * _affine(ray, u, v)
-                for o, ray in zip(self.origin, self.rotation.T.tolist(), strict=True)
-            ]
-
-        point = None
+        grainy = looks.grain[surface, 0] > 0
+        point = self.body(u, v, depth) if grainy or not flat else []
         if flat:
             normal = (faces.normal[k] * self.sign[k]).tolist()
         else:
-            point = body()
-            normal = _round_normal(rounds, k - len(faces.centre), point)
-        reflectance = looks.reflectance[surface]
+            normal = round_normal(rounds, k - len(faces.centre), point)
+        reflectance = np.full(len(u), looks.reflectance[surface], np.float32)
         if flat and faces.texture[k] >= 0:
-            s, t = (depth * _affine(self.place[k][i], u, v) - self.offset[k][i] for i in (0, 1))
-            reflectance = _sample(looks, faces.texture[k], s, t)
-        elif looks.grain[surface, 0] > 0:
-            point = point or body()
-            reflectance = reflectance * _grain(looks, surface, point, normal)
-        towards = self.sun.direction
-        light = _dot(normal, towards)
-        if flat and light <= 0:
-            return np.float32(ambient) * reflectance
-        if flat:
+            s, t = (depth * affine(self.place[k][i], u, v) - self.offset[k][i] for i in (0, 1))
+            reflectance = sample_grey(looks, int(faces.texture[k]), s, t)
+        elif grainy:
+            reflectance *= grain_factor(looks, surface, point, normal)
+        light = dot(normal, self.sun.direction)
+        if not flat:
+            place = [dot(axis, point) + _OFF * dot(axis, normal) for axis in self.sun.basis]
+            light = np.maximum(light, 0.0) * ~self.sun.hidden(place)
+        elif light > 0:
             place = [
-                depth * _affine(ray, u, v) + (start + _OFF * _dot(axis, normal))
+                depth * affine(ray, u, v) + (start + _OFF * dot(axis, normal))
                 for axis, ray, start in zip(self.sun.basis, *self.sun.rays, strict=True)
             ]
             above = self.parts.above[k] if self.sign[k] > 0 else self.parts.below[k]
-            return reflectance * np.where(
-                self.sun.hidden(place, above), np.float32(ambient), np.float32(ambient + light)
-            )
-        point = [p + _OFF * n for p, n in zip(point, normal, strict=True)]
-        hidden = self.sun.hidden([_dot(axis, point) for axis in self.sun.basis])
-        return reflectance * (np.float32(ambient) + np.maximum(light, 0.0) * ~hidden)
+            light = np.float32(light) * ~self.sun.hidden(place, above)
+        else:
+            light = np.float32(0)
+        return reflectance * (np.float32(ambient) + light)
 
-
-class _Sun(NamedTuple):
-    """Parts seen along the sun: coordinates (a, b) across it, h towards it.
-
-    Attributes:
-      direction: [3] body frame, towards the sun, as floats.
-      basis: [3, 3] rows a, b, h.
-      height: [Q, 3] height of faces as a function of (a, b, 1).
-      place: [Q, 2, 3] where on the face, -1 to 1, as functions of (a, b, 1).
-      casts: [Q + M] bool: faces that look at the sun, and all round solids.
-      low, high: [Q + M, 3] bounds in (a, b, h).
-      rays: [3, 3] and [3]: (a, b, h) of the point of depth 1 on the ray (u, v, 1) less that of the
-        camera, and that of the camera.
-      unit: [M, 3] and [M, 3, 3]: (a, b, h) to the unit solid.
-    """
-
-    parts: Parts
-    direction: list
-    basis: list
-    height: list
-    place: list
-    casts: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    rays: tuple[list, list]
-    unit: tuple[list, list]
-
-    @classmethod
-    def make(cls, parts: Parts, direction: np.ndarray, rotation, origin) -> "_Sun":
-        faces, rounds = parts.faces, parts.rounds
-        direction = direction / np.linalg.norm(direction)
-        across = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
-        across /= np.linalg.norm(across)
-        basis = np.stack([across, np.cross(direction, across), direction])
-        towards = faces.normal @ direction
-        casts = np.where(faces.both, np.abs(towards), towards) > 1e-4
-        seen = parts.corners @ basis.T
-        centre, along = faces.centre @ basis.T, faces.along @ basis.T
-        with np.errstate(all="ignore"):
-            determinant = along[:, 0, 0] * along[:, 1, 1] - along[:, 0, 1] * along[:, 1, 0]
-            s = np.stack([along[:, 1, 1], -along[:, 1, 0]], 1) / determinant[:, None]
-            t = np.stack([-along[:, 0, 1], along[:, 0, 0]], 1) / determinant[:, None]
-            place = np.stack([s, t], axis=1)
-            start = -(place * centre[:, None, :2]).sum(2, keepdims=True)
-            place = np.concatenate([place, start], axis=2)
-            height = (place * along[:, :, 2:]).sum(1)
-            height[:, 2] += centre[:, 2]
-        casts = np.concatenate([casts, np.ones(len(rounds.centre), bool)])
-        return cls(
-            parts,
-            direction.tolist(),
-            basis.tolist(),
-            height.tolist(),
-            place.tolist(),
-            casts,
-            seen.min(1),
-            seen.max(1),
-            ((basis @ rotation.T).tolist(), (basis @ origin).tolist()),
-            (
-                (-np.einsum("mij,mj->mi", rounds.to_unit, rounds.centre)).tolist(),
-                (rounds.to_unit @ basis.T).tolist(),
-            ),
-        )
-
-    def hidden(self, place: list[np.ndarray], among: np.ndarray | None = None) -> np.ndarray:
-        """[N] bool: whether something is between places (a, b, h: 3 x [N]) and the sun.
-
-        Args:
-          among: [Q + M] bool: parts that can be; the others are behind the plane of all places.
-        """
-        a, b, h = place
-        low, high = [float(x.min()) for x in place], [float(x.max()) for x in place]
-        may = (self.low[:, 0] < high[0]) & (self.high[:, 0] > low[0]) & self.casts
-        may &= (self.low[:, 1] < high[1]) & (self.high[:, 1] > low[1])
-        may &= self.high[:, 2] > low[2] + 1e-4
-        if among is not None:
-            may &= among
-        hidden, level = np.zeros(len(a), bool), h + np.float32(1e-4)
-        flat = len(self.height)
-        for k in may.nonzero()[0].tolist():
-            if k < flat:
-                met = np.abs(_affine(self.place[k][0], a, b)) <= 1
-                met &= np.abs(_affine(self.place[k][1], a, b)) <= 1
-                met &= _affine(self.height[k], a, b) > level
-                hidden |= met
-                continue
-            (left, low_b, _), (right, high_b, _) = self.low[k].tolist(), self.high[k].tolist()
-            near = ((a > left) & (a < right) & (b > low_b) & (b < high_b)).nonzero()[0]
-            if len(near):
-                hidden[near] |= self.behind_round(k - flat, a[near], b[near], h[near])
-        return hidden
-
-    def behind_round(self, m: int, a, b, h) -> np.ndarray:
-        (start, matrix), rounds = self.unit, self.parts.rounds
-        origin = [s + _dot(row, (a, b, h)) for s, row in zip(start[m], matrix[m], strict=True)]
-        with np.errstate(all="ignore"):
-            _, far = _meet_round(origin, [row[2] for row in matrix[m]], rounds.cylinder[m])
-            return far > 1e-4
-
-
-def _affine(coefficients, u, v):
-    a, b, c = coefficients  # floats: arrays stay float32
-    return a * u + (b * v + c)
-
-
-def _dot(p, q):
-    return p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
-
-
-def _meet_round(o, d, cylinder: bool):
-    """Where the line o + t d enters and leaves the unit cylinder or ball; NaN if it does not.
-
-    The same formulas as `posejax.sim.primitives`; either of o and d may be numbers.
-    """
-    if not cylinder:
-        square = _dot(d, d)
-        cross = (
-            o[1] * d[2] - o[2] * d[1],
-            o[2] * d[0] - o[0] * d[2],
-            o[0] * d[1] - o[1] * d[0],
-        )
-        root, middle = np.sqrt(square - _dot(cross, cross)), -_dot(o, d)
-        return (middle - root) / square, (middle + root) / square
-    square = d[0] * d[0] + d[1] * d[1]
-    cross = o[0] * d[1] - o[1] * d[0]
-    root, middle = np.sqrt(square - cross * cross), -(o[0] * d[0] + o[1] * d[1])
-    one, two = (-1 - o[2]) / d[2], (1 - o[2]) / d[2]
-    near = np.maximum((middle - root) / square, np.minimum(one, two))
-    far = np.minimum((middle + root) / square, np.maximum(one, two))
-    missed = ~(near <= far)
-    return np.where(missed, np.nan, near), np.where(missed, np.nan, far)
-
-
-def _round_normal(rounds: Rounds, m: int, point) -> list[np.ndarray]:
-    offset = [p - c for p, c in zip(point, rounds.centre[m].tolist(), strict=True)]
-    matrix = rounds.to_unit[m].tolist()
-    x, y, z = (_dot(row, offset) for row in matrix)
-    if rounds.cylinder[m]:
-        cap = z * z > x * x + y * y
-        x, y, z = np.where(cap, 0, x), np.where(cap, 0, y), np.where(cap, np.sign(z), 0)
-    normal = [_dot(column, (x, y, z)) for column in zip(*matrix, strict=True)]
-    length = np.sqrt(_dot(normal, normal))
-    return [n / length for n in normal]
-
-
-def _sample(looks, texture: int, s: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Bilinear samples at places from -1 to 1 along columns and rows."""
-    high, wide = (int(n) for n in looks.size[texture])
-    x = (s + 1) * np.float32(0.5 * wide) - np.float32(0.5)
-    y = (t + 1) * np.float32(0.5 * high) - np.float32(0.5)
-    left, top = np.floor(x), np.floor(y)
-    wx, wy = x - left, y - top
-    left, top = left.astype(np.int32), top.astype(np.int32)
-    c0, c1 = np.clip(left, 0, wide - 1), np.clip(left + 1, 0, wide - 1)
-    r0, r1 = np.clip(top, 0, high - 1) * wide, np.clip(top + 1, 0, high - 1) * wide
-    texels = looks.texels[looks.start[texture] :]
-    upper = texels[r0 + c0] * (1 - wx) + texels[r0 + c1] * wx
-    lower = texels[r1 + c0] * (1 - wx) + texels[r1 + c1] * wx
-    return upper * (1 - wy) + lower * wy
-
-
-def _grain(looks, surface: int, point, normal) -> np.ndarray:
-    """Factor of blocky noise: `posejax.sim.surface.pattern` in NumPy."""
-    cell, strength = looks.grain[surface]
-    x = np.stack(point, axis=-1) - looks.centre[surface].astype(np.float32)
-    inner = (
-        x - np.float32(0.01) * np.stack(np.broadcast_arrays(*normal), axis=-1)
-    ) @ looks.rotation[surface].astype(np.float32)
-    index = np.floor(inner / np.float32(cell)).astype(np.int64).astype(np.uint32)
-    seed = np.uint32((int(looks.material[surface]) * 2654435761) & 0xFFFFFFFF)
-    mixed = index[..., 0] * np.uint32(73856093) ^ index[..., 1] * np.uint32(19349663)
-    mixed = mixed ^ index[..., 2] * np.uint32(83492791) ^ seed
-    for _ in range(2):
-        mixed = (mixed ^ (mixed >> np.uint32(16))) * np.uint32(0x45D9F3B)
-    noise = (mixed >> np.uint32(8)).astype(np.float32) / np.float32(1 << 24) - np.float32(0.5)
-    return np.clip(1 + np.float32(2 * strength) * noise, 0, None)
+    def body(self, u, v, depth) -> list[np.ndarray]:
+        """3 x [N] metres: where rays (u, v, 1) end at these depths, body frame."""
+        return [
+            start + depth * affine(ray, u, v)
+            for start, ray in zip(self.origin, self.rotation.T.tolist(), strict=True)
+        ]
