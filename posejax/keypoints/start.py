@@ -91,7 +91,7 @@ def moment_scores(sky: Sky, peaks: Peaks, points: Array, intrinsics: Array, rota
 def placed(sky: Sky, rotations: Array, depth: Array) -> Array:
     """Poses [G, 4, 4] of rotations in the aimed frame, at depths [G] along its axis."""
     turn = einsum("ij,gjk->gik", sky.turn, rotations)
-    place = sky.turn[:, 2] * depth[:, None] - einsum("gij,j->gi", turn, sky.middle)
+    place = sky.turn[None, :, 2] * depth[:, None] - einsum("gij,j->gi", turn, sky.middle)
     top = jnp.concatenate([turn, place[..., None]], axis=-1)
     last = jnp.broadcast_to(jnp.array([0, 0, 0, 1], top.dtype), (len(turn), 1, 4))
     return jnp.concatenate([top, last], axis=1)
