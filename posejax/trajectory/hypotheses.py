@@ -18,6 +18,7 @@ from posejax.geometry import as_float, einsum, matmul, se3_exp, so3_log
 from posejax.trajectory.track import local_twists, rebase, sorted_track
 
 _NEVER = 1e9  # price of what must not be
+_WINDOW = 31  # measurements that tell a velocity: of fewer, noise hides slow turns
 
 
 def choose_hypotheses(
@@ -101,8 +102,8 @@ def _choose(
             best = jnp.take_along_axis(pose, jnp.maximum(chosen, 0)[:, None, None, None], 1)[:, 0]
             track = sorted_track(times, best, chosen >= 0)
             scales = jnp.broadcast_to(sigma[None], (len(pose), 2))
-            twists = local_twists(track, times, scales, drifts)
-            # Of a line through eleven places, whose ends are ten steps apart.
+            twists = local_twists(track, times, scales, drifts, window=_WINDOW)
+            # More than of a line through so many places.
             step = jnp.maximum((track.t[-1] - track.t[0]) / jnp.maximum(track.count - 1, 1), 1e-6)
             unsure = jnp.minimum(0.1 * sigma / step, speed)
         chosen = _chain(pose, price, times, twists, sigma, drifts, unsure, outlier, reach)

@@ -49,7 +49,7 @@ def test_the_best_is_right(seen):
     np.testing.assert_allclose(np.asarray(found.weight).sum(1), 1, atol=1e-5)
     assert np.all(np.diff(np.asarray(found.log_score), axis=1) <= 1e-6)
     believed = np.asarray(found.inliers)[:, 0].mean()
-    assert 0.85 < believed < 0.95
+    assert 0.7 < believed < 0.95
 
 
 def test_the_covariance_covers(seen):
