@@ -83,16 +83,18 @@ class HeatmapDecoder(nn.Module):
     """A pyramid (finest first, each level half the one before) -> logits `[B, f H, f W, points]`.
 
     From the coarsest level down, what is above is brought to a level's width and size and added to
-    it, and convolved; one 1x1 convolution at the finest level gives all points' logits at all f x f
+    it, and convolved; thin levels, as published networks have, are widened first. One 1x1 convolution at the finest level gives all points' logits at all f x f
     places within its cells. Logits are float32.
 
     Attributes:
       points: number of heatmaps.
       factor: f, how much finer than the finest level the heatmaps are.
+      least: channels of a level at least.
     """
 
     points: int
     factor: int = 1
+    least: int = 64
     dtype: Any = None
 
     @nn.compact
@@ -100,6 +102,8 @@ class HeatmapDecoder(nn.Module):
         x = levels[-1]
         for level in range(len(levels) - 2, -1, -1):
             skip = levels[level]
+            if skip.shape[-1] < self.least:
+                skip = nn.Conv(self.least, (1, 1), dtype=self.dtype, name=f"skip{level}")(skip)
             above = nn.Conv(skip.shape[-1], (1, 1), dtype=self.dtype, name=f"above{level}")(x)
             x = nn.relu(skip + upsample2(above)[:, : skip.shape[1], : skip.shape[2]])
             x = ConvUnit(skip.shape[-1], dtype=self.dtype, name=f"merge{level}")(x, train)

@@ -76,12 +76,9 @@ class PoseNet(nn.Module):
         levels, last = self._features(grid.astype(self.dtype), train)
         heads = {} if self.heads == "keypoints" else self._pose_heads(last, train)
         if self.heads != "direct":
-            finest = grid.shape[1] // levels[0].shape[1]
-            if finest % self.stride:
-                raise ValueError(
-                    f"heatmaps of stride {self.stride} from features of stride {finest}"
-                )
-            decoder = HeatmapDecoder(self.points, finest // self.stride, self.dtype, name="decoder")
+            levels = [x for x in levels if grid.shape[1] // x.shape[1] >= self.stride]
+            factor = grid.shape[1] // levels[0].shape[1] // self.stride
+            decoder = HeatmapDecoder(self.points, factor, dtype=self.dtype, name="decoder")
             heads["heatmaps"] = decoder(levels, train)
         return heads
 
