@@ -83,8 +83,9 @@ class HeatmapDecoder(nn.Module):
     """A pyramid (finest first, each level half the one before) -> logits `[B, f H, f W, points]`.
 
     From the coarsest level down, what is above is brought to a level's width and size and added to
-    it, and convolved; thin levels, as published networks have, are widened first. One 1x1 convolution at the finest level gives all points' logits at all f x f
-    places within its cells. Logits are float32.
+    it, and convolved; thin levels, as published networks have, are widened first. One 1x1
+    convolution at the finest level gives all points' logits at all f x f places within its cells.
+    Logits are float32.
 
     Attributes:
       points: number of heatmaps.

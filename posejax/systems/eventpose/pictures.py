@@ -13,11 +13,6 @@ Wireframe = tuple[np.ndarray, np.ndarray]
 
 # Over grey events, so that only the poses have colour.
 TRUTH, ESTIMATE, OTHER = COLORS[0], COLORS[4], COLORS[2]
-    COLORS[0],
-    COLORS[4],
-    COLORS[2],
-)  # over grey events, so that only the poses have colour
-
 _COUNTS = 0.1  # weight from which another hypothesis is drawn
 
 
