@@ -169,7 +169,7 @@ def _touched_cells(pose: np.ndarray, camera: SpaceCamera) -> np.ndarray:
 
     N is a multiple of _PER_TILE (the last cell is repeated) and a tile's cells are neighbours.
     """
-    points = _surface_points() @ pose[:3, :3].T + pose[:3, 3]
+    points = surface_points() @ pose[:3, :3].T + pose[:3, 3]
     pixel = camera.project(points)
     # Any spot of the surface is that near to one of the points, in the picture.
     reach = 0.75 * _SPACING * camera.focal / points[:, 2:]
@@ -190,7 +190,7 @@ def _touched_cells(pose: np.ndarray, camera: SpaceCamera) -> np.ndarray:
 
 
 @functools.cache
-def _surface_points() -> np.ndarray:
+def surface_points() -> np.ndarray:
     """Points [P, 3] on the hulls of all parts, _SPACING apart."""
     scene = spacecraft_scene()
     points = []

@@ -44,9 +44,9 @@ def spread_points(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def _surface() -> np.ndarray:
-    from posejax.sim.space_views import _surface_points  # with jax: not in workers
+    from posejax.sim.space_views import surface_points  # with jax: not in workers
 
-    return _surface_points()
+    return surface_points()
 
 
 def _wireframe() -> np.ndarray:
