@@ -90,8 +90,9 @@ def look(pose: Array, points: Array, intrinsics: Array, measure: Measure) -> Loo
 def solve_spd(matrix: Array, right: Array, damping: Array | float = 0.0) -> Array:
     """(A + damping diag(A))^-1 b for small A, scaled to unit diagonal; never singular.
 
-    Written out entry by entry (L D L^T): a batch of thousands is a few vector instructions each,
-    where a call of LAPACK takes microseconds for every one.
+    Gauss-Jordan elimination, pivots where they lie: a batch of thousands is a few vector
+    instructions a column, where a call of LAPACK takes microseconds for every matrix. A loop,
+    because written out it takes the compiler seconds.
 
     Args:
       matrix: [n, n] positive semi-definite.
@@ -100,51 +101,45 @@ def solve_spd(matrix: Array, right: Array, damping: Array | float = 0.0) -> Arra
     size, dtype = len(matrix), matrix.dtype
     diagonal = jnp.diagonal(matrix)
     scale = jnp.where(diagonal > 0, lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 0)
-    scaled = matrix * scale[:, None] * scale[None]
     least = 4 * jnp.finfo(dtype).eps
-    lower = [[jnp.zeros((), dtype)] * size for _ in range(size)]
-    pivots = []
-    for j in range(size):
-        full = scaled[j, j] * (1 + damping) + least
-        pivot = full - sum((lower[j][k] ** 2 * pivots[k] for k in range(j)), jnp.zeros((), dtype))
-        pivots.append(jnp.maximum(pivot, least))
-        for i in range(j + 1, size):
-            rest = scaled[i, j] - sum(
-                (lower[i][k] * lower[j][k] * pivots[k] for k in range(j)), jnp.zeros((), dtype)
-            )
-            lower[i][j] = rest / pivots[j]
+    eye = jnp.eye(size, dtype=dtype)
+    scaled = matrix * scale[:, None] * scale[None]
+    scaled = scaled + eye * (damping * jnp.diagonal(scaled) + least)[None]
     columns = (right if right.ndim > 1 else right[:, None]) * scale[:, None]
-    rows = [columns[i] for i in range(size)]
-    for i in range(size):
-        for k in range(i):
-            rows[i] = rows[i] - lower[i][k] * rows[k]
-    rows = [row / pivot for row, pivot in zip(rows, pivots, strict=True)]
-    for i in reversed(range(size)):
-        for k in range(i + 1, size):
-            rows[i] = rows[i] - lower[k][i] * rows[k]
-    return (jnp.stack(rows) * scale[:, None]).reshape(right.shape)
+
+    def eliminate(rows, here):
+        row = jnp.sum(rows * here[:, None], axis=0)
+        row = row / jnp.maximum(jnp.sum(row[:size] * here), least)
+        column = jnp.sum(rows[:, :size] * here[None], axis=1)
+        return jnp.where(here[:, None] > 0, row[None], rows - column[:, None] * row[None]), None
+
+    rows, _ = lax.scan(eliminate, jnp.concatenate([scaled, columns], axis=1), eye)
+    return (rows[:, size:] * scale[:, None]).reshape(right.shape)
 
 
 def descend(
     pose: Array, points: Array, intrinsics: Array, measure: Measure, iterations: int
 ) -> tuple[Array, Look]:
     """The pose after a fixed number of trials, each taken if it lowers the cost, and its look."""
-    start = look(pose, points, intrinsics, measure)
 
     def trial(_, state):
-        pose, now, damping = state
-        step = solve_spd(now.normal, now.slope, damping)
-        turn = jnp.sqrt(jnp.sum(step[3:] ** 2))
-        step = step / jnp.maximum(turn, 1)  # by a radian at most
-        candidate = matmul(pose, se3_exp(step))
+        pose, now, damping, candidate = state
         there = look(candidate, points, intrinsics, measure)
         better = there.cost < now.cost
         pose = jnp.where(better, candidate, pose)
         now = Look(*(jnp.where(better, new, old) for new, old in zip(there, now, strict=True)))
-        return pose, now, jnp.clip(jnp.where(better, damping / 8, damping * 8), 1e-6, 1e3)
+        damping = jnp.clip(jnp.where(better, damping / 8, damping * 8), 1e-6, 1e3)
+        step = solve_spd(now.normal, now.slope, damping)
+        turn = jnp.sqrt(jnp.sum(step[3:] ** 2))
+        step = step / jnp.maximum(turn, 1)  # by a radian at most
+        return pose, now, damping, matmul(pose, se3_exp(step))
 
-    damping = jnp.asarray(1e-3, pose.dtype)
-    pose, now, _ = lax.fori_loop(0, iterations, trial, (pose, start, damping))
+    # The start is the first candidate, better than nothing: one look to compile.
+    count, dtype = len(points), pose.dtype
+    nothing = Look(*(jnp.zeros(n, dtype) for n in ((), 6, (6, 6), count)))
+    nothing = nothing._replace(cost=jnp.asarray(jnp.inf, dtype))
+    state = pose, nothing, jnp.asarray(8e-3, dtype), pose
+    pose, now, *_ = lax.fori_loop(0, iterations + 1, trial, state)
     return pose, now
 
 

@@ -108,9 +108,10 @@ def pose_hypotheses(
 
 
 def _refined(pose, *, peaks: Peaks, points, cells, half: float, iterations: int) -> Array:
-    for blur in _BLURS:
-        pose, _ = descend(pose, points, cells, mixture(peaks, blur * half), iterations)
-    return pose
+    def stage(pose, blur):
+        return descend(pose, points, cells, mixture(peaks, blur), iterations)[0], None
+
+    return lax.scan(stage, pose, half * jnp.array(_BLURS, pose.dtype))[0]
 
 
 def _settled(pose, *, peaks: Peaks, points, cells):

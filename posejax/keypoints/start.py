@@ -131,11 +131,11 @@ def lookup_scores(
 
 def distinct(score: Array, rotations: Array, count: int, apart: float) -> Array:
     """Indices [count] of the best rotations, each at least `apart` rad from all better ones."""
-    flat, chosen = rotations.reshape(len(rotations), 9), []
-    score = lax.optimization_barrier(score)  # or each round looks all of them up again
-    for _ in range(count):
+    flat = rotations.reshape(len(rotations), 9)
+
+    def choose(score, _):
         best = jnp.argmax(score)
-        chosen.append(best)
         trace = einsum("gi,i->g", flat, flat[best])
-        score = jnp.where(trace > 1 + 2 * jnp.cos(apart), -jnp.inf, score)
-    return jnp.stack(chosen)
+        return jnp.where(trace > 1 + 2 * jnp.cos(apart), -jnp.inf, score), best
+
+    return lax.scan(choose, score, length=count)[1]

@@ -9,6 +9,7 @@ from scipy.stats import chi2
 from posejax.keypoints import pose_hypotheses
 from tests.keypoints.scenes import (
     BOX,
+    SIZE,
     K,
     degrees_between,
     normal_logits,
@@ -37,7 +38,8 @@ def seen(solve):
         xy = projected(pose) + NOISE * rng.normal(size=(26, 2))
         wrong = rng.random(26) < 0.1
         xy[wrong] = rng.uniform(4, 60, (wrong.sum(), 2))
-        logits.append(normal_logits(xy, sigma=NOISE))
+        outside = np.any((xy < 2) | (xy > SIZE - 2), axis=1)  # of these a heatmap knows nothing
+        logits.append(np.where(outside, 0, normal_logits(xy, sigma=NOISE)))
     return truths, solve(np.array(logits, np.float32))
 
 
@@ -74,7 +76,8 @@ def test_back_to_front_comes_out_twice_with_the_right_weights(solve, rng):
     both = np.stack([degrees_between(found.pose, x[:, None]) for x in (truths, truths @ HALF_TURN)])
     assert np.mean((both.min(axis=2) < 5).all(axis=0)) > 0.97
     weight = np.asarray(found.weight)
-    mine = [np.take_along_axis(weight, both[k].argmin(1)[:, None], 1)[:, 0] for k in range(2)]
+    # Of several starts that come to the same pose one has the weight, not always the nearest.
+    mine = np.sum(weight * (both < 10), axis=2)
     odds = np.abs(mine[0] / (mine[0] + mine[1]) - shares)
     assert np.median(odds) < 0.04 and np.mean(mine[0] + mine[1] > 0.9) > 0.95
 
