@@ -1,6 +1,6 @@
 """Tiny RoMa's variants: parameters, MACs, bytes and milliseconds by size, and accuracy.
 
-    python -m benchmarks.matching_variants [--sizes 320x160 640x320] [--weights FILE] [--out FILE]
+    python -m benchmarks.matching_variants [--sizes 320x160 640x320] [--weights FILE] [--run RUN]
 
 Cost is that of the network alone on two images, as the compiler counts it: MACs are half of its
 floating-point operations, MB what it reads and writes in all and what comes and goes in memory.
@@ -9,12 +9,13 @@ Accuracy, with `--weights`: share of the cells of the rectified motorcycle pair 
 within 8 px. Of Tiny RoMa's 112 tensors that is the coarse matcher's; of XFeat's weights the
 expectation's before it, which the fine matcher, the passes and the sampling do not touch. Norm
 "batch" then has no statistics yet (mean 0, variance 1), which is norm "none".
-A run's accuracy on its own data: `python eval_main.py --workdir RUN --system.model.VARIANT ...`.
+With `--run`, a trained run, also AUC@5/10/20 of the pose on pairs of its own split test: the same
+weights in every form that they fit. A norm with statistics or another width must be trained so.
 """
 
 import argparse
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import posejax
 from benchmarks.harness import Row, time_interleaved, write_results
 from posejax.data.images import read_image
 from posejax.image import resize
@@ -31,6 +33,7 @@ from posejax.systems.tinyroma.config import ModelConfig, SearchConfig
 from posejax.systems.tinyroma.model import TinyRoma
 from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
 from posejax.systems.tinyroma.system import make_network
+from posejax.train.system import Batch
 
 DATA = Path(os.environ.get("POSEJAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
 OFFICIAL = ModelConfig()
@@ -155,11 +158,51 @@ def accuracy(names: list[str], file: Path) -> dict[str, dict[str, float]]:
     return found
 
 
+def trained_accuracy(names: list[str], run: str, count: int) -> dict[str, dict[str, float]]:
+    """Of the first pairs of a run's split test: AUC of the pose, cells within 3 px, by variant."""
+    loaded, predict = posejax.load(run)
+    trained: Any = loaded
+    source = trained.data.source("test")
+    rows = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+    rng = np.random.default_rng(0)
+    examples = [trained.data.transform(source[int(i)], rng, False) for i in rows]
+    found = {}
+    print(
+        f"\n{'variant':34s} {'AUC@5':>6s} {'@10':>6s} {'@20':>6s} {'< 3 px':>7s}  {len(rows)} pairs"
+    )
+    for name in names:
+        variant = VARIANTS[name]
+        changes = {
+            f.name: getattr(variant, f.name)
+            for f in fields(ModelConfig)
+            if getattr(variant, f.name) != getattr(OFFICIAL, f.name)
+        }
+        if "width" in changes or changes.get("norm") == "batch":
+            continue
+        if changes.get("mode") == "official_fast":
+            changes["refine"] = None
+        system = replace(trained, model=replace(trained.model, **changes))
+        score = jax.jit(lambda p, s, batch, of=system: of.metrics(of.predict(p, s, batch), batch))
+        records = []
+        for example in examples:
+            batch = Batch({k: v[None] for k, v in example.items()})
+            scores = score(predict.params, predict.state, batch)
+            records.append({k: np.asarray(v) for k, v in scores.items()})
+        together = {k: np.concatenate([r[k] for r in records]) for k in records[0]}
+        summary = system.summarize(together)
+        found[name] = {k: float(summary[k]) for k in ("auc5", "auc10", "auc20", "pck3")}
+        auc, pck = [100 * found[name][f"auc{t}"] for t in (5, 10, 20)], 100 * found[name]["pck3"]
+        print(f"{name:34s} " + " ".join(f"{x:6.1f}" for x in auc) + f" {pck:7.1f}", flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", nargs="*", default=["320x160", "640x320"], help="width x height")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--weights", type=Path, default=DATA / "xfeat_weights")
+    parser.add_argument("--run", default="", help="trained run of tinyroma")
+    parser.add_argument("--pairs", type=int, default=96, help="of the run's split test")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path, default=None)
     options, _ = parser.parse_known_args()
@@ -168,8 +211,9 @@ def main() -> None:
     found = {}
     if options.weights.exists() and (DATA / "stereo_motorcycle").is_dir():
         found = accuracy(options.variants, options.weights)
+    poses = trained_accuracy(options.variants, options.run, options.pairs) if options.run else {}
     rows = costs(options.variants, sizes, options.repeats)
-    write_results("matching_variants", rows, options.out, motorcycle=found)
+    write_results("matching_variants", rows, options.out, motorcycle=found, poses=poses)
 
 
 if __name__ == "__main__":

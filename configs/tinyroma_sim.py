@@ -24,21 +24,35 @@ from posejax.config import (
     Schedule,
     TrainConfig,
 )
-from posejax.systems.tinyroma import ModelConfig, ObjectiveConfig, SimulatedPairs, Tinyroma
+from posejax.systems.tinyroma import (
+    Augment,
+    HomographyPairs,
+    MixedPairs,
+    ModelConfig,
+    ObjectiveConfig,
+    SimulatedPairs,
+    Tinyroma,
+)
 
 
 def get_config() -> Experiment:
     return Experiment(
         name="tinyroma_sim",
         system=Tinyroma(
-            data=SimulatedPairs(size=(256, 320)),
+            # Turns and zooms that rooms and streets lack, and cameras that are held aslant.
+            data=MixedPairs(
+                parts=(SimulatedPairs(), HomographyPairs(angle_deg=45.0)),
+                weights=(0.6, 0.4),
+                augment=Augment(roll_deg=25.0),
+                size=(256, 320),
+            ),
             # Training starts at the training-free expectation and XFeat's own features.
             model=ModelConfig(refine=2, frozen_norm=True, zero_out=True),
             # The lengths of the released training, made for 1024 pixels, as as many pixels of 320.
             objective=ObjectiveConfig(c=3.2e-4, certain=3.2e-3, reach=0.2, contrast=0.1),
         ),
         train=TrainConfig(
-            steps=1200,
+            steps=3000,
             batch_size=4,
             ema=0.995,
             optimizer=Optimizer(
@@ -51,7 +65,7 @@ def get_config() -> Experiment:
                 ),
             ),
             columns=("loss", "within_3px", "auc10", "pck3", "epe_median"),
-            evaluation=Evaluation(every_steps=400, examples=64),
+            evaluation=Evaluation(every_steps=1000, examples=64),
             checkpoint=Checkpoint(best_metric="pck3", best_mode="max"),
         ),
     )

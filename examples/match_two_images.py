@@ -29,28 +29,37 @@ import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 
 import posejax
-from posejax.config import ConfigError, Experiment
+from posejax.config import ConfigError
 from posejax.data.cameras import convert_intrinsics
 from posejax.data.errors import DataError
-from posejax.data.files import read_text, text_number
-from posejax.data.images import read_image, resize_image
+from posejax.data.files import is_file, read_text, text_number
+from posejax.data.images import read_image
 from posejax.geometry import matrix_to_quat_xyzw, rotation_angle
 from posejax.loading import Predictor
 from posejax.matching import (
     Full,
     Rows,
+    chance_models,
     estimate_fundamental,
     estimate_homography,
     estimate_relative_pose,
 )
 from posejax.nn import load_state_dict
-from posejax.systems.tinyroma import ModelConfig, SimulatedPairs, Tinyroma
-from posejax.systems.tinyroma.inference import searching
+from posejax.systems.tinyroma import Tinyroma
+from posejax.systems.tinyroma.inference import (
+    match_images,
+    reduced_image,
+    released_network,
+    searching,
+)
 from posejax.systems.tinyroma.pictures import matching_figure
-from posejax.systems.tinyroma.pretrained import load_tiny_roma, weights_file
-from posejax.systems.tinyroma.training_free import match_images, xfeat_features
+from posejax.systems.tinyroma.poses import robust_options
+from posejax.systems.tinyroma.pretrained import weights_file
+from posejax.systems.tinyroma.training_free import match_by_features, xfeat_features
 from posejax.train import CheckpointError
+from posejax.train.weights import few
 
+THRESHOLD = 1.5  # reduced pixels, where no trained system has its own
 FOCAL = 1.2  # longer sides: a guess in the middle of what cameras have
 SUFFIXES = (".png", ".jpg", ".jpeg")
 ALONG_ROWS = np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # F of rectified images
@@ -73,7 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name)
     parser.set_defaults(mode="pose")
     parser.add_argument("--longest", type=int, default=640, help="side that images are reduced to")
-    parser.add_argument("--threshold", type=float, default=1.5, help="of inliers, reduced pixels")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help=f"of inliers, reduced pixels; by default that of the weights, else {THRESHOLD}",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="picture to write; with --video, a folder")
     try:
@@ -87,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     if options.longest < 32:
         raise ConfigError(f"--longest: {options.longest}; expected at least 32 pixels")
-    if not 0 < options.threshold < np.inf:
+    if options.threshold is not None and not 0 < options.threshold < np.inf:
         raise ConfigError(f"--threshold: {options.threshold:g}; expected a positive number")
     formats = FigureCanvasBase.get_supported_filetypes()
     if options.out and not options.video and options.out.suffix[1:].lower() not in formats:
@@ -119,7 +132,7 @@ def named_pairs(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
     """(A, B), or each frame with the next."""
     if options.video is None:
         if len(options.images) != 2:
-            raise ConfigError(f"{len(options.images)} images given; expected A and B, or --video")
+            raise ConfigError(f"IMAGE: {len(options.images)} given; expected A and B, or --video")
         yield tuple(options.images)
         return
     if options.images:
@@ -128,11 +141,21 @@ def named_pairs(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
     if video.is_dir():
         frames = sorted(p for p in video.iterdir() if p.suffix.lower() in SUFFIXES)
     else:
-        names = [line.strip() for line in read_text(video, "names of frames").splitlines()]
-        frames = [video.parent / name for name in names if name]
+        frames = listed(video)
     if len(frames) < 2:
         raise DataError(video, "frames", f"{len(frames)}", "two PNG or JPEG files or more")
     yield from itertools.pairwise(frames)
+
+
+def listed(video: Path) -> list[Path]:
+    """Frames that a text file names, relative to its folder."""
+    expected, frames = "a folder of frames, or a text file with the name of one on each line", []
+    for number, line in enumerate(read_text(video, expected).splitlines(), 1):
+        if name := line.strip():
+            frames.append(video.parent / name)
+            if not is_file(frames[-1]):
+                raise DataError(video, f"line {number}", f"no file {name[:80]!r}", expected)
+    return frames
 
 
 def camera(options: argparse.Namespace, side: str) -> np.ndarray | None:
@@ -179,17 +202,20 @@ def make_matcher(options: argparse.Namespace) -> Matcher:
     if any(name.startswith("block1.") or name.startswith("net.block1.") for name in names):
         features = xfeat_features(path)
         search = Rows() if rectified else Full()
-        return lambda a, b: match_images(features, a, b, search=search)
-    predict = released(path) if "coarse_matcher.4.weight" in names else trained(path)
+        return lambda a, b: match_by_features(features, a, b, search=search)
+    if names and not any(name.startswith(("params/", "coarse_matcher.")) for name in names):
+        forms = "weights of tinyroma, Tiny RoMa's released tensors, or XFeat's"
+        raise DataError(path, "arrays", few(names), forms)
+    predict = released_network(path) if "coarse_matcher.4.weight" in names else trained(path)
     if rectified:
         predict = searching(predict, kind="rows")
-    scale = np.asarray(predict.state["covariance"]["scale"])
+    system: Any = predict.experiment.system
+    fitted = {
+        "scale": np.asarray(predict.state["covariance"]["scale"]),
+        "robust": robust_options(system.match),
+    }
 
-    def match(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = predict({"image_a": a[None], "image_b": b[None]})
-        return {"scale": scale} | {k: np.asarray(v)[0] for k, v in outputs.items()}
-
-    return match
+    return lambda a, b: fitted | match_images(system, predict, a, b, longest=None).outputs
 
 
 def trained(path: Path) -> Predictor:
@@ -199,39 +225,24 @@ def trained(path: Path) -> Predictor:
     return loaded.predict
 
 
-def released(path: Path) -> Predictor:
-    """Tiny RoMa's 112 tensors."""
-    system = Tinyroma(SimulatedPairs(), ModelConfig())
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes: Any = jax.eval_shape(
-        lambda key, x: system.net.init(key, x, x, False), jax.random.key(0), image
-    )
-    variables = load_tiny_roma(path, system.net, shapes)
-    state = {"batch_stats": variables["batch_stats"], "covariance": {"scale": jnp.float32(1)}}
-    return Predictor(Experiment("released", system), variables["params"], state)
-
-
 def solve(
     matcher: Matcher, images: Sequence[np.ndarray], cameras: Sequence, options: argparse.Namespace
 ) -> tuple[dict[str, Any], list[str]]:
     """What is drawn of a pair, in reduced pixels, and what is said about it."""
-    sizes = [reduced(image.shape[:2], options.longest) for image in images]
-    if options.mode == "rectified":
-        if images[0].shape != images[1].shape:
-            raise ConfigError("--rectified: the images are of different sizes")
-        sizes[1] = sizes[0]
-    small = [resize_image(image, size) for image, size in zip(images, sizes, strict=True)]
+    if options.mode == "rectified" and images[0].shape != images[1].shape:
+        raise ConfigError("--rectified: the images are of different sizes")
+    small = [reduced_image(image, options.longest) for image in images]
     to_small = [
-        np.diag([size[1] / image.shape[1], size[0] / image.shape[0], 1.0])
-        for image, size in zip(images, sizes, strict=True)
+        np.diag([*np.divide(reduced.shape[1::-1], image.shape[1::-1]), 1.0])
+        for reduced, image in zip(small, images, strict=True)
     ]
+    shape_b = small[1].shape[:2]
     found = matcher(*small)
     example: dict[str, Any] = {"image_a": small[0], "image_b": small[1], **found}
     a, b, weights = (jnp.asarray(found[k]) for k in ("matches_a", "matches_b", "weights"))
-    key, settings = (
-        jax.random.key(options.seed),
-        {"weights": weights, "threshold": options.threshold},
-    )
+    key = jax.random.key(options.seed)
+    own = found.get("robust", {"threshold": THRESHOLD})
+    settings: dict[str, Any] = {"threshold": options.threshold or own["threshold"]}
     used = f"{int((weights > 0).sum())} matches"
     if options.mode == "rectified":
         kept = np.asarray(weights) > 0
@@ -244,7 +255,7 @@ def solve(
         return example, [used, text]
     if options.mode != "pose":
         solver = estimate_homography if options.mode == "homography" else estimate_fundamental
-        model = solver(key, a, b, **settings)
+        model = solver(key, a, b, weights=weights, **settings)
         example["inliers"] = np.asarray(model.inliers)
         if not model.valid:
             return example, [f"{used}: no {options.mode} matrix fits them"]
@@ -257,7 +268,10 @@ def solve(
             matrix = to_small[1].T @ matrix @ to_small[0]
             matrix /= np.linalg.norm(matrix)
         rows = [" ".join(f"{x:13.6g}" for x in row) for row in matrix]
-        return example, [f"{used}, {int(model.inliers.sum())} inliers", *rows]
+        doubt = doubts(
+            options.mode, settings["threshold"], model.inliers, weights, small[1].shape[:2]
+        )
+        return example, [f"{used}, {int(model.inliers.sum())} inliers", *doubt, *rows]
     lines = []
     if cameras[0] is None:
         cameras = [guessed(image) for image in images]
@@ -267,17 +281,41 @@ def solve(
             "as right as they are"
         ]
     k_a, k_b = (t @ k for t, k in zip(to_small, cameras, strict=True))
+    scale = float(found.get("scale", 1.0))
+    if options.threshold is None:
+        settings = own
+    elif scale != 1:  # it holds for the estimate that it was fitted with
+        scale = 1.0
+        lines.append("--threshold is not that of the calibration: sigma as the matches alone say")
     pose = estimate_relative_pose(
-        key, a, b, k_a.astype(np.float32), k_b.astype(np.float32), **settings
+        key, a, b, k_a.astype(np.float32), k_b.astype(np.float32), weights=weights, **settings
     )
-    covariance = np.asarray(pose.covariance, np.float64) * found.get("scale", 1.0)
+    covariance = np.asarray(pose.covariance, np.float64) * scale
     example |= {"inliers": np.asarray(pose.inliers), "K_a": k_a, "K_b": k_b}
     if not pose.valid:
         return example, [f"{used}: no pose fits them", *lines]
     example["b_from_a"] = np.asarray(pose.b_from_a)
+    lines = [
+        *doubts("pose", settings["threshold"], pose.inliers, weights, shape_b),
+        *lines,
+    ]
     return example, [
         f"{used}, {int(pose.inliers.sum())} inliers", *lines, *said(pose.b_from_a, covariance)
     ]  # fmt: skip
+
+
+def doubts(
+    kind: Any, threshold: float, inliers: Any, weights: Any, shape_b: tuple[int, int]
+) -> list[str]:
+    """A warning where unrelated images could have as many inliers; one in 100 pairs of them may."""
+    few, matches = int(inliers.sum()), int((weights > 0).sum())
+    expected = chance_models(kind, few, matches, threshold=threshold, shape_b=shape_b)
+    if expected < 0.01:
+        return []
+    return [
+        f"warning: {few} of {matches} matches agree, and as many would if all were wrong "
+        f"({expected:.1g} such models expected by chance): do not trust what follows"
+    ]
 
 
 def said(b_from_a: Any, covariance: np.ndarray) -> list[str]:
@@ -297,13 +335,6 @@ def guessed(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     focal = FOCAL * max(height, width)
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
-
-
-def reduced(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
-    """(height, width) in multiples of 32, the longer side at most about `longest`."""
-    factor = min(1.0, longest / max(shape))
-    height, width = (max(1, round(factor * n / 32)) * 32 for n in shape)
-    return height, width
 
 
 if __name__ == "__main__":

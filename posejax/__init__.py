@@ -6,10 +6,9 @@ Packages load on first use, so `import posejax` costs nothing and this works:
     volume = posejax.registration.pose_volume(online, geo, angles, 20)
 
 Pure functions on arrays: `geometry`, `image`, `registration`, `matching`, `events`, `keypoints`,
-`trajectory`.
-Building blocks with parameters: `nn`. Files: `data`. Synthetic worlds and sensors: `sim`. Whole
-systems: `systems`. The engine that trains and evaluates them: `train`, `evaluate`, `report`.
-Programs for other runtimes: `deploy`.
+`bev`, `trajectory`. Building blocks with parameters: `nn`. Files: `data`. Synthetic worlds and
+sensors: `sim`. Whole systems: `systems`. The engine that trains and evaluates them: `train`,
+`evaluate`, `report`. Programs for other runtimes: `deploy`.
 
     system, predict = posejax.load("georeg_sim")      # shipped weights, a weights file or a run
 """
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors see; at run time the packages come through `__getattr__`
     from posejax import (
+        bev,
         data,
         deploy,
         evaluate,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
     from posejax.loading import load as load
 
     __all__ = [
-        "data", "deploy", "evaluate", "events", "geometry", "image", "keypoints", "matching",
+        "bev", "data", "deploy", "evaluate", "events", "geometry", "image", "keypoints", "matching",
         "nn", "registration", "report", "sim", "systems", "train", "trajectory",
     ]  # fmt: skip
 

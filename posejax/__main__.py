@@ -1,4 +1,4 @@
-"""`python -m posejax train|eval|demo|export`: what the scripts of a checkout do, from a wheel."""
+"""`python -m posejax train|eval|demo|export|check-rig`: a checkout's scripts, from a wheel."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ USAGE = """usage: python -m posejax COMMAND [OPTION VALUE ...]
   demo   [SYSTEM]                  shipped weights on simulated worlds, and a report
   export RUN FILE [--which best]   weights of a run as one .npz or .safetensors file, or with
          [--program NAME]          what it computes, for other runtimes
+  check-rig DIR [--out FOLDER]     whether cameras and boxes of a data set fit, and what is wrong
 
 Each lists its options with --help."""
 
@@ -33,13 +34,17 @@ def main(arguments: Sequence[str]) -> int:
         from posejax import exporting
 
         return exporting.main(rest)
+    if command == "check-rig":
+        from posejax import checking
+
+        return checking.main(rest)
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
     from posejax import cli
     from posejax.config import no_such
 
-    known = ["train", "eval", "demo", "export"]
+    known = ["train", "eval", "demo", "export", "check-rig"]
     cli.fail(f"{no_such(command, known, 'commands are') if command else 'no command'}\n{USAGE}")
 
 

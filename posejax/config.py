@@ -6,6 +6,7 @@ fields of an experiment that are marked `neutral` (worker processes, prefetch de
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -419,10 +420,19 @@ def check_names(setting: str, names: Sequence[str], known: Sequence[str]) -> Non
             raise ConfigError(f"{setting}: {no_such(name, known, 'expected some of')}")
 
 
-def check_range(setting: str, value: float, low: float, *, above: bool = False) -> None:
-    """Raise ConfigError unless `value` >= `low` (> with `above`); not a number never is."""
-    if not (value > low if above else value >= low):
-        raise ConfigError(f"{setting}: {value}; expected {'more than' if above else '>='} {low}")
+def check_range(
+    setting: str, value: float, low: float, high: float = math.inf, *, above: bool = False
+) -> None:
+    """Raise ConfigError unless `low` <= `value` <= `high` (`low` < with `above`).
+
+    What is not finite never is.
+    """
+    if (value > low if above else value >= low) and value <= high and math.isfinite(value):
+        return
+    expected = f"{'more than' if above else '>='} {low}"
+    if math.isfinite(high):
+        expected += f" and at most {high}"
+    raise ConfigError(f"{setting}: {value}; expected {expected}")
 
 
 def no_such(name: str, known: Sequence[str], there_are: str) -> str:

@@ -27,7 +27,7 @@ class ExportCommand:
         for a program.
       which: best, latest or a step; ignored when `run` names one.
       half: weights in float16, half the size; errors of at most 5e-4 of each value, or 3e-8.
-      program: name of one of the system's programs.
+      program: predict, of every system; match or features, of tinyroma.
       size: WIDTHxHEIGHT of the images, or any; of programs that leave it open.
       platforms: of the program; operators are those of the first.
       weights: inside the program as constants, or beside it in FILE.weights.npz.

@@ -19,7 +19,7 @@ FUNCTIONS = {"nn", "registration", "matching", "events", "trajectory", "keypoint
 PURE = {"geometry", "image"} | FUNCTIONS - {"nn"}
 ENGINE = {
     "train", "config", "config_io", "evaluate", "cli", "program", "training", "loading", "demo",
-    "exporting", "__main__",
+    "exporting", "checking", "__main__",
 }  # fmt: skip
 # Room -> rooms of posejax it may import from (besides itself). A room not listed is an error:
 # whoever adds one decides on which floor it lies.
@@ -34,6 +34,7 @@ BELOW: dict[str, set[str]] = {
     "sim": {"geometry", "image", "data"},  # of data, the writers
     "deploy": {"data"},  # of data, the writing of whole files
     **{room: ENGINE | {"data", "report", "deploy"} for room in ENGINE},
+    "checking": {"cli", "config", "data", "bev"},
     "systems": FUNCTIONS
     | ENGINE
     | {"geometry", "image", "data", "report", "sim", "lazy", "deploy"},

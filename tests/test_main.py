@@ -1,9 +1,14 @@
 """`python -m posejax`: commands, configs by name, demos."""
 
+import importlib
+import re
+from pathlib import Path
+
 import pytest
 
 from posejax import __main__ as door
-from posejax import cli, demo
+from posejax import cli, demo, systems
+from posejax.train.system import System
 
 
 def test_configs_are_found_by_name_from_anywhere(monkeypatch, tmp_path):
@@ -27,7 +32,7 @@ def test_commands_that_do_not_exist_are_told_with_those_that_do(capsys):
     assert "demo" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "export"])
+@pytest.mark.parametrize("command", ["train", "eval", "export", "check-rig"])
 def test_every_command_lists_its_options(command, capsys):
     with pytest.raises(SystemExit) as ended:
         door.main([command, "--help"])
@@ -61,6 +66,21 @@ def test_export_answers_mistakes_in_one_line(capsys, monkeypatch, tmp_path):
             door.main(["export", *arguments])
         said = capsys.readouterr().err
         assert said.startswith("error: ") and words in said and said.count("\n") == 1
+
+
+def test_help_of_export_names_the_programs_of_every_system(capsys):
+    with pytest.raises(SystemExit):
+        door.main(["export", "--help"])
+    said = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    told = said.partition("--program")[2].partition("(default")[0]
+    folders = [path.parent.name for path in Path(systems.__path__[0]).glob("*/system.py")]
+    assert {"georeg", "eventpose", "tinyroma"} <= set(folders)
+    for folder in folders:
+        found = vars(importlib.import_module(f"posejax.systems.{folder}.system")).values()
+        kinds = [x for x in found if isinstance(x, type) and issubclass(x, System)]
+        (kind,) = [x for x in kinds if x is not System]
+        for name in kind().programs({}, {"batch_stats": {}}, pytest.fail):
+            assert re.search(rf"\b{name}\b", told), f"{folder} has {name}; the help: {told}"
 
 
 @pytest.mark.parametrize("system", ["georeg", "eventpose"])

@@ -72,15 +72,19 @@ def read_text(path: str | Path, expected: str, limit: int = MAX_BYTES) -> str:
     return text
 
 
-def read_json(path: str | Path, expected: str = "a JSON object") -> dict[str, Any]:
-    """A JSON object; a key that is there twice, NaN and infinities are refused.
+def read_json(
+    path: str | Path, expected: str = "a JSON object", *, constants: bool = False
+) -> dict[str, Any]:
+    """A JSON object; a key that is there twice is refused, as are NaN and infinities unless
+    `constants`: Python writes them, and `json_number` refuses those that are used.
 
     Raises:
       DataError: see `read_text`; no JSON, or another value than an object.
     """
     text = read_text(path, expected)
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        refuse = None if constants else _no_constant
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise DataError(path, "file", f"no JSON ({error})", expected) from error
     if not isinstance(value, dict):

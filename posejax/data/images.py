@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from posejax.data.cameras import Camera
 from posejax.data.errors import DataError
@@ -44,9 +44,7 @@ def read_image(path: str | Path, *, modes: Sequence[str] = (), convert: str = ""
         that of a damaged one only what its decoder notices is).
     """
     raw = read_bytes(path, _EXPECTED, _MAX_BYTES)
-    with decoding(path, "file", _EXPECTED):
-        image = Image.open(io.BytesIO(raw), formats=FORMATS)
-    _check_size(path, image, len(raw))
+    image = _opened(path, raw)
     if modes and image.mode not in modes:
         hint = "16-bit and palette images lose values silently: store them as .npy"
         raise DataError(path, "colour mode", image.mode, _either(modes), hint)
@@ -69,10 +67,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
       DataError: see `read_image`.
     """
-    raw = read_bytes(path, _EXPECTED, _MAX_BYTES)
-    with decoding(path, "file", _EXPECTED):
-        image = Image.open(io.BytesIO(raw), formats=FORMATS)
-    _check_size(path, image, len(raw))
+    image = _opened(path, read_bytes(path, _EXPECTED, _MAX_BYTES))
     return image.height, image.width
 
 
@@ -141,6 +136,20 @@ def crop_view(
 def _check_camera(image: np.ndarray, camera: Camera) -> None:
     if image.shape[:2] != tuple(camera.size):
         raise ValueError(f"an image of {image.shape[:2]} for a camera of {camera.size}")
+
+
+def _opened(path: str | Path, raw: bytes) -> Image.Image:
+    """The image, of which only the header is read, of a size that the bytes can hold."""
+    try:
+        with decoding(path, "file", _EXPECTED):
+            image = Image.open(io.BytesIO(raw), formats=FORMATS)
+    except DataError as error:
+        if not isinstance(error.__cause__, UnidentifiedImageError):
+            raise
+        found = f"unreadable (it begins with {raw[:12]!r})"  # Pillow would name the buffer
+        raise DataError(path, "file", found, _EXPECTED) from error.__cause__
+    _check_size(path, image, len(raw))
+    return image
 
 
 def _check_size(path: str | Path, image: Image.Image, count: int) -> None:

@@ -1,8 +1,9 @@
 """A program as files: the exported function, a description in JSON, and its weights beside.
 
 FILE.jaxexport is for `load_program` and `jax.export.deserialize`; FILE.mlirbc is the same program
-as portable StableHLO for other compilers. The exported program is read back and run again before
-anybody relies on it.
+as portable StableHLO for other compilers. The exported program is run again before anybody relies
+on it: a .jaxexport as it is read back, a .mlirbc as it was before it was written. That file is
+never read here.
 """
 
 import json
@@ -35,8 +36,8 @@ class Bundle:
       files: all of them, the program first.
       operators: of the program, lowered for its first platform.
       findings: what the rules say.
-      difference: largest deviation of the program's outputs, read back and run, from the
-        function's, as a share of each output's largest magnitude; None if this machine has none of
+      difference: largest deviation of the program's outputs (see the module) from the function's,
+        as a share of each output's largest magnitude; None if this machine has none of
         its platforms.
     """
 
@@ -90,7 +91,7 @@ def write(
     weights: Where = "inside",
     rules: Rules | None = None,
 ) -> Bundle:
-    """Export, write, read back, run and compare, list the operators.
+    """Export, write, run and compare, list the operators; a .jaxexport is read back for it.
 
     Args:
       path: .jaxexport or .mlirbc file; FILE.json and FILE.weights.npz come beside.

@@ -70,30 +70,31 @@ class Rules:
 
     def check(self, operators: Iterable[Operator]) -> list[Finding]:
         """One finding per rule, operator and line of the sources; the largest first."""
-        groups: dict[tuple, list[Operator]] = {}
+        groups: dict[tuple, list[tuple[Operator, str, str]]] = {}
         for operator in operators:
-            for why, reason in self._problems(operator):
-                key = (operator.name, operator.source, why.split(":")[0], reason)
-                groups.setdefault(key, []).append(operator)
+            for rule, why, reason in self._problems(operator):
+                key = (operator.name, operator.source, rule)
+                groups.setdefault(key, []).append((operator, why, reason))
         found = []
-        for (*_, reason), members in groups.items():
-            worst = max(members, key=lambda op: op.bytes)
-            why = next(w for w, r in self._problems(worst) if r == reason)
+        for members in groups.values():
+            worst, why, reason = max(members, key=lambda member: member[0].bytes)
             found.append(Finding(worst, len(members), why, reason))
         return sorted(found, key=lambda f: -f.operator.bytes)
 
-    def _problems(self, operator: Operator) -> Sequence[tuple[str, str]]:
-        found = []
-        for rule in self.rules:
-            if rule.kind == "deny" and rule.meets(operator):
+    def _problems(self, operator: Operator) -> Sequence[tuple[Rule | None, str, str]]:
+        """Rules that are broken, None for the list of what is allowed; why, and the reason."""
+        met = [rule for rule in dict.fromkeys(self.rules) if rule.meets(operator)]
+        found: list[tuple[Rule | None, str, str]] = []
+        for rule in met:
+            if rule.kind == "deny":
                 count = f": {operator.reduced} elements made one" if rule.bound else ""
-                found.append((f"denied{count}", rule.reason))
-            if rule.kind == "limit" and rule.meets(operator):
+                found.append((rule, f"denied{count}", rule.reason))
+            if rule.kind == "limit":
                 why = f"too large: {operator.bytes:,} bytes in and out, at most {rule.bound:,}"
-                found.append((why, rule.reason))
-        allowed = any(rule.kind == "allow" and rule.meets(operator) for rule in self.rules)
-        denied = any(why.startswith("denied") for why, _ in found)
-        return found if allowed or denied else [*found, (f"not in the list {self.name}", "")]
+                found.append((rule, why, rule.reason))
+        if not any(rule.kind in ("allow", "deny") for rule in met):
+            found.append((None, f"not in the list {self.name}", ""))
+        return found
 
 
 def rules_file(name: str | Path) -> Path:

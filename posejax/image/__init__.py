@@ -1,6 +1,6 @@
 """Images as channels-last arrays: sampling at continuous coordinates, warping, resizing."""
 
-from posejax.image.resize import resize
+from posejax.image.resize import resize, whole_size
 from posejax.image.sampling import bilinear_sample, masked_bilinear_sample
 from posejax.image.warp import affine_warp, pixel_centers, resample_raster
 
@@ -11,4 +11,5 @@ __all__ = [
     "pixel_centers",
     "resample_raster",
     "resize",
+    "whole_size",
 ]

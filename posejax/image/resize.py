@@ -11,6 +11,36 @@ Method = Literal["nearest", "bilinear", "bicubic", "lanczos3"]
 _METHODS = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic", "lanczos3": "lanczos3"}
 
 
+def whole_size(
+    shape: tuple[int, ...], longest: float | None = None, *, multiple: int = 32,
+    enlarge: bool = False,
+) -> tuple[int, int]:  # fmt: skip
+    """(height, width) near those of an image, in whole multiples, for networks that halve it.
+
+    Args:
+      shape: (height, width, ...) of the image.
+      longest: most pixels that a side of the result has; None for the image's own size.
+      multiple: of pixels.
+      enlarge: also bring smaller images to `longest`.
+
+    Returns:
+      Of both sides the nearest multiple that is not above `longest` and, unless it enlarges, not
+      above the image's own; at least one multiple.
+    """
+    sides = shape[:2]
+    factor = longest / max(sides) if longest else 1.0
+    if not enlarge:
+        factor = min(factor, 1.0)
+    most = max(sides) if longest is None else longest
+    limits = (most, most) if enlarge else (min(most, side) for side in sides)
+    height, width = (
+        # A limit such as 0.7 * 960 may lie a rounding error below its multiple.
+        multiple * max(1, min(round(factor * side / multiple), int((limit + 1e-6) // multiple)))
+        for side, limit in zip(sides, limits, strict=True)
+    )
+    return height, width
+
+
 def resize(
     image: ArrayLike,
     shape: tuple[int, int],

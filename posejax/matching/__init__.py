@@ -6,11 +6,13 @@ from posejax.matching.evaluation import (
     AucInterval,
     Protocol,
     bootstrap_auc,
+    chance_models,
     pose_auc,
     relative_pose_errors,
 )
 from posejax.matching.five_point import five_point, upright_three_point
 from posejax.matching.models import ModelEstimate, estimate_fundamental, estimate_homography
+from posejax.matching.mutual import mutual_cells
 from posejax.matching.relative_pose import (
     RelativePoseEstimate,
     estimate_relative_pose,
@@ -32,7 +34,7 @@ from posejax.matching.two_view import (
     pose_difference,
     pose_from_essential,
 )
-from posejax.matching.views import SCALES, VIEWS, View, ViewMatches, mutual_cells, search_views
+from posejax.matching.views import SCALES, VIEWS, View, ViewMatches, search_views
 
 __all__ = [
     "PROTOCOLS",
@@ -56,6 +58,7 @@ __all__ = [
     "Window",
     "all_matches",
     "bootstrap_auc",
+    "chance_models",
     "decompose_essential",
     "eight_point",
     "estimate_fundamental",

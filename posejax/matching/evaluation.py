@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -31,6 +32,54 @@ def relative_pose_errors(
         direction = jnp.minimum(direction, jnp.pi - direction)
         direction = jnp.where(nowhere, jnp.pi / 2, direction)
     return rotation_angle(pose[:3, :3], truth[:3, :3]), direction
+
+
+SAMPLES = {"pose": (5, 10), "fundamental": (7, 3), "homography": (4, 1)}  # matches, solutions
+
+
+def chance_models(
+    kind: Literal["pose", "fundamental", "homography"],
+    inliers: int,
+    matches: int,
+    *,
+    threshold: float,
+    shape_b: tuple[int, int],
+) -> float:
+    """Models that as many matches would agree on if all were wrong: expected number, at most inf.
+
+    Args:
+      inliers: matches below the threshold.
+      matches: all that the estimator was given.
+      threshold: pixels, as given to the estimator.
+      shape_b: (height, width) of image b, pixels.
+
+    A wrong match ends anywhere in image b, and agrees by chance with the share p of it within the
+    threshold: of an epipolar line as long as the diagonal (a Sampson distance r lies about sqrt(2)
+    r from the line), or of a point. Any sample could have been drawn, and fits itself, so that
+    there are C(n, m) s chances for the other n - m matches to have k - m or more that agree
+    (Moisan and Stival, IJCV 2004). Below 0.01, fewer than 1 in 100 unrelated pairs would show as
+    many inliers. Matches that are wrong together (a repeated facade, a smooth warp) are not chance.
+    """
+    sample, solutions = SAMPLES[kind]
+    height, width = shape_b
+    if kind == "homography":
+        p = math.pi * threshold**2 / (height * width)
+    else:
+        p = 2 * math.sqrt(2) * threshold * math.hypot(height, width) / (height * width)
+    if inliers <= sample or p >= 1:
+        return math.inf
+
+    def log_choose(n, k):
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    others = matches - sample
+    tail = [
+        log_choose(others, k) + k * math.log(p) + (others - k) * math.log1p(-p)
+        for k in range(inliers - sample, others + 1)
+    ]
+    largest = max(tail)
+    tail_log = largest + math.log(sum(math.exp(t - largest) for t in tail))
+    return math.exp(min(math.log(solutions) + log_choose(matches, sample) + tail_log, 700))
 
 
 def pose_auc(errors: ArrayLike, thresholds: ArrayLike) -> Array:

@@ -54,16 +54,23 @@ class Found(NamedTuple):
     samples: Array
 
 
-def random_samples(key: Array, count: Array, size: int, shape: int) -> Array:
-    """[shape, size] distinct indices below `count`, uniform (Floyd's algorithm)."""
+def random_samples(key: Array, weights: Array, size: int, shape: int) -> Array:
+    """[shape, size] distinct indices, each drawn in proportion to its weight.
+
+    A weight says how likely a match is right, so that good samples come early (guided sampling,
+    Tordoff and Murray, PAMI 2005). What a sample has already gives way to the match after it,
+    which in random order is any other. Matches with weight come first; there must be `size`.
+    """
+    bounds = jnp.cumsum(weights)
+    known = jnp.sum(weights > 0).astype(jnp.int32)
     chosen: list[Array] = []
-    for i, u in enumerate(jax.random.uniform(key, (size, shape))):
-        last = count - size + i
-        index = jnp.minimum((u * (last + 1)).astype(jnp.int32), last)
-        taken = jnp.zeros(shape, bool)
-        for other in chosen:
-            taken |= other == index
-        chosen.append(jnp.where(taken, last, index))
+    for u in jax.random.uniform(key, (size, shape), weights.dtype):
+        index = jnp.searchsorted(bounds, u * bounds[-1], side="right").astype(jnp.int32)
+        index = jnp.minimum(index, jnp.maximum(known - 1, 0))
+        for _ in chosen:
+            taken = jnp.any(jnp.stack(chosen) == index[None], axis=0)
+            index = jnp.where(taken, jnp.where(index + 1 < known, index + 1, 0), index)
+        chosen.append(index)
     return jnp.stack(chosen, axis=1)
 
 
@@ -87,10 +94,7 @@ def ransac(
 
     def chunk(state):
         i, best, _ = state
-        drawn = random_samples(
-            jax.random.fold_in(key, i), jnp.maximum(known, problem.sample), problem.sample,
-            budget.chunk,
-        )  # fmt: skip
+        drawn = random_samples(jax.random.fold_in(key, i), weights, problem.sample, budget.chunk)
         models, exist = jax.vmap(problem.solve)(drawn)
         models, exist = models.reshape(-1, 3, 3), exist.reshape(-1) & enough
         losses = jax.vmap(lambda m: loss(m, few, truncated))(models)
@@ -105,8 +109,9 @@ def ransac(
         better = lower < best.loss
         model = jnp.where(better, polished, best.model)
         best = Found(model, jnp.where(better, lower, best.loss), (i + 1) * budget.chunk)
-        fits = jnp.sum((weights > 0) & (problem.square(model, None) < threshold**2))
-        share = jnp.where(jnp.isfinite(best.loss) & enough, fits / jnp.maximum(known, 1), 0)
+        # Of the draws, not of the matches: what a draw hits goes by weight.
+        fits = jnp.sum(weights * (problem.square(model, None) < threshold**2))
+        share = jnp.where(jnp.isfinite(best.loss) & enough, fits / jnp.maximum(worst, 1e-12), 0)
         return i + 1, best, share
 
     def unfinished(state):

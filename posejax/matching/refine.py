@@ -91,25 +91,28 @@ def likeliest(
     model: Any,
     residuals: Residuals,
     manifold: Manifold,
-    weigh: Callable[[Any], Array],
+    seen: Callable[[Any], tuple[Array, Array]],
     threshold: Array,
     rounds: int = 5,
 ) -> tuple[Any, Noise]:
     """The model and the noise that make scalar residuals likeliest, near a model.
 
-    Rounds of a few Levenberg-Marquardt steps and one of expectation maximisation. `weigh` gives the
-    weights of the matches at a model.
+    Rounds of a few Levenberg-Marquardt steps and one of expectation maximisation. `seen` gives the
+    weights and the displacements [n] of the matches at a model.
     """
 
     def turn(_, state):
         model, noise = state
-        weights = weigh(model)
+        weights, _ = seen(model)
         model, _ = levenberg_marquardt(
             model, residuals, manifold, weights, lambda s: mixture(s, noise), 3
         )
-        return model, fit_noise(squared(residuals(model)), weights, noise, manifold.size)
+        square, displacement = squared(residuals(model)), seen(model)[1]
+        return model, fit_noise(square, weights, noise, manifold.size, displacement)
 
-    return lax.fori_loop(0, rounds, turn, (model, wide_noise(threshold)))
+    noise = wide_noise(threshold)
+    noise = noise._replace(share=jnp.broadcast_to(noise.share, seen(model)[1].shape))
+    return lax.fori_loop(0, rounds, turn, (model, noise))
 
 
 def implicit_step(
@@ -143,16 +146,23 @@ def implicit_step(
     return manifold.move(model, -(lax.stop_gradient(taken) + step - found)), hessian
 
 
-def inverse_information(hessian: Array) -> Array:
+def inverse_information(hessian: Array, freedom: Array | float | None = None) -> Array:
     """Covariance of the likeliest model; along what nothing constrains, a large variance.
 
     The second derivative of the negative log-likelihood at the data themselves: where matches may
     be right or wrong it is smaller than the normal matrix of the right ones (Louis 1982).
+
+    With `freedom`, the matches less the fitted numbers, the noise level is one that was fitted to
+    the same residuals: averaged over its posterior (an inverse gamma) the normal distribution of
+    the model is Student's, whose covariance is larger by freedom / (freedom - 2).
     """
     # In units of each step's own precision: a short baseline tells little about the translation.
     scale = jnp.sqrt(jnp.maximum(jnp.abs(jnp.diagonal(hessian)), 1e-12))
     values, vectors = jnp.linalg.eigh(hessian / (scale[:, None] * scale[None]))
     covariance = matmul(vectors / jnp.maximum(values, 1e-6)[None], vectors.T)
+    if freedom is not None:
+        freedom = jnp.maximum(freedom, 3)  # from two on there is no variance
+        covariance = covariance * freedom / (freedom - 2)
     return covariance / (scale[:, None] * scale[None])
 
 

@@ -100,7 +100,7 @@ def estimate_relative_pose(
       `RelativePoseEstimate`. The pose is differentiable with respect to the points, the weights and
       the intrinsics, by the implicit derivative of the refinement; which matches are inliers passes
       no gradient. The covariance is the inverse information of the likelihood that the refinement
-      maximises, with weights as relative numbers of equal matches.
+      maximises, averaged over the noise level, with weights as relative numbers of equal matches.
 
     With too few matches `valid` is false. Without a baseline the rotation is still right, the
     translation is arbitrary and its covariance large.
@@ -132,9 +132,10 @@ def refine_relative_pose(
     """The local optimum near a relative pose, differentiable with respect to points and weights.
 
     The likeliest pose, share of right matches and noise level, where a right match has a normal
-    Sampson distance and a wrong one any (`posejax.matching.robust.Noise`), by Levenberg-Marquardt
-    steps on the manifold (R, t / |t|). Matches behind a camera are wrong: half of all that fit by
-    chance, and those with the longest displacements, on which the translation hangs. The derivative
+    Sampson distance and a displacement like the others', and a wrong one any
+    (`posejax.matching.robust.displacement_odds`), by Levenberg-Marquardt steps on the manifold
+    (R, t / |t|). Matches behind a camera are wrong: half of all that fit by chance, and those with
+    the longest displacements, on which the translation hangs. The derivative
     is that of the minimum itself, at the noise level found: it costs one Hessian of five numbers,
     and none flows to the starting pose. `score` is that of the `loss` alone.
 
@@ -278,22 +279,27 @@ def _refine(b_from_a, xy_a, xy_b, intrinsics, weights, gravity, threshold, score
     def residuals(inverses, a, b):
         return lambda pose: signed_sampson(_fundamental(pose, inverses), a, b)
 
-    def in_front(pose):
+    def seen(pose):
+        """Which matches are in front, and their displacements; far away these are noise."""
         focal = 1 / jnp.maximum(inverses[0][0, 0], inverses[1][0, 0])
-        return focal * displacement(pose, *rays) > -2 * limit
+        far = focal * displacement(pose, *rays)
+        return far > -2 * limit, jnp.sqrt(far**2 + limit**2)
+
+    def counted(pose):
+        ahead, far = seen(pose)
+        return w * ahead, far
 
     pose = RelativePose(b_from_a[:3, :3], normalize(b_from_a[:3, 3], jnp.array([0.0, 0, 1])))
     cut = lax.stop_gradient((pose, inverses, a, b, weights, limit))
     pose, *given, w, stop = cut
-    pose, noise = lax.stop_gradient(
-        likeliest(pose, residuals(*given), manifold, lambda p: w * in_front(p), stop)
-    )
+    pose, noise = lax.stop_gradient(likeliest(pose, residuals(*given), manifold, counted, stop))
     of_data = residuals(inverses, a, b)
-    ahead = lax.stop_gradient(in_front(pose))
+    ahead = lax.stop_gradient(seen(pose)[0])
     pose, hessian = implicit_step(
         pose, of_data, manifold, weights * ahead, functools.partial(mixture, noise=noise)
     )
-    covariance = inverse_information(hessian)
+    # The noise level is fitted with one match more than there are.
+    covariance = inverse_information(hessian, noise.count - manifold.size + 1)
     if basis is not None:
         covariance = matmul(matmul(basis, covariance), basis.T)
     square = squared(of_data(pose))

@@ -75,13 +75,16 @@ class Noise(NamedTuple):
 
     Attributes:
       sigma: standard deviation of the right matches' residuals.
-      share: of the right ones among the matches within the band.
+      share: of the right ones among the matches within the band; one number, or [n] of those with
+        the displacement of each match.
       band: three thresholds: what lies between one and three tells how many wrong ones lie below.
+      count: of right matches that `sigma` was fitted to.
     """
 
     sigma: Array
     share: Array
     band: Array
+    count: Array | float = 0.0
 
     @property
     def odds(self) -> Array:
@@ -92,7 +95,8 @@ class Noise(NamedTuple):
 
 def wide_noise(threshold: Array) -> Noise:
     """Where `fit_noise` begins: nothing below the threshold is turned down yet."""
-    return Noise(threshold / 2, jnp.full_like(threshold, 0.8), 3 * threshold)
+    none = jnp.zeros_like(threshold)
+    return Noise(threshold / 2, jnp.full_like(threshold, 0.8), 3 * threshold, none)
 
 
 def mixture(square: Array, noise: Noise) -> Array:
@@ -104,17 +108,48 @@ def mixture(square: Array, noise: Noise) -> Array:
     return jnp.log1p(odds) - jnp.log1p(odds * jnp.exp(-square / (2 * noise.sigma**2)))
 
 
-def fit_noise(square: Array, weights: Array, noise: Noise, freedom: int) -> Noise:
+def fit_noise(
+    square: Array, weights: Array, noise: Noise, freedom: int, displacement: Array | None = None
+) -> Noise:
     """One step of expectation maximisation, from residuals of a model with `freedom` numbers.
 
     One more match, with a residual of a ninth of the band, stands in for what is known beforehand:
     it keeps the variance of a handful of matches, which fit whatever they are, from vanishing.
+    The deviation is at most half of a threshold (a sixth of the band): a wider one could not be
+    told from the uniform density of the wrong matches.
+    With the displacements [n] of the matches (positive) the share is that of each of them.
     """
     inside = weights * (square < noise.band**2)
     right = inside * 2 * noise.sigma**2 * loss_and_weight(square, lambda s: mixture(s, noise))[1]
     count = jnp.sum(right)
     variance = jnp.sum(right * square) + (noise.band / 9) ** 2
     variance = variance / jnp.maximum(count - freedom + 1, 1)
-    share = count / jnp.maximum(jnp.sum(inside), 1e-6)
+    share = jnp.clip(count / jnp.maximum(jnp.sum(inside), 1e-6), 0.02, 0.9999)
     sigma = jnp.clip(jnp.sqrt(variance), noise.band / 3000, noise.band / 6)
-    return noise._replace(sigma=sigma, share=jnp.clip(share, 0.02, 0.9999))
+    if displacement is not None:
+        odds = share / (1 - share) * displacement_odds(displacement, right, weights - right)
+        share = jnp.clip(odds / (1 + odds), 1e-6, 0.9999)
+    return noise._replace(sigma=sigma, share=share, count=count)
+
+
+def displacement_odds(displacement: Array, right: Array, wrong: Array) -> Array:
+    """Density [n] of the right matches at a displacement, by that of the wrong ones.
+
+    A wrong partner lies anywhere in the image, so that the residual r across its epipolar line and
+    the displacement d along it are both uniform; the displacements of right ones are those of the
+    scene's depths, and gather. With a share s of right matches the likelihood of (r, d) is
+    s N(r; sigma) f(d) + (1 - s) / (2 band) g(d): that of r alone, with the odds of being right
+    times f / g. It matters to the covariance: the residual of a large displacement turns fastest
+    with the pose, so that wrong matches with one pull it most, and then fit. Here f is
+    log-normal, by the moments of the right ones with one more of variance 1 beside them, and
+    g is uniform from 0 to twice the mean of the wrong ones (one more there, of the right
+    ones' mean).
+    """
+    count = jnp.maximum(jnp.sum(right), 1e-6)
+    x = jnp.log(displacement)
+    mean = jnp.sum(right * x) / count
+    variance = (jnp.sum(right * (x - mean) ** 2) + 1) / (count + 1)
+    usual = jnp.sum(right * displacement) / count
+    extent = 2 * (jnp.sum(wrong * displacement) + usual) / (jnp.sum(wrong) + 1)
+    density = jnp.exp(-((x - mean) ** 2) / (2 * variance)) / jnp.sqrt(2 * math.pi * variance)
+    return jnp.maximum(density / displacement * extent, 1e-6)

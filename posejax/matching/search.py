@@ -29,7 +29,8 @@ class Band:
 
     Attributes:
       rows: 0 for rectified stereo; a few cells for a rig that is nearly rectified.
-      columns: bounds of x_b - x_a (both included); None for the whole row.
+      columns: bounds of x_b - x_a (both included); None for the whole row. They restrict what
+        counts: the scores of whole rows are computed, and those outside are left out.
     """
 
     rows: int

@@ -26,6 +26,25 @@ def null_space(rows: Array) -> Array:
     return q[:, rows.shape[0] :].T
 
 
+def least_direction(rows: Array) -> Array:
+    """The unit vector x [d] that makes |rows x| least, rows [n, d] of any number.
+
+    Its derivative is that of the minimum, by one Newton step as in `refine.implicit_step`. It asks
+    for a gap below the other singular values only: these may be equal, as an essential matrix's
+    are, where the derivative of a whole decomposition does not exist.
+    """
+    n, d = rows.shape
+    _, s, v = jnp.linalg.svd(lax.stop_gradient(rows), full_matrices=n < d)
+    square = jnp.pad(s, (0, d - len(s))) ** 2
+    others, least = v[:-1], v[-1]
+    gap = square[:-1] - square[-1]
+    some = gap > jnp.finfo(gap.dtype).eps * square[0]
+    inverse = jnp.where(some, 1 / jnp.where(some, gap, 1), 0)
+    slope = matmul(rows.T, matmul(rows, least))
+    step = matmul(inverse * matmul(others, slope), others)
+    return least - (step - lax.stop_gradient(step))
+
+
 def epipolar_rows(a: Array, b: Array) -> Array:
     """Equations b^T E a = 0 on the rows of E: homogeneous [n, 3] each -> [n, 9]."""
     return (b[:, :, None] * a[:, None, :]).reshape(-1, 9)
@@ -234,12 +253,12 @@ def eight_point(xy_a: ArrayLike, xy_b: ArrayLike, weights: ArrayLike | None = No
     rows = epipolar_rows(
         homogeneous(apply_similarity(to_a, a)), homogeneous(apply_similarity(to_b, b))
     )
-    _, _, v = jnp.linalg.svd(jnp.sqrt(w)[:, None] * rows, full_matrices=True)
-    model = rank_two(v[-1].reshape(3, 3))
+    root = jnp.sqrt(jnp.where(w > 0, w, 1)) * (w > 0)
+    model = rank_two(least_direction(root[:, None] * rows).reshape(3, 3))
     return unit(matmul(matmul(to_b.T, model), to_a))[0]
 
 
 def rank_two(matrix: Array) -> Array:
     """The nearest [3, 3] matrix whose smallest singular value is zero."""
-    u, s, v = jnp.linalg.svd(matrix)
-    return matmul(u * s.at[2].set(0)[None], v)
+    v = least_direction(matrix)
+    return matrix - matmul(matrix, v)[:, None] * v[None]

@@ -1,5 +1,6 @@
 """Residuals of point pairs, and the manifolds on which models of two views are refined."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from posejax.geometry import (
     so3_exp,
     so3_log,
 )
-from posejax.matching.solvers import homogeneous, unit
+from posejax.matching.solvers import homogeneous, least_direction, unit
 
 
 def signed_sampson(fundamental: Array, xy_a: Array, xy_b: Array) -> Array:
@@ -95,12 +96,24 @@ def pose_difference(b_from_a: ArrayLike, other: ArrayLike) -> Array:
 def decompose_essential(essential: ArrayLike) -> tuple[Array, Array, Array]:
     """Both rotations [3, 3] and the translation's direction [3], up to sign.
 
-    The four relative poses of an essential matrix are (R1, t), (R2, t), (R1, -t), (R2, -t).
+    The four relative poses of an essential matrix are (R1, t), (R2, t), (R1, -t), (R2, -t). Of
+    another matrix u diag(s) v^T they are those of the nearest essential matrix.
+
+    Differentiable: both rotations take the right null vector v to the left one u, the cofactors'
+    singular vectors, and turn the plane across v onto that across u, by the polar factor of the
+    matrix between them. In two dimensions that is (B + cofactors of B) / |...|: nothing here
+    asks which of the two equal singular values is which.
     """
-    u, _, v = jnp.linalg.svd(as_float(essential))
-    u, v = u * jnp.sign(jnp.linalg.det(u)), v * jnp.sign(jnp.linalg.det(v))
-    turn = jnp.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]], u.dtype)
-    return matmul(matmul(u, turn), v), matmul(matmul(u, turn.T), v), u[:, 2]
+    e = normalize(as_float(essential).reshape(9)).reshape(3, 3)
+    u, v = least_direction(e.T), least_direction(e)
+    cofactors = jnp.stack([jnp.cross(e[i - 2], e[i - 1]) for i in range(3)])
+    v = jnp.where(jnp.sum(u * matmul(cofactors, v)) < 0, -v, v)
+    across_u, across_v = skew(u), skew(v)
+    turn = matmul(matmul(across_u, matmul(e, across_v) + matmul(across_u, e)), across_v)
+    nowhere = jnp.array([1.0, 0, 0, 0, 1, 0, 0, 0, 0]) / math.sqrt(2)
+    turn = math.sqrt(2) * normalize(turn.reshape(9), nowhere).reshape(3, 3)
+    axis = u[:, None] * v[None]
+    return axis + turn, axis - turn, u
 
 
 def depth_signs(pose: RelativePose, rays_a: Array, rays_b: Array) -> tuple[Array, Array]:

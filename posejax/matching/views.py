@@ -6,21 +6,17 @@ the view in which most matches agree on one geometry: what ASIFT (Morel and Yu 2
 (Mishkin et al. 2015) do with whole grids of affine views, for zoom and roll alone.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from posejax.geometry import as_float
-from posejax.image import resize
-from posejax.matching.correspondence import expected_correspondence
+from posejax.image import resize, whole_size
+from posejax.matching.mutual import MIN_SIMILARITY, mutual_cells, unit
 from posejax.matching.sampling import Matches
-from posejax.matching.streaming import cell_centers
 
 Features = Callable[[Array], Array]
 """Image [H, W, 3] in [0, 1], sides multiples of 32 -> features [H/8, W/8, C]."""
@@ -34,9 +30,6 @@ class View(NamedTuple):
     turns: int = 0
 
 
-#: Cosine of mutual nearest neighbours, as XFeat has it.
-MIN_SIMILARITY = 0.82
-TEMPERATURE = 0.03  # of cosines
 SCALES = tuple(View(a, b) for a, b in ((1, 1), (1, 0.7), (1, 0.5), (0.7, 1), (0.5, 1)))
 VIEWS = tuple(view._replace(turns=turns) for turns in range(4) for view in SCALES)
 
@@ -113,16 +106,13 @@ class _Pyramid:
         self.known: dict[tuple[float, int], Array] = {}
 
     def size(self, scale: float) -> tuple[int, int]:
-        """(height, width) near `side * scale`, multiples of 32."""
-        ratio = scale * self.side / max(self.image.shape[:2])
-        height, width = (max(1, round(ratio * n / 32)) * 32 for n in self.image.shape[:2])
-        return height, width
+        """(height, width), the longer near `side * scale`, multiples of 32."""
+        return whole_size(self.image.shape, scale * self.side, enlarge=True)
 
     def __call__(self, scale: float, turns: int) -> Array:
         if (scale, turns) not in self.known:
             found = self.features(jnp.rot90(resize(self.image, self.size(scale)), turns))
-            norm = jnp.sqrt(jnp.sum(found**2, axis=-1, keepdims=True))
-            self.known[scale, turns] = found / jnp.maximum(norm, 1e-12)
+            self.known[scale, turns] = unit(found)
         return self.known[scale, turns]
 
     def pixels(self, xy: Array, scale: float, turns: int) -> Array:
@@ -141,34 +131,3 @@ def _in_pixels(a: _Pyramid, b: _Pyramid, view: View, count: int, least: float) -
     xy_a = a.pixels(cells.xy_a, view.scale_a, 0)
     xy_b = b.pixels(cells.xy_b, view.scale_b, view.turns)
     return Matches(xy_a, xy_b, cells.weights)
-
-
-@functools.partial(jax.jit, static_argnames=("count", "min_similarity"))
-def mutual_cells(
-    feat_a: Array, feat_b: Array, *, count: int = 2048, min_similarity: float = MIN_SIMILARITY
-) -> Matches:
-    """The most similar cells of A and B that are each other's partner, to a fraction of a cell.
-
-    Args:
-      feat_a: [Ha, Wa, C] unit vectors.
-      feat_b: [Hb, Wb, C].
-      count: of matches, padded with weight zero.
-      min_similarity: cosine below which cells are no match (XFeat uses 0.82).
-
-    Returns:
-      `Matches` in cells. Mutual: the partner's own partner is less than a cell from home.
-    """
-    forward, back = expected_correspondence(
-        feat_a, feat_b, temperature=TEMPERATURE, refine=1, reverse=True, block=256
-    )
-    home = jnp.asarray(cell_centers(feat_a.shape[:2])).reshape(-1, 2)
-    there = forward.coords.reshape(-1, 2)
-    limit = np.array(feat_b.shape[1::-1])[None] - 1
-    x, y = jnp.clip(jnp.floor(there).astype(jnp.int32), 0, limit).T
-    away = jnp.sqrt(jnp.sum((back.coords[y, x] - home) ** 2, axis=-1))
-    similarity = jnp.sum(feat_a.reshape(len(home), -1) * feat_b[y, x], axis=-1)
-    mutual = (away < 1) & (similarity > min_similarity)
-    score, chosen = jax.lax.top_k(jnp.where(mutual, similarity, -1), min(count, len(home)))
-    found = Matches(home[chosen], there[chosen], (score > -1).astype(jnp.float32))
-    missing = count - len(chosen)
-    return jax.tree.map(lambda x: jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1)), found)

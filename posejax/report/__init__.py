@@ -22,7 +22,7 @@ from posejax.report.figures import (
     tidy,
     time_curves,
 )
-from posejax.report.page import Page, figure_pixels, figure_png
+from posejax.report.page import Page, figure_jpeg, figure_pixels, figure_png
 from posejax.report.rasters import Marker, confidence_ellipse, heat_map
 from posejax.report.skeleton import Report, write
 from posejax.report.statistics import (
@@ -61,6 +61,7 @@ __all__ = [
     "coverage_curve",
     "curves",
     "error_cdf",
+    "figure_jpeg",
     "figure_pixels",
     "figure_png",
     "heat_map",

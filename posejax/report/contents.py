@@ -41,6 +41,7 @@ class Plot:
 
     name: within its section, in letters and digits; TensorBoard files the figure under it.
     alt: spoken text; the caption if empty.
+    photograph: kept as JPEG, which a page of many pictures needs; else as PNG, true to the pixel.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Plot:
     caption: str = ""
     alt: str = ""
     dpi: int = 100
+    photograph: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,16 @@ class Track:
 
 @dataclass(frozen=True)
 class Picture:
-    """An example of the gallery; rank: its place in the split, 1 for the worst, None if unknown."""
+    """An example of the gallery.
+
+    rank: its place in the split, 1 for the worst, None if unknown.
+    photograph: see `Plot`.
+    """
 
     title: str
     draw: Callable[[], Figure]
     rank: int | None = None
+    photograph: bool = False
 
 
 def pictures(
@@ -218,6 +225,7 @@ def pictures(
     describe: Callable[[int | None, Any], str],
     draw: Callable[[Any], Figure],
     noun: str = "Example",
+    photograph: bool = False,
 ) -> list[Picture]:
     """The gallery of some examples, the worst of them first.
 
@@ -228,6 +236,7 @@ def pictures(
       describe: of the row of the records (None if there is none) and the example: its errors.
       draw: the picture of an example.
       noun: what an example is called.
+      photograph: see `Plot`.
     """
     places = {int(records["index"][row]): (int(row), rank) for rank, row in enumerate(order, 1)}
     shown = []
@@ -236,7 +245,7 @@ def pictures(
         named = f" ({records['name'][row]})" if row is not None and "name" in records else ""
         title = f"{noun} {int(example['index'])}{named}: {describe(row, example)}"
         title += f"; worst {rank} of {len(order)}" if rank else ""
-        shown.append(Picture(title, partial(draw, example), rank))
+        shown.append(Picture(title, partial(draw, example), rank, photograph))
     return sorted(shown, key=lambda p: p.rank or len(order) + 1)
 
 

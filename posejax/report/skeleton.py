@@ -156,7 +156,7 @@ class Report:
             folds: list[Part] = [
                 Fold(
                     p.title,
-                    [Plot(f"{name}_{k}", p.draw, alt=p.title, dpi=80)],
+                    [Plot(f"{name}_{k}", p.draw, alt=p.title, dpi=80, photograph=p.photograph)],
                     open=k <= unfolded,
                 )
                 for k, p in enumerate(group, 1)
@@ -246,6 +246,12 @@ def _page(report: Report) -> Page:
 
 def _render(page: Page, parts: Sequence[Part]) -> None:
     """Parts in order; plots that follow one another stand side by side."""
+
+    def draw(plot: Plot) -> None:
+        page.figure(
+            plot.draw(), plot.caption, alt=plot.alt, dpi=plot.dpi, photograph=plot.photograph
+        )
+
     row: list[Plot] = []
     for part in (*parts, ""):
         if isinstance(part, Plot):
@@ -254,9 +260,9 @@ def _render(page: Page, parts: Sequence[Part]) -> None:
         if len(row) > 1:
             with page.row():
                 for plot in row:
-                    page.figure(plot.draw(), plot.caption, alt=plot.alt, dpi=plot.dpi)
+                    draw(plot)
         elif row:
-            page.figure(row[0].draw(), row[0].caption, alt=row[0].alt, dpi=row[0].dpi)
+            draw(row[0])
         row = []
         if isinstance(part, Table):
             page.table(part.headers, part.rows, caption=part.caption, digits=part.digits)

@@ -67,7 +67,9 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
     rundir.check_writable(workdir)
     rule = experiment.train
 
-    def opened() -> Parts:
+    def opened(step: int | None = None) -> Parts:
+        if step is None:
+            experiment.system.check_start()
         if jax.process_index() == 0 and options.log.view != "quiet":
             print(f"{experiment.name}: opening the data, setting up", flush=True)
         return setup.assemble(experiment)
@@ -82,7 +84,7 @@ def train(experiment: Experiment, options: RunOptions | None = None) -> RunResul
         Checkpoints(workdir, rule.checkpoint, rule.evaluation.split) as checkpoints,
     ):
         changes = rundir.check(workdir, experiment, options.resume, checkpoints.latest())
-        with Run(parts or opened(), options, workdir, checkpoints, held) as run:
+        with Run(parts or opened(checkpoints.latest()), options, workdir, checkpoints, held) as run:
             for line in (*checkpoints.set_aside, *run.log.remarks):
                 run.view.message(line)
             for line in changes:

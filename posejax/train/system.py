@@ -56,10 +56,19 @@ class System(ABC):
     calibration: tuple[str, ...] = ()
 
     def check(self) -> None:  # noqa: B027 - most have nothing to check
-        """Look at settings that must fit together; called before any file is opened.
+        """Look at settings that must fit together; called before the data are opened.
 
         Raises:
           ConfigError: they do not; the message names the options.
+        """
+
+    def check_start(self) -> None:  # noqa: B027
+        """Look at the files that `start` reads, before the data are opened (or simulated).
+
+        Not called where a run goes on from a checkpoint: they may be gone by then.
+
+        Raises:
+          ConfigError: one is missing or does not fit; the message names option and file.
         """
 
     @abstractmethod

@@ -16,6 +16,7 @@ import numpy as np
 from posejax import config_io
 from posejax.config import ConfigError, Experiment
 from posejax.data.arrays import read_npz
+from posejax.data.errors import DataError
 from posejax.data.files import decoding, read_bytes
 from posejax.train import groups
 from posejax.train.checkpoint import CheckpointError, Checkpoints, find_checkpoint
@@ -140,6 +141,8 @@ def load_weights(path: Path | str, experiment: Experiment | None = None) -> Weig
                 "(a weights file never makes Python import anything but posejax)"
             )
         experiment = config_io.from_json(config)
+    if arrays and not any(name.startswith((_PARAMS, _STATE)) for name in arrays):
+        raise DataError(path, "arrays", few(list(arrays)), f"{_PARAMS}... and {_STATE}...")
     arrays = {k: v.astype("f4") if v.dtype == np.float16 else v for k, v in arrays.items()}
     return Weights(
         _nest({k.removeprefix(_PARAMS): v for k, v in arrays.items() if k.startswith(_PARAMS)}),
@@ -233,7 +236,7 @@ def initialize(
     strange = _of_another(found.system, system)
     if not used:
         why = strange or "no parameter of it fits this model"
-        raise ConfigError(f"train.init_from {path}: {why}: {_few(left)}")
+        raise ConfigError(f"train.init_from {path}: {why}: {few(left)}")
     kept = {k: v for k, v in found.state.items() if k not in calibration}
     model_state, _, _ = _merge(state.model_state, kept)
     ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
@@ -241,7 +244,7 @@ def initialize(
     if strange:
         told += f" ({strange})"
     if left:
-        told += f"; not there, or of another shape: {_few(left)}"
+        told += f"; not there, or of another shape: {few(left)}"
     return state._replace(params=params, model_state=model_state, ema=ema), told
 
 
@@ -261,7 +264,7 @@ def check_fit(shapes: Any, found: Weights, source: str, system: str = "") -> Non
     if wrong:
         strange = _of_another(found.system, system)
         raise CheckpointError(
-            f"{source}: {strange or 'does not fit the model of this config'}: {_few(wrong, '; ')}"
+            f"{source}: {strange or 'does not fit the model of this config'}: {few(wrong, '; ')}"
         )
 
 
@@ -272,7 +275,8 @@ def _of_another(saved: str, asked: str) -> str:
     )
 
 
-def _few(names: Sequence[str], between: str = ", ") -> str:
+def few(names: Sequence[str], between: str = ", ") -> str:
+    """The first three names, and how many there are besides."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return between.join(names[:3]) + more
 

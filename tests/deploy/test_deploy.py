@@ -169,6 +169,18 @@ def test_rules_name_operator_place_and_remedy(tmp_path, listed):
     assert (first.count, first.operator.bytes, second.count) == (2, 9, 1)
 
 
+def test_rules_without_reasons_are_findings_of_their_own(tmp_path):
+    """An operator that breaks several is named once for each, with what that one says."""
+    path = tmp_path / "target.txt"
+    path.write_text("allow reduce\ndeny reduce>4\nlimit 100 reduce\nlimit 200 reduce\n")
+    found = read_rules(path).check([operator("reduce", 300, 8), operator("reduce", 150, 2)])
+    assert [(f.count, f.why) for f in found] == [
+        (1, "denied: 8 elements made one"),
+        (2, "too large: 300 bytes in and out, at most 100"),
+        (1, "too large: 300 bytes in and out, at most 200"),
+    ]
+
+
 @pytest.mark.parametrize(
     "line", ["permit add", "allow", "deny", "limit add", "limit 0 add", "deny a>b", "deny a>1 b"]
 )

@@ -1,4 +1,4 @@
-"""Readers of image pairs, for `readers.CASES`: how to write a valid file, how to read it."""
+"""Readers of image pairs."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy as np
 from posejax.systems.tinyroma.data import MegaDepth, RgbdFolder, ScanNetPairs, StereoFolder
 from posejax.systems.tinyroma.sources.frames import list_frames, read_frame
 from posejax.systems.tinyroma.sources.stereo import read_disparity
+from tests.fuzz.cases import Case
 from tests.systems.tinyroma import pair_data
 
 ALL = (1.0, 0.0, 0.0)
@@ -64,20 +65,20 @@ def _megadepth_depth(folder: Path) -> Path:
     return folder / "images/0.h5"
 
 
-PAIR_CASES = {
-    "rgbd_pose": (_scene_file("frame-000000.pose.txt"), _frame),
-    "rgbd_intrinsics": (_scene_file("camera-intrinsics.txt"), _frame),
-    "rgbd_depth": (_scene_file("frame-000000.depth.png"), _frame),
-    "rgbd_pairs": (_scene_file("pairs.csv"), _folder),
-    "pairs_json": (pair_data.write_pair_list, _list),
-    "pairs_txt": (lambda f: pair_data.write_pair_list(f).with_suffix(".txt"), _list),
-    "stereo_pfm": (pair_data.write_stereo, _stereo),
-    "stereo_calib": (lambda f: pair_data.write_stereo(f).with_name("calib.txt"), _stereo),
-    "stereo_npz": (
+PAIR_CASES: dict[str, Case] = {
+    "rgbd_pose": Case(_scene_file("frame-000000.pose.txt"), _frame),
+    "rgbd_intrinsics": Case(_scene_file("camera-intrinsics.txt"), _frame),
+    "rgbd_depth": Case(_scene_file("frame-000000.depth.png"), _frame),
+    "rgbd_pairs": Case(_scene_file("pairs.csv"), _folder),
+    "pairs_json": Case(pair_data.write_pair_list, _list),
+    "pairs_txt": Case(lambda f: pair_data.write_pair_list(f).with_suffix(".txt"), _list),
+    "stereo_pfm": Case(pair_data.write_stereo, _stereo),
+    "stereo_calib": Case(lambda f: pair_data.write_stereo(f).with_name("calib.txt"), _stereo),
+    "stereo_npz": Case(
         lambda f: pair_data.write_stereo(f, ".npz"),
         _disparity,
         ("stereo_motorcycle/motorcycle_disp.npz",),
     ),
-    "megadepth_index": (pair_data.write_megadepth, _megadepth),
-    "megadepth_depth": (_megadepth_depth, _megadepth),
+    "megadepth_index": Case(pair_data.write_megadepth, _megadepth),
+    "megadepth_depth": Case(_megadepth_depth, _megadepth),
 }

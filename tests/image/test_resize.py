@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posejax.image import bilinear_sample, pixel_centers, resize
+from posejax.image import bilinear_sample, pixel_centers, resize, whole_size
 
 
 def test_upsampling_is_border_padded_bilinear_sampling(rng):
@@ -62,3 +62,28 @@ def test_wrong_arguments_are_refused():
         resize(jnp.zeros((2, 3, 3, 1)), (2, 2))
     with pytest.raises(ValueError, match="positive"):
         resize(jnp.zeros((3, 3)), (0, 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "longest", "expected"),
+    [
+        ((495, 660, 3), 660, (480, 640)),  # the nearest multiple, 672, is above the limit
+        ((990, 1320), 660, (480, 640)),
+        ((768, 1024), 640, (480, 640)),
+        ((760, 1000), 640, (480, 640)),  # 486: the nearest multiple
+        ((500, 1000), 640, (320, 640)),
+        ((495, 660), None, (480, 640)),  # its own size, rounded down
+        ((495, 660), 1024, (480, 640)),
+        ((32, 4000), 640, (32, 640)),
+    ],
+)
+def test_whole_sizes_are_near_and_never_above_the_limit(shape, longest, expected):
+    assert whole_size(shape, longest) == expected
+
+
+def test_whole_sizes_enlarge_if_they_are_told_to():
+    assert whole_size((100, 150), 960) == (96, 128)
+    assert whole_size((100, 150), 960, enlarge=True) == (640, 960)
+    assert whole_size((720, 960), 0.7 * 960, enlarge=True) == (512, 672)
+    assert whole_size((100, 150), 700, enlarge=True) == (480, 672)
+    assert whole_size((9, 30), 41, multiple=8) == (8, 24)

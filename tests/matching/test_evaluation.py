@@ -1,12 +1,16 @@
 """Pose errors, AUC against its definition and the reference numbers, intervals, protocols."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from posejax.matching import (
     PROTOCOLS,
     bootstrap_auc,
+    chance_models,
     pose_auc,
     relative_pose_errors,
 )
@@ -75,3 +79,17 @@ def test_protocols_name_themselves_and_their_failures():
     for protocol in PROTOCOLS.values():
         assert protocol.name in protocol.describe() and protocol.estimator in protocol.describe()
         np.testing.assert_allclose(protocol.auc([0.0, np.nan]), 0.5, atol=1e-6)
+
+
+def test_few_inliers_are_what_chance_would_give():
+    """Against the binomial of SciPy; and many inliers are none of chance, however many matches."""
+    p = 2 * np.sqrt(2) * 3 * 1000 / (600 * 800)
+    want = math.comb(60, 5) * 10 * stats.binom.sf(12 - 5 - 1, 55, p)
+    settings = {"threshold": 3.0, "shape_b": (600, 800)}
+    np.testing.assert_allclose(chance_models("pose", 12, 60, **settings), want, rtol=1e-6)
+    assert want > 0.01 > chance_models("pose", 40, 60, **settings)
+    assert chance_models("pose", 20_000, 20_000, **settings) == 0
+    assert chance_models("fundamental", 7, 60, **settings) == np.inf
+    p = np.pi * 9 / (600 * 800)
+    want = math.comb(60, 4) * stats.binom.sf(7 - 4 - 1, 56, p)
+    np.testing.assert_allclose(chance_models("homography", 7, 60, **settings), want, rtol=1e-6)

@@ -203,6 +203,24 @@ def test_the_covariance_covers(score):
     assert 0.92 < np.mean(square < 11.07) < 0.98  # chi squared, 5 degrees of freedom
 
 
+@pytest.mark.slow
+def test_the_covariance_covers_among_wrong_matches():
+    """Refined from the truth: four of five wrong, 768 pairs of one scene in 500 matches."""
+    rng = np.random.default_rng(14)
+    clean = make_pair(rng, 500)
+    a, b = (x + rng.standard_normal((768, 500, 2)).astype(np.float32) for x in clean[:2])
+    anywhere = rng.uniform([0, 0], [640, 480], b.shape).astype(np.float32)
+    b = np.where(rng.random((768, 500, 1)) < 0.8, anywhere, b)
+    start = clean.b_from_a.astype(np.float32)
+    run = jax.jit(jax.vmap(lambda a, b: refine_relative_pose(start, a, b, K32, K32)))
+    found = run(a, b)
+    steps = jax.vmap(lambda pose: pose_difference(pose, start))(found.b_from_a)
+    steps = np.asarray(steps, np.float64)
+    solved = np.linalg.solve(np.asarray(found.covariance, np.float64), steps[..., None])
+    square = np.sum(steps * solved[..., 0], axis=-1)
+    assert 0.90 < np.mean(square < 11.07) < 0.98
+
+
 def test_decomposition_and_cheirality():
     rng = np.random.default_rng(13)
     for _ in range(5):
@@ -216,6 +234,36 @@ def test_decomposition_and_cheirality():
             assert min(np.abs(f - s * e).max() for s in (-1, 1)) < 1e-4
         pose = pose_from_essential(-e, rays(pair.xy_a), rays(pair.xy_b))
         assert max(angle_errors(np.asarray(pose.matrix), pair.b_from_a)) < 0.05
+
+
+def reference_pose(e, near):
+    """By singular values in float64: the rotation and the translation nearest to given ones."""
+    u, _, v = np.linalg.svd(e)
+    u, v = u * np.sign(np.linalg.det(u)), v * np.sign(np.linalg.det(v))
+    turn = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    rotation = max((u @ turn @ v, u @ turn.T @ v), key=lambda r: np.sum(r * near[:3, :3]))
+    return np.c_[rotation, u[:, 2] * np.sign(u[:, 2] @ near[:3, 3])]
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.1])
+def test_the_gradient_of_a_decomposition(bend):
+    """At an essential matrix two singular values are equal; and at any other matrix."""
+    rng = np.random.default_rng(15)
+    pair = make_pair(rng, 20)
+    e = essential(pair.b_from_a) + bend * rng.standard_normal((3, 3))
+    slope, along = rng.standard_normal((3, 4)), rng.standard_normal((3, 3))
+    points = rays(pair.xy_a), rays(pair.xy_b)
+
+    def value(e):
+        pose = pose_from_essential(e, *points)
+        return jnp.sum(pose.matrix[:3] * slope), pose.matrix[:3]
+
+    gradient, pose = jax.grad(value, has_aux=True)(jnp.asarray(e, jnp.float32))
+    np.testing.assert_allclose(pose, reference_pose(e, pair.b_from_a), atol=1e-5)
+    ends = (np.sum(slope * reference_pose(e + h * along, pair.b_from_a)) for h in (1e-6, -1e-6))
+    want = (next(ends) - next(ends)) / 2e-6
+    np.testing.assert_allclose(np.sum(gradient * along), want, rtol=1e-3)
+    assert all(np.isfinite(x).all() for x in jax.jacrev(decompose_essential)(jnp.zeros((3, 3))))
 
 
 def test_wrong_arguments_are_named():

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import integrate, special, stats
 
-from posejax.matching.refine import Manifold, implicit_step, total_loss
+from posejax.matching.ransac import random_samples
+from posejax.matching.refine import Manifold, implicit_step, inverse_information, total_loss
 from posejax.matching.robust import (
     LOSSES,
     REACH,
     Noise,
+    displacement_odds,
     fit_noise,
     loss_and_weight,
     mixture,
@@ -91,3 +93,50 @@ def test_noise_is_found_among_wrong_matches():
         noise = fit_noise(residuals.astype(np.float32) ** 2, np.ones(20_000, np.float32), noise, 0)
     inside = 1 - wrong[np.abs(residuals) < noise.band].mean()
     np.testing.assert_allclose((noise.sigma, noise.share), (0.7, inside), rtol=0.02)
+
+
+def test_a_long_displacement_is_odds_against_a_match():
+    """The ratio of the densities that drew the matches: log-normal by uniform."""
+    rng = np.random.default_rng(1)
+    wrong = rng.random(20_000) < 0.4
+    mean, sigma, extent = np.log(80), 0.6, 1500.0
+    far = np.where(wrong, rng.uniform(1, extent, 20_000), rng.lognormal(mean, sigma, 20_000))
+    far = far.astype(np.float32)
+    odds = displacement_odds(far, (~wrong).astype(np.float32), wrong.astype(np.float32))
+    want = stats.lognorm.pdf(far, sigma, scale=80) * extent
+    np.testing.assert_allclose(odds, np.maximum(want, 1e-6), rtol=0.3, atol=1e-3)
+    # The likelihood of residual and displacement tells right from wrong better than the residual.
+    residuals = np.where(wrong, rng.uniform(-9, 9, 20_000), rng.standard_normal(20_000))
+    square, ones = residuals.astype(np.float32) ** 2, np.ones(20_000, np.float32)
+    chance = {}
+    for name, displacement in (("blind", None), ("seeing", far)):
+        noise = wide_noise(np.float32(3))
+        noise = noise._replace(share=np.full(20_000, 0.8, np.float32))
+        for _ in range(20):
+            noise = fit_noise(square, ones, noise, 0, displacement)
+        slope = loss_and_weight(square, lambda s, noise=noise: mixture(s, noise))[1]
+        chance[name] = np.asarray(2 * noise.sigma**2 * slope)
+        np.testing.assert_allclose((noise.sigma, noise.count), (1, (~wrong).sum()), rtol=0.03)
+    assert chance["seeing"][wrong].sum() < 0.7 * chance["blind"][wrong].sum()
+    assert chance["seeing"][~wrong].sum() > chance["blind"][~wrong].sum()
+
+
+def test_a_fitted_noise_level_widens_the_covariance():
+    """Student's: normal with a variance drawn from its posterior, an inverse gamma."""
+    information = np.diag([4.0, 9.0]).astype(np.float32)
+    draws = stats.invgamma.rvs(3.5, scale=3.5, size=400_000, random_state=0)  # 7 degrees of freedom
+    got = inverse_information(information, jnp.asarray(7.0))
+    np.testing.assert_allclose(got, np.linalg.inv(information) * draws.mean(), rtol=0.02, atol=1e-6)
+    assert np.isfinite(inverse_information(information, jnp.asarray(-3.0))).all()
+
+
+def test_samples_go_by_weight_and_never_repeat_a_match():
+    """A third of the weight is a third of the draws; what has none is not drawn."""
+    weights = jnp.concatenate([jnp.full(10, 0.9), jnp.full(20, 0.3), jnp.zeros(6)])
+    drawn = np.asarray(random_samples(jax.random.key(0), weights, 4, 4000))
+    assert drawn.min() >= 0 and drawn.max() < 30
+    assert all(len(set(row)) == 4 for row in drawn.tolist())
+    first = np.mean(drawn[:, 0] < 10)
+    assert abs(first - 0.6) < 0.03
+    few = np.asarray(random_samples(jax.random.key(1), weights * (np.arange(36) < 4), 4, 8))
+    assert (np.sort(few, axis=1) == np.arange(4)).all(), "all that there are, once each"

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -69,15 +70,16 @@ def test_four_points_of_a_plane():
     assert np.quantile(errors[exist[:, 0]], 0.9) < 5e-3 and np.median(errors) < 1e-4
 
 
-def reference_eight_point(a, b, w):
-    def normalise(x):
-        mean = w @ x / w.sum()
-        scale = np.sqrt(2 / (w @ ((x - mean) ** 2).sum(1) / w.sum()))
-        return np.array([[scale, 0, -scale * mean[0]], [0, scale, -scale * mean[1]], [0, 0, 1]])
-
-    ends = [np.c_[x, np.ones(len(x))] for x in (a, b)]
-    to_a, to_b = normalise(a), normalise(b)
-    a, b = ends[0] @ to_a.T, ends[1] @ to_b.T
+def reference_eight_point(a, b, w, *, one_scale=False):
+    means = [w @ x / w.sum() for x in (a, b)]
+    spreads = [w @ ((x - m) ** 2).sum(1) / w.sum() for x, m in zip((a, b), means, strict=True)]
+    if one_scale:
+        spreads = [sum(spreads) / 2] * 2
+    to_a, to_b = (
+        np.array([[s, 0, -s * m[0]], [0, s, -s * m[1]], [0, 0, 1]])
+        for m, s in zip(means, np.sqrt(2 / np.array(spreads)), strict=True)
+    )
+    a, b = (np.c_[x, np.ones(len(x))] @ t.T for x, t in ((a, to_a), (b, to_b)))
     rows = np.sqrt(w)[:, None] * np.einsum("ni,nj->nij", b, a).reshape(-1, 9)
     f = np.linalg.svd(rows)[2][-1].reshape(3, 3)
     u, s, v = np.linalg.svd(f)
@@ -122,3 +124,31 @@ def test_degenerate_samples_are_finite():
             assert np.isfinite(models).all()
             if solver is four_point:
                 assert not np.asarray(exist).any()
+
+
+@pytest.mark.parametrize("n, noise", [(8, 0.5), (30, 0.5), (30, 0.0)])
+def test_the_gradient_of_eight_points(n, noise):
+    """Also without noise, where the two singular values of the matrix are equal."""
+    pair = make_pair(np.random.default_rng(3), n, noise=noise)
+    a, b = rays(pair.xy_a.astype(np.float64)), rays(pair.xy_b.astype(np.float64))
+    weights = np.random.default_rng(4).uniform(0.5, 1, n)
+    slope = np.random.default_rng(5).standard_normal((3, 3))
+    along = np.random.default_rng(6).standard_normal((n, 2))
+
+    def value(a, b, w):
+        matrix = eight_point(a, b, w)
+        return jnp.sum(matrix * slope) * jnp.sign(matrix[0, 1])  # its sign is arbitrary
+
+    to_a, to_weights = jax.grad(value, (0, 2))(*(x.astype(np.float32) for x in (a, b, weights)))
+
+    def reference(a, w):
+        matrix = reference_eight_point(a, b, w, one_scale=True)
+        return np.sum(matrix * slope) * np.sign(matrix[0, 1])
+
+    h = 1e-6
+    want = (reference(a + h * along, weights) - reference(a - h * along, weights)) / (2 * h)
+    np.testing.assert_allclose(np.sum(to_a * along), want, rtol=2e-2, atol=1e-3)
+    moved = along[:, 0]
+    want = (reference(a, weights + h * moved) - reference(a, weights - h * moved)) / (2 * h)
+    np.testing.assert_allclose(np.sum(to_weights * moved), want, rtol=2e-2, atol=1e-3)
+    assert np.isfinite(jax.grad(value, 2)(a, b, 0 * weights)).all()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posejax.matching.views import SCALES, VIEWS, View, mutual_cells, search_views
+from posejax.matching.views import SCALES, VIEWS, View, search_views
 
 
 def features(image):
@@ -69,17 +69,6 @@ def test_a_larger_image_is_found_at_half_its_size(rng):
     )
     assert found.view == View(1.0, 0.5) and max(found.inliers) > 50  # of 64 cells
     assert found.inliers[0] < 10
-
-
-def test_mutual_cells_are_padded_and_bounded_by_similarity(rng):
-    unit = rng.normal(size=(5, 6, 64)).astype(np.float32)
-    unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
-    same = mutual_cells(unit, unit, count=40)
-    assert same.xy_a.shape == (40, 2) and same.weights.sum() == 30
-    np.testing.assert_allclose(same.xy_a[:30], same.xy_b[:30], atol=1e-3)
-    other = rng.normal(size=(5, 6, 64)).astype(np.float32)
-    other /= np.linalg.norm(other, axis=-1, keepdims=True)
-    assert mutual_cells(unit, other, count=40).weights.sum() == 0
 
 
 def test_the_views_are_distinct_and_a_search_needs_one():

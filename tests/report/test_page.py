@@ -1,12 +1,14 @@
 """Pages and text tables: nothing from outside, all text escaped, tags closed."""
 
 import base64
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from posejax.report import Page, Share, figure_png, markdown_table, number, percent
 from posejax.report.text import history_tables
@@ -61,6 +63,25 @@ def test_figures_are_embedded_whole_and_repeat():
     png = base64.b64decode(data)
     assert png.startswith(b"\x89PNG") and png == figure_png(a_figure())
     assert png != figure_png(a_figure(height=-1.0))
+
+
+def test_photographs_are_small_and_of_the_same_pixels(rng):
+    """A page of two dozen has to be one that people can send to each other."""
+    ramp = np.linspace(0, 200, 300)
+    photo = ramp[:, None, None] + ramp[:, None] + rng.normal(0, 8, (300, 300, 3))
+    figure = Figure(figsize=(4, 4))
+    figure.subplots().imshow(np.clip(photo / 2, 0, 255).astype(np.uint8))
+    page, sizes, pixels = Page("t"), [], []
+    for photograph in (False, True):
+        page.figure(figure, "", photograph=photograph)
+    for kind, data in re.findall(r"data:image/(\w+);base64,([^\"]*)", page.html()):
+        raw = base64.b64decode(data)
+        image = Image.open(io.BytesIO(raw))
+        assert image.format == kind.upper() == ("JPEG" if sizes else "PNG")
+        sizes.append(len(raw))
+        pixels.append(np.asarray(image.convert("RGB"), np.float64))
+    assert sizes[1] < sizes[0] / 4
+    assert pixels[0].shape == pixels[1].shape and np.abs(pixels[0] - pixels[1]).mean() < 4
 
 
 def test_write_replaces_in_one_step_and_survives_a_power_failure(tmp_path, monkeypatch):

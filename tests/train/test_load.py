@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import posejax
+from posejax.data.errors import DataError
 from posejax.train import CheckpointError, export, save_weights, weights
 
 EXAMPLES = {"ranges": np.float32([[2.8, 2.8, 2.8, 2.8], [1.0, 3.2, 3.4, 4.6]])}
@@ -54,6 +55,9 @@ def test_what_is_not_there_is_told_with_what_is(tmp_path):
     path = save_weights(tmp_path / "bare.npz", {"a": np.ones(2)}, {})
     with pytest.raises(ValueError, match="no experiment is saved"):
         posejax.load(path)
+    np.savez(tmp_path / "other.npz", x=np.ones(2), y=np.ones(2))
+    with pytest.raises(DataError, match=r"other\.npz: arrays: x, y; expected params/"):
+        posejax.load(tmp_path / "other.npz")
 
 
 @pytest.mark.parametrize("name", sorted(weights.shipped()))

@@ -10,6 +10,7 @@ import pytest
 from conftest_train import TOY, params_of
 
 from posejax.train import ResumeError
+from posejax.train.system import System
 
 # 96 steps, a checkpoint every 5.
 ARGUMENTS = (
@@ -118,13 +119,16 @@ def test_changed_config_is_refused_with_a_diff(run, tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["train"]["steps"] == 10
 
 
-def test_changed_config_may_be_allowed(run):
+def test_changed_config_may_be_allowed(run, monkeypatch):
     from posejax.config import Resume
 
+    started = []
+    monkeypatch.setattr(System, "check_start", lambda system: started.append(system))
     run(**{"train.steps": 10})
     longer = run(options={"resume": Resume(allow_config_change=True)}, **{"train.steps": 14})
     assert longer.step == 14
     assert [line["step"] for line in longer.lines("epoch")] == [10, 14]
+    assert len(started) == 1  # the files that a run started from may be gone when it goes on
 
 
 def test_resume_modes(run, tmp_path):

@@ -4,15 +4,21 @@ A view keeps its depth map as it was read and only notes how its pixels map into
 depth is ever resampled. The random numbers come from the engine's generator alone.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from posejax.config import check_range
 from posejax.data.images import crop_image, resize_image
 from posejax.data.rigid import se3_inverse
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+_MOST = {
+    "swap": 1, "crop": 0.9, "shift": math.inf, "flip": 1, "roll_deg": 180, "gain": math.inf,
+    "contrast": math.inf, "gamma": math.inf, "grey": 1, "noise": 1, "blur": math.inf,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class Augment:
       crop: share of either side of an image that a crop may lose, for each image on its own.
       shift: most pixels by which both images are moved alike.
       flip: probability that both are mirrored, left to right.
+      roll_deg: most that either camera is turned about its optical axis, each on its own; what it
+        then sees beyond the image is black and unknown.
       gain: brightness is multiplied by up to exp(+-gain), each colour by another exp(+-gain / 4).
       contrast: contrast is multiplied by up to exp(+-contrast).
       gamma: values are raised to up to exp(+-gamma).
@@ -36,12 +44,18 @@ class Augment:
     crop: float = 0.25
     shift: int = 16
     flip: float = 0.5
+    roll_deg: float = 0.0
     gain: float = 0.3
     contrast: float = 0.3
     gamma: float = 0.3
     grey: float = 0.1
     noise: float = 0.03
     blur: float = 1.2
+
+    def check(self) -> None:
+        """Raise ConfigError for a setting out of range."""
+        for name, most in _MOST.items():
+            check_range(f"system.data.augment.{name}", getattr(self, name), 0, most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +101,23 @@ class View:
         moved = self._moved(self.image[:, ::-1], turn)
         return replace(moved, intrinsics=moved.intrinsics @ _MIRROR[:3, :3])
 
+    def rolled(self, turn: np.ndarray) -> "View":
+        """As the camera sees it after `turn` [3, 3] (new_from_old) about its optical axis.
+
+        A rotation about that axis leaves the third coordinate alone, so K R K^-1 is affine.
+        """
+        new_from_old = self.intrinsics @ turn @ np.linalg.inv(self.intrinsics)
+        old_from_new = np.linalg.inv(new_from_old)
+        # Pillow takes pixel centres at halves, as the library does.
+        image = Image.fromarray(np.ascontiguousarray(self.image)).transform(
+            (self.size[1], self.size[0]),
+            Image.Transform.AFFINE,
+            old_from_new[:2].reshape(-1).tolist(),
+            Image.Resampling.BILINEAR,
+        )
+        moved = self._moved(np.asarray(image), new_from_old)
+        return replace(moved, intrinsics=self.intrinsics)
+
     def _moved(self, image: np.ndarray, new_from_old: np.ndarray) -> "View":
         return replace(
             self,
@@ -122,6 +153,12 @@ class Pair:
         pose = _MIRROR @ self.b_from_a @ _MIRROR
         return replace(self, a=self.a.mirrored(), b=self.b.mirrored(), b_from_a=pose)
 
+    def rolled(self, angle_a: float, angle_b: float) -> "Pair":
+        """Both cameras turned about their optical axes, rad."""
+        a, b = (_about_axis(angle) for angle in (angle_a, angle_b))
+        pose = b @ self.b_from_a @ a.T
+        return replace(self, a=self.a.rolled(a[:3, :3]), b=self.b.rolled(b[:3, :3]), b_from_a=pose)
+
     def image_homography(self) -> np.ndarray:
         """[3, 3] pixels of image B from pixels of image A."""
         if self.homography is None:
@@ -136,6 +173,8 @@ def augmented(
     """A random version of a pair at (H, W): geometry that both know exactly, other light."""
     if rng.random() < augment.swap:
         pair = pair.swapped()
+    if augment.roll_deg:  # before the crop: depth is known beyond it, and the image would not be
+        pair = pair.rolled(*np.deg2rad(augment.roll_deg * rng.uniform(-1, 1, 2)))
     shift = rng.integers(-augment.shift, augment.shift + 1, 2)
     a, b = (_random_crop(view, size, shift, rng, augment.crop) for view in (pair.a, pair.b))
     pair = replace(pair, a=a.resized(size), b=b.resized(size))
@@ -143,6 +182,13 @@ def augmented(
         pair = pair.mirrored()
     a, b = (replace(view, image=photometric(view.image, rng, augment)) for view in (pair.a, pair.b))
     return replace(pair, a=a, b=b)
+
+
+def _about_axis(angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.eye(4)
+    turn[:2, :2] = [[c, -s], [s, c]]
+    return turn
 
 
 def _random_crop(view: View, size, shift, rng: np.random.Generator, loss: float) -> View:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from posejax.matching import mutual_nearest_neighbours
+from posejax.matching.mutual import MIN_SIMILARITY
 from posejax.matching.streaming import cell_centers
-from posejax.matching.views import MIN_SIMILARITY
 
 
 class NearestWarp(NamedTuple):

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from posejax.config import ConfigError, check_range
+
 Norm = Literal["instance", "image", "batch", "none"]
 
 
@@ -21,6 +23,19 @@ class SearchConfig:
     rows: int = 1
     columns: tuple[float, float] | None = None
 
+    def check(self) -> None:
+        """Raise ConfigError for bounds that no cell meets, or that the kind does not look at."""
+        at = "system.model.search"
+        check_range(f"{at}.rows", self.rows, 0)
+        if self.kind != "band" and self.rows != SearchConfig.rows:
+            raise ConfigError(f"{at}.rows: {self.rows}; expected --{at}.kind band with it")
+        if self.columns is None:
+            return
+        if self.kind == "full":
+            raise ConfigError(f"{at}.columns: {self.columns}; expected --{at}.kind rows or band")
+        if not self.columns[0] <= self.columns[1]:
+            raise ConfigError(f"{at}.columns: {self.columns}; expected the lower bound first")
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -38,7 +53,9 @@ class ModelConfig:
       width: factor of the trunk's channels; the released weights fit 1 alone.
       search: where partners are looked for.
       mode: of the softmax; "official_fast" is the approximation of the released inference.
-      symmetric: also match B to A, from the same correlations.
+      symmetric: also match B to A, from the same correlations. The loss is that of A to B alone:
+        B to A runs with the same weights and is taught by no targets of its own, so train with
+        `data.augment.swap`, which shows the network either order.
       refine: expectation only over so many cells around the best one; None for all cells, as the
         released weights want it.
       temperature: of the softmax; None for sqrt(channels).
@@ -66,6 +83,30 @@ class ModelConfig:
     zero_out: bool = False
     bfloat16: bool = False
 
+    def check(self) -> None:
+        """Raise ConfigError for settings out of range, or that do not fit one another."""
+        at = "system.model"
+        self.search.check()
+        check_range(f"{at}.coarse_passes", self.coarse_passes, 1)
+        check_range(f"{at}.width", self.width, 0, above=True)
+        if self.refine is not None:
+            check_range(f"{at}.refine", self.refine, 0)
+        if self.temperature is not None:
+            check_range(f"{at}.temperature", self.temperature, 0, above=True)
+        if self.backbone and self.weights:
+            raise ConfigError(
+                f"{at}.backbone and {at}.weights: give one of them; the weights hold a trunk of "
+                "their own"
+            )
+        if self.width != 1 and (self.backbone or self.weights):
+            name = "backbone" if self.backbone else "weights"
+            raise ConfigError(f"{at}.{name}: published weights fit width 1 alone")
+        one_way = self.search.kind != "full" or self.symmetric or self.refine is not None
+        if self.mode == "official_fast" and one_way:
+            raise ConfigError(
+                f"{at}.mode: 'official_fast' is a full search, one way, without refine"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class MatchConfig:
@@ -76,7 +117,8 @@ class MatchConfig:
       min_certainty: cells below are no matches.
       consistency: pixels between a cell and where B's warp sends its partner back to, at most;
         needs model.symmetric. None for no such test.
-      threshold: pixels of the Sampson distance; see `posejax.matching.estimate_relative_pose`.
+      threshold: pixels of the Sampson distance; see `posejax.matching.estimate_relative_pose`. The
+        covariance holds for matches whose noise is below half of it, and is too small above.
       score: of the robust estimate.
       iterations: minimal samples at most.
       confidence: at which the estimate stops early.
@@ -89,6 +131,18 @@ class MatchConfig:
     score: Literal["truncated", "marginalised"] = "truncated"
     iterations: int = 1024
     confidence: float = 0.9999
+
+    def check(self) -> None:
+        """Raise ConfigError for a setting out of range."""
+        for name in ("count", "iterations"):
+            check_range(f"system.match.{name}", getattr(self, name), 1)
+        check_range("system.match.min_certainty", self.min_certainty, 0, 1)
+        check_range("system.match.threshold", self.threshold, 0, above=True)
+        if self.consistency is not None:
+            check_range("system.match.consistency", self.consistency, 0, above=True)
+        if not 0 < self.confidence < 1:
+            found = f"system.match.confidence: {self.confidence}"
+            raise ConfigError(f"{found}; expected more than 0 and less than 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,3 +169,10 @@ class ObjectiveConfig:
     certain: float = 1e-3
     reach: float = 0.0625
     contrast: float = 0.0
+
+    def check(self) -> None:
+        """Raise ConfigError for a setting out of range."""
+        for name in ("alpha", "c", "certain", "reach"):
+            check_range(f"system.objective.{name}", getattr(self, name), 0, above=True)
+        for name in ("certainty_weight", "contrast"):
+            check_range(f"system.objective.{name}", getattr(self, name), 0)

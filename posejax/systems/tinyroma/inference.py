@@ -1,14 +1,20 @@
 """A trained network on two images of one's own, of any size."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from posejax.config import ConfigError
+from posejax.config import ConfigError, Experiment
 from posejax.data.images import resize_image
+from posejax.image import whole_size
 from posejax.loading import Predictor
+from posejax.matching.views import Features
+from posejax.systems.tinyroma.config import ModelConfig
+from posejax.systems.tinyroma.data import SimulatedPairs
+from posejax.systems.tinyroma.pretrained import load_tiny_roma
 from posejax.systems.tinyroma.system import Tinyroma
 
 
@@ -50,7 +56,7 @@ def match_images(
       system, predict: see `posejax.load`.
       image_a, image_b: [H, W] or [H, W, 3] uint8, of any sizes of at least 32 pixels.
       k_a, k_b: [3, 3] intrinsics of the images, first pixel's centre at (0.5, 0.5); both or none.
-      longest: images are reduced to sides of at most so many pixels, and then to multiples of 32;
+      longest: images are reduced to sides of at most so many pixels, in multiples of 32;
         None for their own size. A network does best near the size that it was trained at. The
         threshold of the pose's estimate is meant in these pixels.
 
@@ -62,7 +68,7 @@ def match_images(
     examples: dict[str, Any] = {}
     scales: dict[str, np.ndarray] = {}
     for name, image, k in (("a", image_a, k_a), ("b", image_b, k_b)):
-        small = _reduced(image, longest, f"image_{name}")
+        small = reduced_image(image, longest, f"image_{name}")
         scales[name] = np.array(image.shape[1::-1]) / small.shape[1::-1]
         examples[f"image_{name}"] = small[None]
         if k is not None:
@@ -83,6 +89,22 @@ def match_images(
     )
 
 
+def released_network(path: str | Path) -> Predictor:
+    """Tiny RoMa's released weights, 112 tensors under PyTorch's names, with the default options.
+
+    Raises:
+      ConfigError: missing or damaged file, or other tensors.
+    """
+    system = Tinyroma(SimulatedPairs(), ModelConfig())
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes: Any = jax.eval_shape(
+        lambda key, x: system.net.init(key, x, x, False), jax.random.key(0), image
+    )
+    variables = load_tiny_roma(path, system.net, shapes)
+    state = {"batch_stats": variables["batch_stats"], "covariance": {"scale": np.float32(1)}}
+    return Predictor(Experiment("released", system), variables["params"], state)
+
+
 def searching(predict: Predictor, **search: Any) -> Predictor:
     """The same weights with another search, e.g. `kind="rows", columns=(-12, 0)` for a stereo rig.
 
@@ -98,8 +120,25 @@ def searching(predict: Predictor, **search: Any) -> Predictor:
     return dataclasses.replace(predict, experiment=dataclasses.replace(experiment, system=system))
 
 
-def _reduced(image: np.ndarray, longest: int | None, name: str) -> np.ndarray:
-    """[h, w, 3] uint8 of sides that are multiples of 32."""
+def coarse_features(predict: Predictor) -> Features:
+    """The trained trunk alone, image [H, W, 3] in [0, 1] -> [H/8, W/8, 64], for `search_views`.
+
+    The matchers look a few cells around where the features send them; over changes of scale and
+    turns that need a search over views, the features decide.
+    """
+    experiment: Any = predict.experiment
+    net = experiment.system.net
+    variables = {"params": predict.params, "batch_stats": predict.state["batch_stats"]}
+
+    @jax.jit
+    def features(image: jax.Array) -> jax.Array:
+        return net.apply(variables, image[None], method="trunk_features").coarse[0]
+
+    return features
+
+
+def reduced_image(image: np.ndarray, longest: int | None, name: str = "image") -> np.ndarray:
+    """[h, w, 3] uint8 of sides that are multiples of 32, at most `longest`; see `match_images`."""
     image = np.asarray(image)
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
@@ -109,8 +148,4 @@ def _reduced(image: np.ndarray, longest: int | None, name: str) -> np.ndarray:
         )
     if min(image.shape[:2]) < 32:
         raise ConfigError(f"{name}: {image.shape[:2]} pixels; expected at least 32 on each side")
-    factor = min(1.0, longest / max(image.shape[:2])) if longest else 1.0
-    # Without reduction round down; a reduced side goes to the nearest multiple.
-    turn = np.round if factor < 1 else np.floor
-    height, width = (int(max(32, 32 * turn(side * factor / 32))) for side in image.shape[:2])
-    return resize_image(image, (height, width))
+    return resize_image(image, whole_size(image.shape, longest))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from posejax.geometry import normalized_from_pixels, pixels_from_normalized
-from posejax.image import resize
+from posejax.image import resize, whole_size
 from posejax.matching import Band, Correspondence, Full, Rows, expected_correspondence
 from posejax.matching.search import Search
 from posejax.matching.streaming import cell_centers
@@ -106,6 +106,10 @@ class TinyRoma(nn.Module):
             (fine_a, fine_b), (coarse_a, coarse_b) = jnp.split(fine, 2), jnp.split(coarse, 2)
             return Features(fine_a, coarse_a), Features(fine_b, coarse_b)
         return self._trunk(image_a, train), self._trunk(image_b, train)
+
+    def trunk_features(self, images: jax.Array) -> Features:
+        """Of images [B, H, W, 3] alone, as in evaluation."""
+        return self._trunk(images, False)
 
     def _trunk(self, images: jax.Array, train: bool) -> Features:
         grey = self.input_norm(images, train)
@@ -204,8 +208,7 @@ def _enlarged(warp: Warp, shape: tuple[int, int], upsample: Upsample = "bilinear
 
 def multiple_of_32(image: jax.Array) -> jax.Array:
     """[H, W, C] with its sides reduced to multiples of 32, as the released model does it."""
-    height, width, _ = image.shape
-    return resize(image, (height // 32 * 32, width // 32 * 32), antialias=False)
+    return resize(image, whole_size(image.shape), antialias=False)
 
 
 def dense_match(

@@ -51,10 +51,8 @@ class Pairs(Dataset):
         for side in self.size:
             check_range("system.data.size", side, 32)
             if side % 32:
-                raise ConfigError(f"system.data.size {self.size}: multiples of 32")
-        if not 0 <= self.augment.crop <= 0.9:
-            found = f"system.data.augment.crop {self.augment.crop}"
-            raise ConfigError(f"{found}; expected 0 to 0.9")
+                raise ConfigError(f"system.data.size: {self.size}; expected multiples of 32")
+        self.augment.check()
 
     @property
     def title(self) -> str:

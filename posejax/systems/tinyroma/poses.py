@@ -1,6 +1,6 @@
 """From dense warps to matches and relative poses, and how good they are; batched."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,16 @@ def forward_backward_distance(warp: Array, back: Array, stride: int) -> Array:
     return jnp.where(inside, distance, jnp.inf)
 
 
+def robust_options(config: MatchConfig) -> dict[str, Any]:
+    """Keywords of `estimate_relative_pose`: those that the factor of covariances is fitted for."""
+    return {
+        "threshold": config.threshold,
+        "score": config.score,
+        "iterations": config.iterations,
+        "confidence": config.confidence,
+    }
+
+
 def relative_poses(
     matches: Matches, k_a: Array, k_b: Array, config: MatchConfig
 ) -> RelativePoseEstimate:
@@ -88,10 +98,7 @@ def relative_poses(
             first,
             second,
             weights=pairs.weights,
-            threshold=config.threshold,
-            score=config.score,
-            iterations=config.iterations,
-            confidence=config.confidence,
+            **robust_options(config),
         )
 
     everything = matches, k_a, k_b

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from posejax.config import ConfigError
+from posejax.data.errors import DataError
 from posejax.nn.torch_weights import NameTable, from_flax, load_state_dict, to_flax
 from posejax.nn.xfeat import HEADS, trunk_entries
 from posejax.systems.tinyroma.model import TinyRoma, tiny_roma_table
@@ -27,10 +28,11 @@ def load_backbone(path: str | Path, model: TinyRoma, variables: Mapping[str, Any
       ConfigError: no such file, one that cannot be read, or weights of another network.
     """
     try:
-        state = unfolded({k.removeprefix("net."): v for k, v in _read(path).items()})
+        file = weights_file(path)
+        state = unfolded({k.removeprefix("net."): v for k, v in load_state_dict(file).items()})
         table = NameTable(tuple(trunk_entries()), (r".*\.num_batches_tracked", *_UNUSED))
         own = {kind: variables[kind]["trunk"] for kind in ("params", "batch_stats")}
-        loaded = to_flax(state, table, own)
+        loaded = fitted(file, state, table, own, "XFeat's weights")
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"system.model.backbone: {error}") from error
     return {
@@ -48,13 +50,14 @@ def load_tiny_roma(path: str | Path, model: TinyRoma, variables: Mapping[str, An
       ConfigError: no such file, one that cannot be read, or weights of another network.
     """
     try:
-        state, table = _read(path), tiny_roma_table(model)
+        file, table = weights_file(path), tiny_roma_table(model)
+        state = load_state_dict(file)
         if model.norm == "batch":
             own = from_flax(variables, table)
             state = {**{k: v for k, v in own.items() if k.startswith("xfeat.0.norm.")}, **state}
         else:
             state = {k: v for k, v in state.items() if not k.startswith("xfeat.0.norm.")}
-        return to_flax(state, table, variables)
+        return fitted(file, state, table, variables, "Tiny RoMa's weights")
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"system.model.weights: {error}") from error
 
@@ -99,5 +102,21 @@ def weights_file(path: str | Path) -> Path:
     return path
 
 
-def _read(path: str | Path) -> dict[str, np.ndarray]:
-    return load_state_dict(weights_file(path))
+def fitted(
+    path: str | Path,
+    state: Mapping[str, np.ndarray],
+    table: NameTable,
+    variables: Mapping[str, Any],
+    expected: str,
+) -> dict[str, Any]:
+    """`to_flax` of what a file held, whose refusal names the file and is one line.
+
+    Raises:
+      DataError: the state dict does not fit; the message has the first of its tensors.
+    """
+    try:
+        return to_flax(state, table, variables)
+    except ValueError as error:
+        first, *others = [line.strip() for line in str(error).splitlines()[1:]]
+        more = f" (and {len(others)} more)" if others else ""
+        raise DataError(path, "tensors", first + more, expected) from error

@@ -33,7 +33,7 @@ def network_programs(
         return {"warp": warp, "certainty": jax.nn.sigmoid(out.fine.logit)}
 
     def features(weights: Any, image: jax.Array) -> dict[str, jax.Array]:
-        found: Features = folded.apply(weights, image, False, method="_trunk")
+        found: Features = folded.apply(weights, image, method="trunk_features")
         return found._asdict()
 
     return {

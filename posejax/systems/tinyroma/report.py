@@ -102,9 +102,11 @@ def build(
             },
             order[:_WORST],
         ),
-        worst_text="Pairs without a pose first, then by falling error of the pose.",
+        worst_text="Pairs without a pose first, then by falling error: of the pose, or where the "
+        "true one is unknown the angle that the warp's mean error spans.",
         gallery=pictures(
-            examples, records, order, partial(_describe, errors, failed), matching_figure, "Pair"
+            examples, records, order, partial(_describe, errors, failed), matching_figure, "Pair",
+            photograph=True,
         ),
         gallery_text=_PICTURE,
         settings={
@@ -202,7 +204,7 @@ def _recall(pose: np.ndarray) -> Figure:
 def _covariance(records: Records, pose: np.ndarray, posed: np.ndarray) -> list[Part]:
     if not posed.any():
         return []
-    squares = np.asarray(records["covered"], np.float64)[posed]
+    squares = np.asarray(records["chi2"], np.float64)[posed]
     columns = {"median error (deg)": number(median(pose[posed]), 2)}
     claim = parts.Claim(
         "relative pose", "ellipsoids of the pose, five numbers", squares, 5, columns

@@ -54,7 +54,7 @@ def _poses(records: Records, error: np.ndarray, known: np.ndarray) -> dict[str, 
         numbers |= {name: value[i], f"{name}_low": low[i], f"{name}_high": high[i]}
     for kind in ("rotation", "translation"):
         numbers[f"{kind}_median_deg"] = _median(np.asarray(records[f"{kind}_error"])[known])
-    chi2 = np.asarray(records["covered"], np.float64)
+    chi2 = np.asarray(records["chi2"], np.float64)
     chi2 = chi2[np.isfinite(chi2)]
     numbers["coverage"] = np.mean(chi2 < QUANTILE) if len(chi2) else math.nan
     numbers["valid"] = np.mean(np.asarray(records["valid"], np.float64))
@@ -73,7 +73,7 @@ def _warps(records: Records) -> dict[str, float]:
 
 def covariance_ratio(records: Records) -> float:
     """Median squared error in units of the covariance, over the median of chi2; 1 without any."""
-    chi2 = np.asarray(records["covered"], np.float64)
+    chi2 = np.asarray(records["chi2"], np.float64)
     chi2 = chi2[np.isfinite(chi2)]
     return float(np.median(chi2) / MEDIAN) if len(chi2) else 1.0
 

@@ -16,10 +16,12 @@ from posejax.geometry import normalized_from_pixels, pixels_from_normalized
 from posejax.matching import Matches
 from posejax.report import Report
 from posejax.systems.tinyroma import baseline, poses, summary
+from posejax.systems.tinyroma.augment import Augment
 from posejax.systems.tinyroma.config import (
     MatchConfig,
     ModelConfig,
     ObjectiveConfig,
+    SearchConfig,
 )
 from posejax.systems.tinyroma.data import SimulatedPairs
 from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp, make_network
@@ -29,6 +31,7 @@ from posejax.systems.tinyroma.objective import (
     total_loss,
     warp_loss,
 )
+from posejax.systems.tinyroma.pairs import Pairs
 from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
 from posejax.systems.tinyroma.programs import network_programs
 from posejax.systems.tinyroma.report import build
@@ -58,26 +61,22 @@ class Tinyroma(System):
     calibration: ClassVar[tuple[str, ...]] = ("covariance",)
 
     def check(self) -> None:
-        model = self.model
-        if self.match.consistency is not None and not model.symmetric:
+        for part in (self.model, self.match, self.objective):
+            part.check()
+        if isinstance(self.data, Pairs):
+            self.data.check()
+        if self.match.consistency is not None and not self.model.symmetric:
             raise ConfigError("system.match.consistency: needs --system.model.symmetric True")
-        if model.backbone and model.weights:
-            raise ConfigError(
-                "system.model.backbone and system.model.weights: give one of them; the weights "
-                "hold a trunk of their own"
-            )
-        if model.width != 1 and (model.backbone or model.weights):
-            name = "backbone" if model.backbone else "weights"
-            raise ConfigError(f"system.model.{name}: published weights fit width 1 alone")
-        if self.baseline == "xfeat" and not model.backbone:
-            raise ConfigError("system.baseline: 'xfeat' needs --system.model.backbone FILE")
-        if model.coarse_passes < 1:
-            raise ConfigError(f"system.model.coarse_passes: {model.coarse_passes}; expected >= 1")
-        one_way = model.search.kind != "full" or model.symmetric or model.refine is not None
-        if model.mode == "official_fast" and one_way:
-            raise ConfigError(
-                "system.model.mode: 'official_fast' is a full search, one way, without refine"
-            )
+        if self.baseline == "xfeat":
+            if not self.model.backbone:
+                raise ConfigError("system.baseline: 'xfeat' needs --system.model.backbone FILE")
+            _ = self._published  # it is these weights, with every use
+
+    def check_start(self) -> None:
+        if isinstance(self.data, Pairs):  # what is augmented is trained on alone
+            _check_partners(self.model.search, self.data.augment)
+        zeros = _zeros(self.net)
+        self.start(zeros["params"], zeros)
 
     @cached_property
     def net(self) -> TinyRoma:
@@ -238,17 +237,16 @@ class Tinyroma(System):
     @cached_property
     def _published(self) -> dict[str, Any]:
         """Variables with the trunk of the given file, as constants."""
-        image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-        shapes = jax.eval_shape(
-            lambda k, x: self.net.init(k, x, x, False), jax.random.key(0), image
-        )
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
         with jax.ensure_compile_time_eval():
-            loaded = load_backbone(self.model.backbone or "", self.net, zeros)
+            loaded = load_backbone(self.model.backbone or "", self.net, _zeros(self.net))
             return jax.tree.map(np.asarray, loaded)
 
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
-        """Scores of every pair; `error` is that of the pose, or of the warp (px) without a pose."""
+        """Scores of every pair.
+
+        `error` is in degrees, so that pairs of a mixed split have one order: that of the pose, or
+        where the true one is unknown the angle that the warp's mean error spans in B.
+        """
         examples = batch.examples
         scores = poses.pose_scores(
             outputs["b_from_a"],
@@ -258,14 +256,15 @@ class Tinyroma(System):
             examples["has_pose"],
         )
         found = poses.warp_scores(outputs["warp"], outputs["certainty"], examples)
+        angle = jnp.rad2deg(jnp.arctan2(found["epe"], examples["K_b"][:, 0, 0]))
         used = jnp.sum(outputs["weights"] > 0, axis=1)
         share = jnp.sum(outputs["inliers"], axis=1) / jnp.maximum(used, 1)
         return {
             "loss": outputs["loss"],
-            "error": jnp.where(jnp.isfinite(scores.error), scores.error, found["epe"]),
+            "error": jnp.where(examples["has_pose"] > 0, scores.error, angle),
             "rotation_error": scores.rotation,
             "translation_error": scores.translation,
-            "covered": scores.chi2,
+            "chi2": scores.chi2,
             "valid": outputs["valid"],
             "inlier_share": share,
             "matches": used,
@@ -312,6 +311,29 @@ class Tinyroma(System):
             protocol=f"posejax: own robust estimate, {self.match.threshold:g} px, "
             "one deterministic draw",
         )
+
+
+def _check_partners(search: SearchConfig, augment: Augment) -> None:
+    """Raise ConfigError for changes of a pair that take partners out of what is searched."""
+    if search.kind == "full":
+        return
+    # Partners leave their row; mirrored or swapped ones the bounds, unless those are symmetric.
+    moving = ["crop", "roll_deg"]
+    if search.columns is not None and search.columns[0] != -search.columns[1]:
+        moving += ["swap", "flip"]
+    for name in moving:
+        if value := getattr(augment, name):
+            raise ConfigError(
+                f"system.data.augment.{name}: {value}; expected 0 with --system.model.search.kind "
+                f"{search.kind}: it takes partners out of the search"
+            )
+
+
+def _zeros(net: TinyRoma) -> Any:
+    """Variables of the network's shapes, for readers of weights."""
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda k, x: net.init(k, x, x, False), jax.random.key(0), image)
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
 def _unit(image: jax.Array) -> jax.Array:

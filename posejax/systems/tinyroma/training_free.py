@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from posejax.data.errors import DataError
-from posejax.matching import Full, expected_correspondence
+from posejax.matching import Full
+from posejax.matching.mutual import MIN_SIMILARITY, RoundTrip, round_trip, unit
 from posejax.matching.search import Search
 from posejax.matching.streaming import cell_centers
-from posejax.matching.views import MIN_SIMILARITY, TEMPERATURE, Features
-from posejax.nn import XFeat, load_state_dict, to_flax, xfeat_table
+from posejax.matching.views import Features
+from posejax.nn import XFeat, load_state_dict, xfeat_table
+from posejax.systems.tinyroma.pretrained import fitted
 
 _STRIDE = 8
 
@@ -31,14 +33,9 @@ def xfeat_features(path: str | Path) -> Features:
         model = XFeat(folded=not any("running_mean" in name for name in state))
         x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
         shapes = jax.eval_shape(lambda key, x: model.init(key, x, False), jax.random.key(0), x)
-        variables = to_flax(state, xfeat_table(model), shapes)
+        variables = fitted(path, state, xfeat_table(model), shapes, "XFeat's weights")
     except FileNotFoundError as error:
         raise DataError(path, "file", "not found", "XFeat's weights") from error
-    except DataError:
-        raise
-    except ValueError as error:
-        first = str(error).splitlines()[0].removeprefix(f"{path}: ")
-        raise DataError(path, "tensors", first, "XFeat's weights") from error
 
     @jax.jit
     def features(image: jax.Array) -> jax.Array:
@@ -48,7 +45,7 @@ def xfeat_features(path: str | Path) -> Features:
     return features
 
 
-def match_images(
+def match_by_features(
     features: Features,
     image_a: np.ndarray,
     image_b: np.ndarray,
@@ -56,7 +53,7 @@ def match_images(
     count: int = 2000,
     search: Search = Full(),  # noqa: B008 - a frozen value
 ) -> dict[str, np.ndarray]:
-    """Warp, certainty and matches of two images.
+    """Warp, certainty and matches of two images, in the form of `Tinyroma.predict` for one pair.
 
     Args:
       features: see `xfeat_features`.
@@ -71,29 +68,16 @@ def match_images(
       [count, 2] pixels and their weights [count], zero where the two disagree by a cell or more or
       the features are too unlike.
     """
-    a, b = (_unit(features(jnp.asarray(x, jnp.float32) / 255)) for x in (image_a, image_b))
-    forward, back = expected_correspondence(
-        a, b, search=search, temperature=TEMPERATURE, refine=1, reverse=True, block=256
-    )
-    coords, returned = np.asarray(forward.coords), np.asarray(back.coords)
-    limit = np.array(returned.shape[1::-1]) - 1
-    x, y = np.moveaxis(np.clip(np.floor(coords).astype(int), 0, limit), -1, 0)
-    home = np.asarray(cell_centers(coords.shape[:2])).reshape(coords.shape)
-    away = np.linalg.norm(returned[y, x] - home, axis=-1)
-    similarity = np.sum(np.asarray(a) * np.asarray(b)[y, x], axis=-1)
-    certainty = np.exp(-(away**2)) * (similarity > MIN_SIMILARITY)
+    a, b = (unit(features(jnp.asarray(x, jnp.float32) / 255)) for x in (image_a, image_b))
+    trip = RoundTrip(*jax.device_get(round_trip(a, b, search=search)))
+    certainty = np.exp(-(trip.away**2)) * (trip.similarity > MIN_SIMILARITY)
     order = np.argsort(-certainty, axis=None, kind="stable")[:count]
     pad = (0, count - len(order))
     picked = {
-        "matches_a": _STRIDE * home.reshape(-1, 2)[order],
-        "matches_b": _STRIDE * coords.reshape(-1, 2)[order],
-        "weights": certainty.reshape(-1)[order] * (away.reshape(-1)[order] < 1),
+        "matches_a": _STRIDE * np.asarray(cell_centers(certainty.shape))[order],
+        "matches_b": _STRIDE * trip.there.reshape(-1, 2)[order],
+        "weights": (certainty * trip.mutual).reshape(-1)[order],
     }
     padded = {k: np.pad(v, (pad,) + ((0, 0),) * (v.ndim - 1)) for k, v in picked.items()}
-    found = {"warp": _STRIDE * coords, "certainty": certainty, **padded}
+    found = {"warp": _STRIDE * trip.there, "certainty": certainty, **padded}
     return {k: v.astype(np.float32) for k, v in found.items()}
-
-
-def _unit(features: jax.Array) -> jax.Array:
-    norm = jnp.sqrt(jnp.sum(features**2, axis=-1, keepdims=True))
-    return features / jnp.maximum(norm, 1e-12)

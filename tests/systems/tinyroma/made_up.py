@@ -55,7 +55,7 @@ def records(rng, count=60, bins=10):
         "rotation_error": rotation,
         "translation_error": translation,
         "error": np.maximum(rotation, translation),
-        "covered": rng.chisquare(5, count),
+        "chi2": rng.chisquare(5, count),
         "valid": np.ones(count, bool),
         "inlier_share": rng.uniform(0.2, 0.9, count),
         "matches": np.full(count, 500),
@@ -73,7 +73,7 @@ def records(rng, count=60, bins=10):
 def summary(records):
     """The numbers that the report needs."""
     known = np.isfinite(records["rotation_error"])
-    numbers = {"pairs": float(len(known)), "coverage": float(np.mean(records["covered"] < 11.07))}
+    numbers = {"pairs": float(len(known)), "coverage": float(np.mean(records["chi2"] < 11.07))}
     for threshold in (5, 10, 20):
         share = float(np.mean(records["error"][known] < threshold)) if known.any() else np.nan
         numbers |= {f"auc{threshold}": share}

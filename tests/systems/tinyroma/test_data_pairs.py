@@ -75,24 +75,36 @@ def test_examples_have_the_stated_form_whatever_they_are_made_of():
         np.testing.assert_array_equal(again[key], value)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_targets_lead_to_the_same_point_of_the_pictures(seed):
+@pytest.mark.parametrize(
+    "seed, roll_deg", [*((seed, 0) for seed in range(8)), *((seed, 50) for seed in range(6))]
+)
+def test_targets_lead_to_the_same_point_of_the_pictures(seed, roll_deg):
     """Colours tell which pixel of the original each pixel is; the plane's homography does the rest.
 
     Seeds 0 to 7 hold swapped and mirrored pairs.
     """
     rng = np.random.default_rng(seed)
-    example = DATA.transform(record(), rng, True)
+    data = dataclasses.replace(DATA, augment=dataclasses.replace(STILL, roll_deg=roll_deg))
+    example = data.transform(record(), rng, True)
+    if roll_deg:  # the pose turned, too
+        still = DATA.transform(record(), np.random.default_rng(seed), True)
+        assert abs(example["rotation_deg"] - still["rotation_deg"]) > 1
     seen = example["visible_4"] > 0
     assert seen.mean() > 0.15
     centers = cell_centers((64, 96), 4)[seen]
-    at_a = told(_sampled(example["image_a"], centers))
-    at_b = told(_sampled(example["image_b"], example["target_4"][seen]))
+    colours = [
+        _sampled(example["image_a"], centers),
+        _sampled(example["image_b"], example["target_4"][seen]),
+    ]
+    # Blue tells what is mixed with black, beyond a moved or rolled image's border.
+    whole = (np.abs(np.stack(colours)[..., 2] - 128) < 0.5).all(0)
+    assert whole.mean() > 0.85
+    at_a, at_b = (told(c[whole]) for c in colours)
     error = min(
         (np.abs(_moved(h, at_a) - at_b) for h in (planar_homography(), _inverse())),
         key=np.mean,
     )
-    assert error.mean() < 0.12, "half a pixel beside would be 0.3 and more"
+    assert error.mean() < (0.22 if roll_deg else 0.12), "half a pixel beside would be 0.3 and more"
 
 
 def _inverse():

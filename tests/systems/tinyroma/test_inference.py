@@ -7,7 +7,7 @@ from posejax.config import ConfigError, Experiment
 from posejax.data.images import resize_image
 from posejax.loading import Predictor
 from posejax.matching import Rows
-from posejax.systems.tinyroma.inference import match_images, searching
+from posejax.systems.tinyroma.inference import coarse_features, match_images, searching
 from tests.systems.tinyroma.test_system import SIZE, SYSTEM, batch, predicted, started
 
 
@@ -32,6 +32,41 @@ def test_results_are_in_the_pixels_that_were_given(predict):
     assert large.matches_a[used].max() > SIZE[0] and large.b_from_a is None
 
 
+def test_intrinsics_follow_the_size_that_is_matched():
+    """Two sizes, one of them reduced by other factors across and down: rays stay what they were."""
+    image_a, image_b = (np.zeros((*size, 3), np.uint8) for size in ((64, 96), (130, 199)))
+    k_a = np.array([[80.0, 0, 47], [0, 82, 33], [0, 0, 1]])
+    k_b = np.array([[170.0, 0, 95], [0, 165, 70], [0, 0, 1]])
+    points = np.random.default_rng(0).uniform((-1, -1, 3), (1, 1, 6), (20, 3))
+    offset = np.array([0.3, 0.1, 0.05])
+
+    def pixels(points, k):
+        return points[:, :2] / points[:, 2:] @ k[:2, :2].T + k[:2, 2]
+
+    def predict(examples):
+        assert examples["image_a"].shape == examples["image_b"].shape == (1, 64, 96, 3)
+        pairs = ("a", points), ("b", points + offset)
+        found = {f"matches_{s}": pixels(x, examples[f"K_{s}"][0])[None] for s, x in pairs}
+        warp = np.full((1, 16, 24, 2), (96, 64.0))  # the lower right corner
+        names = ("certainty", "weights", "b_from_a", "covariance", "inliers")
+        return found | {"warp": warp, "valid": np.ones(1)} | {k: np.ones((1, 2)) for k in names}
+
+    found = match_images(SYSTEM, predict, image_a, image_b, k_a, k_b, longest=96)
+    np.testing.assert_allclose(found.matches_a, pixels(points, k_a), rtol=1e-5)
+    np.testing.assert_allclose(found.matches_b, pixels(points + offset, k_b), rtol=1e-5)
+    np.testing.assert_allclose(found.warp[0, 0], (199, 130))
+    assert found.b_from_a is not None and found.covariance is not None
+
+
+def test_no_side_is_above_the_longest():
+    def predict(examples):
+        assert examples["image_a"].shape == (1, 480, 640, 3)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        match_images(SYSTEM, predict, *[np.zeros((495, 660, 3), np.uint8)] * 2, longest=660)
+
+
 def test_another_search_takes_the_same_weights(predict):
     rows = searching(predict, kind="rows", columns=(-5, 0))
     assert rows.params is predict.params
@@ -45,3 +80,11 @@ def test_wrong_images_are_named(predict):
             match_images(SYSTEM, predict, a, bad)
     with pytest.raises(ConfigError, match="both images"):
         match_images(SYSTEM, predict, a, b, np.eye(3))
+
+
+def test_features_are_those_that_the_network_matches(predict):
+    a, b = (image[None] / np.float32(255) for image in images())
+    variables = {"params": predict.params, "batch_stats": predict.state["batch_stats"]}
+    out = SYSTEM.net.apply(variables, a, b, False)
+    found = coarse_features(predict)(b[0])
+    np.testing.assert_allclose(found, out.features_b.coarse[0], rtol=1e-4, atol=1e-4)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from posejax import deploy
 from posejax.matching import Rows
@@ -39,6 +40,26 @@ def variables(net):
     x = jnp.zeros((1, 64, 64, 3))
     made = jax.jit(lambda key: net.init(key, x, x, False))(jax.random.key(0))
     return {**made, "batch_stats": jax.tree.map(lambda v: v + 0.25, made["batch_stats"])}
+
+
+@pytest.mark.slow
+def test_features_are_exported_once_for_images_of_any_size():
+    pytest.importorskip("flatbuffers")
+    net = TinyRoma()
+    image = jnp.zeros((1, 32, 32, 3))
+    trunk = jax.jit(lambda key: net.init(key, image, method="trunk_features"))(jax.random.key(0))
+    program = network_programs(net, trunk)["features"]()
+    written = deploy.export_program(program, None, ("cpu",), "beside").serialize()
+    exported = export.deserialize(bytearray(written))
+    for height, width in ((32, 64), (96, 32)):
+        inputs = program.examples((height, width))
+        found, want = (
+            call(program.weights, inputs) for call in (exported.call, jax.jit(program.call))
+        )
+        assert found.keys() == want.keys() == {"fine", "coarse"}
+        assert found["coarse"].shape == (1, height // 8, width // 8, 64)
+        for name, values in want.items():
+            np.testing.assert_allclose(found[name], values, atol=1e-4 * np.abs(values).max())
 
 
 @pytest.mark.slow

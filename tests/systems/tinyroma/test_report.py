@@ -22,6 +22,7 @@ def test_the_report_says_what_was_measured(tmp_path, rng):
     text = write(report, tmp_path).read_text(encoding="utf-8")
     # AUC, 2 distributions, 2 calibrations, 2 conditions, risk, 2 examples.
     assert text.count("<img") == 10
+    assert text.count("data:image/jpeg") == 2 and text.count("data:image/png") == 8
     facts = report.to_json()
     assert facts["worst"][0]["index"] == 100 + worst
     assert facts["worst"][0]["pose deg"] == pytest.approx(records["error"].max())
@@ -60,7 +61,7 @@ def test_a_pair_without_a_pose_counts_as_ninety_degrees(rng):
 
 def test_without_poses_or_without_warps_the_sections_are_left_out(rng):
     records = made_up.records(rng)
-    for name in ("rotation_error", "translation_error", "covered"):
+    for name in ("rotation_error", "translation_error", "chi2"):
         records[name] = np.full(60, np.nan)
     names = [name for name, _ in made_up_report(records).figures()]
     assert "accuracy/end-point" in names and "calibration/certainty" in names

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posejax.cli import load_config
 from posejax.config import (
     ConfigError,
     Experiment,
@@ -19,16 +20,18 @@ from posejax.config import (
 )
 from posejax.matching import Band, Full, Rows
 from posejax.systems.tinyroma import (
+    Augment,
     MatchConfig,
     ModelConfig,
     ObjectiveConfig,
+    RgbdFolder,
     SearchConfig,
     Tinyroma,
     poses,
     summary,
 )
 from posejax.systems.tinyroma.model import make_search
-from posejax.train import train
+from posejax.train import setup, train
 from posejax.train.system import Batch
 from tests.systems.tinyroma.pairs import Surfaces, batch_of, centers
 
@@ -234,13 +237,14 @@ def test_summary_of_a_split():
     found = SYSTEM.summarize(records)
     assert found["pairs"] == found["poses"] == 2
     assert 0 <= found["auc5"] <= found["auc10"] <= found["auc20"] <= 1
-    assert records["error"][1] == poses.FAILURE and np.isnan(records["covered"][1])
+    assert records["error"][1] == poses.FAILURE and np.isnan(records["chi2"][1])
     assert found["auc20_low"] <= found["auc20"] <= found["auc20_high"]
     assert {"pck1", "pck3", "pck5", "epe_median", "coverage", "certainty_ece"} <= set(found)
-    # Without a pose the error is that of the warp.
+    # Without a pose the error is that of the warp, in degrees as well: a mixed split has one order.
     unposed = {**batch().examples, "has_pose": np.zeros(2, np.float32)}
     bare = jax.jit(SYSTEM.metrics)(predicted(), Batch(unposed))
-    np.testing.assert_array_equal(bare["error"], bare["epe"])
+    focal = batch().examples["K_b"][:, 0, 0]
+    np.testing.assert_allclose(bare["error"], np.rad2deg(np.arctan(bare["epe"] / focal)), rtol=1e-5)
     found = SYSTEM.summarize({k: np.asarray(v) for k, v in bare.items()})
     assert found["poses"] == 0 and np.isnan(found["auc5"]) and np.isnan(found["coverage"])
     assert found["pck5"] >= 0
@@ -249,10 +253,10 @@ def test_summary_of_a_split():
 def test_calibration_gives_the_median_error_its_place():
     _, state = started()
     records = {k: np.asarray(v) for k, v in scored().items()}
-    records["covered"] = np.array([8.0, 8.0, np.nan]) * summary.MEDIAN
+    records["chi2"] = np.array([8.0, 8.0, np.nan]) * summary.MEDIAN
     fitted = SYSTEM.calibrate(state, records)
     np.testing.assert_allclose(fitted["covariance"]["scale"], 8, rtol=1e-6)
-    none = {**records, "covered": np.array([np.nan])}
+    none = {**records, "chi2": np.array([np.nan])}
     np.testing.assert_allclose(SYSTEM.calibrate(fitted, none)["covariance"]["scale"], 8, rtol=1e-6)
 
 
@@ -270,14 +274,80 @@ def test_searches_of_the_config():
         ({"model.backbone": "x", "model.weights": "y"}, "model.backbone"),
         ({"model.backbone": "x", "model.width": 2.0}, "model.backbone"),
         ({"baseline": "xfeat"}, "baseline"),
-        ({"model.coarse_passes": 0}, "coarse_passes"),
+        ({"model.coarse_passes": 0}, "model.coarse_passes"),
         ({"model.mode": "official_fast"}, "model.mode"),
+        ({"model.width": 0.0}, "model.width: 0.0; expected"),
+        ({"model.temperature": 0.0}, "model.temperature: 0.0; expected"),
+        ({"model.refine": -1}, "model.refine: -1; expected"),
+        ({"model.search.rows": 3}, "model.search.rows: 3; expected .*kind band"),
+        (
+            {"model.search": SearchConfig("rows", rows=3)},
+            "model.search.rows: 3; expected .*kind band",
+        ),
+        ({"model.search": SearchConfig("band", rows=-1)}, "model.search.rows: -1; expected"),
+        ({"model.search.columns": (-4, 0)}, "model.search.columns: .-4, 0.; expected .*kind rows"),
+        (
+            {"model.search": SearchConfig("rows", columns=(0, -4))},
+            "model.search.columns: .0, -4.; ",
+        ),
+        ({"match.threshold": 0.0}, "match.threshold: 0.0; expected"),
+        ({"match.threshold": np.inf}, "match.threshold: inf; expected"),
+        ({"match.count": 0}, "match.count: 0; expected"),
+        ({"match.iterations": 0}, "match.iterations: 0; expected"),
+        ({"match.confidence": 1.0}, "match.confidence: 1.0; expected"),
+        ({"match.min_certainty": 1.5}, "match.min_certainty: 1.5; expected .* at most 1"),
+        ({"match.consistency": -1.0}, "match.consistency: -1.0; expected"),
+        ({"objective.alpha": 0.0}, "objective.alpha: 0.0; expected"),
+        ({"objective.c": 0.0}, "objective.c: 0.0; expected"),
+        ({"objective.certain": np.nan}, "objective.certain: nan; expected"),
+        ({"objective.contrast": -1.0}, "objective.contrast: -1.0; expected"),
+        ({"data": RgbdFolder(augment=Augment(flip=2))}, "data.augment.flip: 2; expected"),
+        ({"data": RgbdFolder(augment=Augment(roll_deg=-5))}, "data.augment.roll_deg: -5; expected"),
+        ({"data": RgbdFolder(size=(64, 100))}, "data.size: .64, 100.; expected"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes, option):
-    with pytest.raises(ConfigError, match=f"system.*{option}"):
+    with pytest.raises(ConfigError, match=rf"system\.{option}"):
         replace(SYSTEM, **changes).check()
     SYSTEM.check()
+
+
+def test_training_keeps_partners_where_they_are_looked_for():
+    """An evaluation changes no pair: a network trained on the full image may search rows there."""
+    system = load_config("tinyroma_stereo").system
+    system.check_start()
+    for name, value in (("crop", 0.1), ("roll_deg", 5.0), ("swap", 0.5), ("flip", 0.5)):
+        wrong = replace(system, **{f"data.augment.{name}": value})
+        wrong.check()
+        with pytest.raises(ConfigError, match=rf"system\.data\.augment\.{name}: {value}; exp"):
+            wrong.check_start()
+        # Bounds that are the same from right to left know no difference.
+        same = replace(wrong, **{"model.search.columns": (-16, 16)})
+        if name in ("swap", "flip"):
+            same.check_start()
+        else:
+            with pytest.raises(ConfigError, match=name):
+                same.check_start()
+
+
+def test_weights_are_looked_at_before_the_data_are_opened(tmp_path, monkeypatch):
+    """Simulating takes minutes: a name that is mistyped is told before."""
+    monkeypatch.setattr(setup, "make_examples", lambda *a, **k: pytest.fail("data were opened"))
+    np.savez(tmp_path / "parity.npz", stem=np.ones(3))
+    plain = Tinyroma(Surfaces(SIZE), ModelConfig())
+    wrong = {
+        "model.backbone": (tmp_path / "nowhere", "no such file"),
+        "model.weights": (tmp_path / "parity.npz", "tensors: stem"),
+    }
+    for option, (path, words) in wrong.items():
+        system = replace(plain, **{option: str(path)})
+        options = RunOptions(tmp_path / "run", cache="off", log=Log(view="quiet"))
+        with pytest.raises(ConfigError, match=rf"system\.{option}: {path}.*{words}"):
+            train(Experiment("pair", system, TrainConfig(steps=1, batch_size=2)), options)
+    assert not (tmp_path / "run").exists()
+    system = replace(plain, **{"model.backbone": str(tmp_path / "nowhere"), "baseline": "xfeat"})
+    with pytest.raises(ConfigError, match=r"system\.model\.backbone: .*nowhere: no such file"):
+        setup.open_split(Experiment("pair", system), "val")
 
 
 def test_baseline_matches_what_looks_alike(data_dir):

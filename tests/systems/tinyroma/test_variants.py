@@ -220,6 +220,15 @@ def scene():
     return np.float32(paint(there)), np.float32(paint(xy)), jnp.float32(flow), inside
 
 
+def nearest(b, flow):
+    """The cell of B whose centre is nearest to each point, by trying all; zero outside B."""
+    size = np.array(b.shape[1::-1])
+    xy = (np.asarray(flow, np.float64) + 1) / 2 * size
+    away = np.linalg.norm(xy[..., None, :] - centers(b.shape[:2], 1).reshape(-1, 2), axis=-1)
+    inside = np.all((xy >= 0) & (xy < size), axis=-1, keepdims=True)
+    return np.where(inside, b.reshape(-1, b.shape[-1])[away.argmin(-1)], 0)
+
+
 def likeness(found):
     """Correlation of the features found in B with those of A, over cells that B shows."""
     a, _, _, inside = scene()
@@ -251,9 +260,14 @@ def test_why_a_gather_can_lose_everything():
     find has nothing to do with A. Conventions half a cell off and a missing border do not: they
     find the neighbour, or are wrong outside of B alone, and cost accuracy only. That no gradient
     passes to the flow cannot do it either: the flow is taught as the matcher's input and starting
-    value, see the test below.
+    value, see the test below. The library's gather is none of them: it takes the nearest cell of
+    every point, found here by trying all.
     """
     _, b, flow, _ = scene()
+    right = nearest(b, flow)
+    np.testing.assert_array_equal(sampled("gather"), right)
+    for wrong in FATAL + HARMFUL:
+        assert np.mean(np.any(wrong(b, flow) != right, axis=-1)) > 0.05, wrong.__doc__
     for wrong in FATAL:
         assert abs(likeness(wrong(b, flow))) < 0.25, wrong.__doc__
     for wrong in HARMFUL:
@@ -261,6 +275,14 @@ def test_why_a_gather_can_lose_everything():
     assert likeness(_half_a_cell(b, flow)) < likeness(sampled("gather")) - 0.02
     wrapped = np.asarray(_wrapped(b, flow))[~scene()[3]]
     assert np.abs(wrapped).max() > 0.5  # where there is nothing
+
+
+def test_gather_takes_the_size_of_b_where_it_is_another():
+    """A stride of A's map in place of B's would be the fatal flat index."""
+    a, b, flow, _ = scene()
+    part = np.ascontiguousarray(b[:9, :14])
+    found = look_up(a[None], part[None], flow[None], "gather")[0, ..., 16:32]
+    np.testing.assert_array_equal(found, nearest(part, flow))
 
 
 def test_gather_passes_gradients_to_features_and_flow():
