@@ -6,7 +6,7 @@
 
 DIR as in configs/eventpose_rt002.py. The points are those of a box around the craft, of which no
 mesh is published: the labels say where they project to. The second command regresses the pose by
-the same network, view and steps. See docs/results.md for both.
+the same network, view and steps. NOT RUN YET: there is no figure of either.
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig

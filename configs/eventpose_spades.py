@@ -9,8 +9,6 @@ memory, which reader threads share; --data.rule.resident puts them on the accele
 recipe is that of a pretrained backbone: --model.weights FILE names ImageNet weights (timm's
 efficientnet_b0 as .safetensors), frozen for the first 5 of 60 epochs and then trained at a tenth of
 the rate. Without them a random backbone gets the same treatment, which wastes it.
-The pose comes from heatmaps of virtual points of a box around the craft, which need no model of it;
---model.heads direct regresses it instead.
 Interrupted runs continue with the same command. Not run to its end: neither the files nor such an
 accelerator were at hand; a few steps on simulated sequences of the same layout were.
 """
@@ -28,7 +26,6 @@ from posejax.config import (
 from posejax.systems.eventpose import (
     Eventpose,
     InputConfig,
-    KeypointConfig,
     ModelConfig,
     ObjectiveConfig,
     Recordings,
@@ -44,8 +41,7 @@ def get_config() -> Experiment:
         system=Eventpose(
             data=Recordings(),
             input=InputConfig(size=(256, 256)),
-            model=ModelConfig(heads="both", backbone="efficientnet_b0", dropout=0.2, bfloat16=True),
-            keypoints=KeypointConfig(stride=4),
+            model=ModelConfig(backbone="efficientnet_b0", dropout=0.2, bfloat16=True),
             objective=ObjectiveConfig(rotation="6d", rot_weight=3.0),
         ),
         train=TrainConfig(
@@ -61,7 +57,7 @@ def get_config() -> Experiment:
                     Group(r"^(?!backbone/)", name="head"),
                 ),
             ),
-            columns=("loss", "position_m", "rotation_deg", "score", "tracked/score"),
+            columns=("loss", "position_m", "rotation_deg", "score", "smoothed/score"),
             data=Data(threads=4, prefetch=4),
             evaluation=Evaluation(every_epochs=1),
             checkpoint=Checkpoint(keep_latest=2, keep_best=1, best_metric="score"),

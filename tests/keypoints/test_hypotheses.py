@@ -91,6 +91,7 @@ def test_stride_and_intrinsics_belong_together(rng):
     np.testing.assert_allclose(found.pose[0, :3, 3], pose[:3, 3], atol=0.02)
 
 
+@pytest.mark.slow
 def test_hypotheses_of_hardly_anything_are_finite(solve):
     rng = np.random.default_rng(2)
     one = np.zeros((64, 64, 26))
@@ -125,10 +126,11 @@ def test_derivatives_are_those_of_differences(rng):
     weight = rng.normal(size=(4, 4))
 
     def value(logits):
-        found = pose_hypotheses(logits, BOX, K, modes=1, iterations=8)
+        found = pose_hypotheses(logits, box, k, modes=1, iterations=8)
         return jnp.sum(found.pose[0] * weight) + found.log_score[0]
 
     with jax.enable_x64(True):
+        box, k = (jnp.asarray(x, jnp.float64) for x in (BOX, K))
         slope = np.vdot(jax.jit(jax.grad(value))(jnp.asarray(logits)), change)
         ahead, behind = (float(value(logits + s * change)) for s in (1e-5, -1e-5))
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-3)

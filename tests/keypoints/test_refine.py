@@ -112,6 +112,7 @@ def test_no_step_goes_behind_the_camera(rng):
     np.testing.assert_allclose(twist_between(pose, truth), 0, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [BOX, BOX * 0, BOX[:1], BOX - [0, 0, 50]])
 def test_what_determines_nothing_is_finite(points):
     xy = np.full((len(points), 2), 30.0)
