@@ -21,7 +21,7 @@ def relative_pose_errors(
     Args:
       fold: count opposite directions as equal, min(e, pi - e), as all published numbers do.
 
-    A translation of zero length has no direction: its angle is pi / 2 folded, and 0 otherwise.
+    A translation of zero length has no direction: its angle is pi / 2.
     """
     pose, truth = as_float(b_from_a), as_float(truth)
     t, s = pose[:3, 3], truth[:3, 3]
@@ -30,7 +30,7 @@ def relative_pose_errors(
     direction = jnp.arctan2(sin, jnp.where(nowhere, 1, cos))
     if fold:
         direction = jnp.minimum(direction, jnp.pi - direction)
-        direction = jnp.where(nowhere, jnp.pi / 2, direction)
+    direction = jnp.where(nowhere, jnp.pi / 2, direction)
     return rotation_angle(pose[:3, :3], truth[:3, :3]), direction
 
 

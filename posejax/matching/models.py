@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from posejax.geometry import as_float, matmul
@@ -48,7 +49,9 @@ class ModelEstimate(NamedTuple):
     samples: Array
 
 
-def prepare(xy_a: ArrayLike, xy_b: ArrayLike, weights: ArrayLike | None, threshold: ArrayLike):
+def prepare(
+    xy_a: ArrayLike, xy_b: ArrayLike, weights: ArrayLike | None, threshold: ArrayLike, score: str
+) -> tuple[Array, Array, Array, Array]:
     """Checked arrays; weights are zero where a coordinate is not finite."""
     a, b = as_float(xy_a), as_float(xy_b)
     if a.ndim != 2 or a.shape != b.shape or a.shape[-1] != 2:
@@ -56,7 +59,12 @@ def prepare(xy_a: ArrayLike, xy_b: ArrayLike, weights: ArrayLike | None, thresho
     w = jnp.ones(a.shape[:1], a.dtype) if weights is None else as_float(weights)
     if w.shape != a.shape[:1]:
         raise ValueError(f"weights are [n] = {a.shape[:1]}, got {w.shape}")
-    return a, b, w, as_float(threshold)
+    limit = as_float(threshold)
+    if limit.ndim or not (isinstance(limit, Tracer) or limit > 0):
+        raise ValueError(f"threshold is one number above zero, got {threshold}")
+    if score not in LOSSES:
+        raise ValueError(f"score is one of {', '.join(LOSSES)}, got {score!r}")
+    return a, b, w, limit
 
 
 def usable_pairs(a: Array, b: Array, w: Array) -> tuple[Array, Array, Array]:
@@ -64,6 +72,12 @@ def usable_pairs(a: Array, b: Array, w: Array) -> tuple[Array, Array, Array]:
     finite = jnp.all(jnp.isfinite(a) & jnp.isfinite(b), axis=-1) & (w > 0)
     a, b = (jnp.where(finite[:, None], x, 0) for x in (a, b))
     return a, b, jnp.where(finite, w, 0)
+
+
+def relative(weights: Array) -> Array:
+    """Weights by the largest, a constant to the gradient: which scale they have says nothing."""
+    largest = lax.stop_gradient(jnp.max(weights, initial=0))
+    return weights / jnp.where(largest > 0, largest, 1)
 
 
 def shuffled(key: Array, weights: Array, *arrays: Array) -> tuple[Array, ...]:
@@ -102,10 +116,14 @@ def estimate_fundamental(
       the points and the weights, by the implicit derivative of the refinement; which matches are
       inliers passes no gradient.
 
-    With fewer than seven matches `valid` is false. Points of one plane leave the matrix
-    undetermined: it then fits them without meaning anything off the plane.
+    Raises:
+      ValueError: an argument of a wrong shape or out of range; the message names it.
+
+    With fewer than seven matches, and where the points of both images lie closer together than the
+    threshold, `valid` is false. Points of one plane leave the matrix undetermined: it then fits
+    them without meaning anything off the plane.
     """
-    a, b, w, limit = prepare(xy_a, xy_b, weights, threshold)
+    a, b, w, limit = prepare(xy_a, xy_b, weights, threshold, score)
     return _estimate(key, a, b, w, limit, "fundamental", score, iterations, confidence)
 
 
@@ -125,7 +143,7 @@ def estimate_homography(
     Arguments and result as of `estimate_fundamental`, with (x_b, 1) ~ H (x_a, 1) and the threshold
     a distance in image b.
     """
-    a, b, w, limit = prepare(xy_a, xy_b, weights, threshold)
+    a, b, w, limit = prepare(xy_a, xy_b, weights, threshold, score)
     return _estimate(key, a, b, w, limit, "homography", score, iterations, confidence)
 
 
@@ -143,7 +161,8 @@ def _residuals(kind: str, a: Array, b: Array) -> Residuals:
 
 @functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
 def _estimate(key, a, b, weights, threshold, kind, score, iterations, confidence):
-    a, b, weights = usable_pairs(a, b, weights)
+    a, b, given_weights = usable_pairs(a, b, weights)
+    weights = relative(given_weights)
     to_a, to_b = (lax.stop_gradient(t) for t in conditioning(a, b, weights))
     limit = threshold * to_a[0, 0]
     a, b = apply_similarity(to_a, a), apply_similarity(to_b, b)
@@ -180,14 +199,15 @@ def _estimate(key, a, b, weights, threshold, kind, score, iterations, confidence
     )  # fmt: skip
     square = squared(_residuals(kind, a, b)(model))
     inliers = (square < limit**2) & (weights > 0)
-    valid = (jnp.sum(inliers) >= size) & (found.samples > 0)
+    # Among points that all lie within the threshold any model fits.
+    valid = (jnp.sum(inliers) >= size) & found.exists & (limit < 1)
     matrix = as_matrix(model)
     if kind == "fundamental":
         pixels = matmul(matmul(to_b.T, matrix), to_a)
     else:
         pixels = matmul(_inverse_similarity(to_b), matmul(matrix, to_a))
     pixels = unit(jnp.where(valid, pixels, jnp.eye(3, dtype=pixels.dtype)))[0]
-    loss = jnp.sum(weights * LOSSES[score](square, limit))
+    loss = jnp.sum(given_weights * LOSSES[score](square, limit))
     return ModelEstimate(pixels, inliers & valid, loss, valid, found.samples)
 
 

@@ -34,12 +34,6 @@ class RoundTrip(NamedTuple):
     mutual: Array
 
 
-def unit(features: Array) -> Array:
-    """Feature maps [H, W, C] of norm one; zeros stay."""
-    norm = jnp.sqrt(jnp.sum(features**2, axis=-1, keepdims=True))
-    return features / jnp.maximum(norm, 1e-12)
-
-
 @functools.partial(jax.jit, static_argnames=("search", "min_similarity"))
 def round_trip(
     feat_a: Array,

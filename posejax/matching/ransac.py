@@ -4,6 +4,7 @@ All shapes are static, so that it compiles, and `jax.vmap` runs many image pairs
 and missing matches have weight zero. The search ends early when a better model has become unlikely.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,7 +31,8 @@ class Problem(NamedTuple):
     polish: Callable[[Array, int], tuple[Array, Array]]
 
 
-class Budget(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Budget:
     """Static choices.
 
     Attributes:
@@ -47,11 +49,27 @@ class Budget(NamedTuple):
     preview: int = 256
     finalists: int = 8
 
+    def __post_init__(self):
+        if self.iterations < 0:
+            raise ValueError(f"iterations is not negative, got {self.iterations}")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence lies between 0 and 1, got {self.confidence}")
+
 
 class Found(NamedTuple):
+    """What a search came to.
+
+    Attributes:
+      model: [3, 3].
+      loss: of the model on all matches.
+      samples: drawn.
+      exists: whether any sample had a model that fits better than nothing.
+    """
+
     model: Array
     loss: Array
     samples: Array
+    exists: Array
 
 
 def random_samples(key: Array, weights: Array, size: int, shape: int) -> Array:
@@ -108,7 +126,8 @@ def ransac(
         lower = jnp.where(jnp.isfinite(losses[first]) & jnp.isfinite(lower), lower, jnp.inf)
         better = lower < best.loss
         model = jnp.where(better, polished, best.model)
-        best = Found(model, jnp.where(better, lower, best.loss), (i + 1) * budget.chunk)
+        lower, samples = jnp.where(better, lower, best.loss), (i + 1) * budget.chunk
+        best = Found(model, lower, samples, best.exists | better)
         # Of the draws, not of the matches: what a draw hits goes by weight.
         fits = jnp.sum(weights * (problem.square(model, None) < threshold**2))
         share = jnp.where(jnp.isfinite(best.loss) & enough, fits / jnp.maximum(worst, 1e-12), 0)
@@ -120,6 +139,7 @@ def ransac(
         needed = jnp.log(1 - budget.confidence) / jnp.log1p(-hit)
         return (i < chunks) & (best.samples < needed) & enough
 
-    nothing = Found(jnp.eye(3, dtype=weights.dtype), worst, jnp.zeros((), jnp.int32))
+    eye, none = jnp.eye(3, dtype=weights.dtype), jnp.zeros((), jnp.int32)
+    nothing = Found(eye, worst, none, jnp.zeros((), bool))
     start = jnp.zeros((), jnp.int32), nothing, jnp.zeros((), weights.dtype)
     return lax.while_loop(unfinished, chunk, start)[1]

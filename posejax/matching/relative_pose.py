@@ -17,7 +17,7 @@ from posejax.geometry import (
     so3_exp,
 )
 from posejax.matching.five_point import five_point, upright_three_point
-from posejax.matching.models import prepare, shuffled, usable_pairs
+from posejax.matching.models import prepare, relative, shuffled, usable_pairs
 from posejax.matching.ransac import Budget, Problem, ransac
 from posejax.matching.refine import (
     Manifold,
@@ -49,7 +49,8 @@ class RelativePoseEstimate(NamedTuple):
         `pose_difference`: two of the translation's direction and the rotation vector; radians.
       inliers: [n] bool, residual below the threshold and in front of both cameras.
       loss: scalar, sum over the matches of weight times robust loss, each at most 1.
-      valid: whether any pose was found; if not, b_from_a is the identity.
+      valid: whether any sample had a pose, and enough matches fit; if not, b_from_a is the
+        identity.
       samples: number of minimal samples drawn.
     """
 
@@ -102,19 +103,26 @@ def estimate_relative_pose(
       no gradient. The covariance is the inverse information of the likelihood that the refinement
       maximises, averaged over the noise level, with weights as relative numbers of equal matches.
 
-    With too few matches `valid` is false. Without a baseline the rotation is still right, the
+    Raises:
+      ValueError: an argument of a wrong shape or out of range; the message names it.
+
+    The noise level is fitted up to half of the threshold: the covariance holds for noise (of the
+    Sampson distance, one standard deviation) below it, and is too small above.
+
+    With too few matches, and where the points of both images lie closer together than the
+    threshold, `valid` is false. Without a baseline the rotation is still right, the
     translation is arbitrary and its covariance large.
 
     On accelerators `jax.vmap` this over image pairs; on CPUs `jax.lax.map` lets every pair stop
     when it may.
     """
-    a, b, w, limit = prepare(xy_a, xy_b, weights, threshold)
+    a, b, w, limit = prepare(xy_a, xy_b, weights, threshold, score)
     if (gravity_a is None) != (gravity_b is None):
         raise ValueError("gravity is given for both cameras or for none")
     gravity = None
     if gravity_a is not None and gravity_b is not None:
-        gravity = as_float(gravity_a), as_float(gravity_b)
-    intrinsics = as_float(K_a), as_float(K_b)
+        gravity = _shaped("gravity_a", gravity_a, 3), _shaped("gravity_b", gravity_b, 3)
+    intrinsics = _shaped("K_a", K_a, 3, 3), _shaped("K_b", K_b, 3, 3)
     return _estimate(key, a, b, intrinsics, w, gravity, limit, score, iterations, confidence)
 
 
@@ -142,9 +150,17 @@ def refine_relative_pose(
     Args and Returns as of `estimate_relative_pose`; b_from_a: [4, 4] where to start, with the
     points in front of both cameras.
     """
-    a, b, w, limit = prepare(xy_a, xy_b, weights, threshold)
-    start = as_float(b_from_a)
-    return _refine(start, a, b, (as_float(K_a), as_float(K_b)), w, None, limit, score)
+    a, b, w, limit = prepare(xy_a, xy_b, weights, threshold, score)
+    start = _shaped("b_from_a", b_from_a, 4, 4)
+    intrinsics = _shaped("K_a", K_a, 3, 3), _shaped("K_b", K_b, 3, 3)
+    return _refine(start, a, b, intrinsics, w, None, limit, score)
+
+
+def _shaped(name: str, x: ArrayLike, *shape: int) -> Array:
+    x = as_float(x)
+    if x.shape != shape:
+        raise ValueError(f"{name} is {list(shape)}, got {x.shape}; use vmap for many")
+    return x
 
 
 def _pose_manifold(gravity) -> tuple[Manifold, Array | None]:
@@ -177,7 +193,7 @@ def _estimate(
     def search(key, xy_a, xy_b, intrinsics, weights, gravity, threshold):
         xy_a, xy_b, weights = usable_pairs(xy_a, xy_b, weights)
         to_order, to_sample = jax.random.split(key)
-        w, xy_a, xy_b = shuffled(to_order, weights, xy_a, xy_b)
+        w, xy_a, xy_b = shuffled(to_order, relative(weights), xy_a, xy_b)
         a, b, rays_a, rays_b, inverses, limit = _conditioned(xy_a, xy_b, intrinsics, w, threshold)
         size, solve = _minimal_solver(rays_a, rays_b, gravity)
         manifold, _ = _pose_manifold(gravity)
@@ -213,12 +229,19 @@ def _estimate(
             pose = pose_from_essential(pose.essential, rays_a, rays_b, fits)
         else:
             pose = _in_front(pose, rays_a, rays_b, fits)
-        return pose.matrix, found.samples
+        # Among points that all lie within the threshold any model fits.
+        return pose.matrix, found.samples, found.exists & (limit < 1)
 
     cut = lax.stop_gradient((key, xy_a, xy_b, intrinsics, weights, gravity, threshold))
-    pose, samples = search(*cut)
-    estimate = _refine(pose, xy_a, xy_b, intrinsics, weights, gravity, threshold, score)
-    return estimate._replace(samples=samples)
+    pose, samples, exists = search(*cut)
+    found = _refine(pose, xy_a, xy_b, intrinsics, weights, gravity, threshold, score)
+    valid = found.valid & exists
+    return found._replace(
+        b_from_a=jnp.where(valid, found.b_from_a, jnp.eye(4, dtype=found.b_from_a.dtype)),
+        inliers=found.inliers & valid,
+        valid=valid,
+        samples=samples,
+    )
 
 
 def _minimal_solver(rays_a: Array, rays_b: Array, gravity):
@@ -270,11 +293,12 @@ def _in_front(pose: RelativePose, rays_a: Array, rays_b: Array, weights: Array) 
 @functools.partial(jax.jit, static_argnums=(7,))
 def _refine(b_from_a, xy_a, xy_b, intrinsics, weights, gravity, threshold, score):
     xy_a, xy_b, given_weights = usable_pairs(xy_a, xy_b, weights)
-    a, b, *rays, inverses, limit = _conditioned(xy_a, xy_b, intrinsics, given_weights, threshold)
+    weights = relative(given_weights)
+    a, b, *rays, inverses, limit = _conditioned(xy_a, xy_b, intrinsics, weights, threshold)
     manifold, basis = _pose_manifold(lax.stop_gradient(gravity))
     # Weights count matches: their sum is the number of equal matches that tell as much.
-    total, square = jnp.sum(given_weights), jnp.sum(given_weights**2)
-    weights = given_weights * lax.stop_gradient(total / jnp.maximum(square, 1e-12))
+    total, square = jnp.sum(weights), jnp.sum(weights**2)
+    weights = weights * lax.stop_gradient(total / jnp.maximum(square, 1))
 
     def residuals(inverses, a, b):
         return lambda pose: signed_sampson(_fundamental(pose, inverses), a, b)

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from posejax.geometry import as_float
+from posejax.geometry import as_float, normalize
 from posejax.image import bilinear_sample
 from posejax.matching.streaming import cell_centers
 
@@ -144,7 +144,7 @@ def mutual_nearest_neighbours(
       valid_b: [nb] bool.
       min_similarity: pairs below do not count as mutual (XFeat uses 0.82).
     """
-    a, b = (_unit_rows(as_float(x)) for x in (descriptors_a, descriptors_b))
+    a, b = (normalize(x) for x in (descriptors_a, descriptors_b))
     similarity = jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
     for valid, axis in ((valid_a, 1), (valid_b, 0)):
         if valid is not None:
@@ -191,8 +191,3 @@ def _mutual(closeness: Array, score: Array, least: float) -> Pairing:
     best = closeness[rows, index]
     mutual = (back[index] == rows) & jnp.isfinite(best) & (best >= least)
     return Pairing(index, mutual, score[rows, index])
-
-
-def _unit_rows(x: Array) -> Array:
-    norm = jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
-    return x / jnp.maximum(norm, 1e-12)

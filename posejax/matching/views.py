@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from posejax.geometry import as_float
+from posejax.geometry import as_float, normalize
 from posejax.image import resize, whole_size
-from posejax.matching.mutual import MIN_SIMILARITY, mutual_cells, unit
+from posejax.matching.mutual import MIN_SIMILARITY, mutual_cells
 from posejax.matching.sampling import Matches
 
 Features = Callable[[Array], Array]
@@ -112,7 +112,7 @@ class _Pyramid:
     def __call__(self, scale: float, turns: int) -> Array:
         if (scale, turns) not in self.known:
             found = self.features(jnp.rot90(resize(self.image, self.size(scale)), turns))
-            self.known[scale, turns] = unit(found)
+            self.known[scale, turns] = normalize(found)
         return self.known[scale, turns]
 
     def pixels(self, xy: Array, scale: float, turns: int) -> Array:

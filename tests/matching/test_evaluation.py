@@ -54,8 +54,9 @@ def test_pose_errors(rng):
     np.testing.assert_allclose(np.degrees([rotation, direction]), want, atol=1e-3)
     _, folded = relative_pose_errors(first, second)
     np.testing.assert_allclose(np.degrees(folded), min(want[1], 180 - want[1]), atol=1e-3)
-    _, nowhere = relative_pose_errors(np.eye(4), first)
-    np.testing.assert_allclose(nowhere, np.pi / 2)
+    for fold in (True, False):
+        _, nowhere = relative_pose_errors(np.eye(4), first, fold=fold)
+        np.testing.assert_allclose(nowhere, np.pi / 2)
     gradient = jax.grad(lambda p: sum(relative_pose_errors(p, first)))(first.astype(np.float32))
     assert np.isfinite(gradient).all()
 

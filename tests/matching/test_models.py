@@ -45,6 +45,13 @@ def test_homography_among_outliers():
         assert np.asarray(found.inliers)[~pair.good].mean() < 0.1
 
 
+def test_without_a_sample_that_has_a_model_nothing_is_valid():
+    """Four points of a line have no homography; the identity fits them all the same."""
+    line = np.stack([np.linspace(0, 600, 24), np.linspace(9, 400, 24)], axis=1)
+    found = estimate_homography(KEY, line, line, iterations=64)
+    assert found.samples > 0 and not found.valid and not np.asarray(found.inliers).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("estimate, size", [(fundamental, 7), (homography, 4)])
 def test_masks_gradients_and_degenerate_points(estimate, size):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from posejax.matching.mutual import mutual_cells, round_trip, unit
+from posejax.geometry import normalize
+from posejax.matching.mutual import mutual_cells, round_trip
 
 
 def test_mutual_cells_are_padded_and_bounded_by_similarity(rng):
@@ -18,7 +19,7 @@ def test_mutual_cells_are_padded_and_bounded_by_similarity(rng):
 
 def test_images_of_two_sizes_are_matched_in_the_cells_of_each(rng):
     """A 4 x 5 part of a 7 x 9 map, at (column 3, row 2): more cells of B have no partner."""
-    whole = np.asarray(unit(rng.normal(size=(7, 9, 64)).astype(np.float32)))
+    whole = np.asarray(normalize(rng.normal(size=(7, 9, 64)).astype(np.float32)))
     part = whole[2:6, 3:8]
     found = mutual_cells(part, whole, count=20)
     assert found.weights.sum() == 20
@@ -31,10 +32,12 @@ def test_images_of_two_sizes_are_matched_in_the_cells_of_each(rng):
 
 def test_a_cell_whose_partner_prefers_another_is_no_match(rng):
     """Cell 1 is like B's cell 1, similar enough, but B's cell 1 is cell 4 itself."""
-    b = np.asarray(unit(rng.normal(size=(1, 6, 64)).astype(np.float32)))
+    b = np.asarray(normalize(rng.normal(size=(1, 6, 64)).astype(np.float32)))
     a = b.copy()
     a[0, 4] = b[0, 1]
-    a[0, 1] = np.asarray(unit((b[0, 1] + 0.05 * rng.normal(size=64).astype(np.float32))[None]))[0]
+    a[0, 1] = np.asarray(
+        normalize((b[0, 1] + 0.05 * rng.normal(size=64).astype(np.float32))[None])
+    )[0]
     trip = round_trip(a, b)
     assert trip.similarity[0, 1] > 0.82 and np.floor(trip.there[0, 1, 0]) == 1
     np.testing.assert_array_equal(trip.mutual[0], [True, False, True, True, True, True])

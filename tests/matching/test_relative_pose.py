@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from posejax.matching import (
     decompose_essential,
+    estimate_homography,
     estimate_relative_pose,
     pose_difference,
     pose_from_essential,
@@ -93,6 +94,18 @@ def test_degenerate_points_stay_finite():
     for a, b in ((line, line + 3), (point, point), (line, rng.uniform(0, 400, (N, 2)))):
         found = estimate(KEY, a.astype(np.float32), b.astype(np.float32))
         assert all(np.isfinite(x).all() for x in found)
+        if a is point:  # any model fits them
+            assert not found.valid and not np.asarray(found.inliers).any()
+            np.testing.assert_array_equal(found.b_from_a, np.eye(4))
+
+
+def test_the_scale_of_the_weights_changes_nothing():
+    pair = make_pair(np.random.default_rng(16), N, outliers=0.2, noise=0.5)
+    weights = np.random.default_rng(17).uniform(0.2, 1, N).astype(np.float32)
+    one, tiny = (estimate(KEY, *pair[:2], weights=s * weights) for s in (1, 1e-9))
+    np.testing.assert_allclose(tiny.b_from_a, one.b_from_a, atol=1e-4)
+    np.testing.assert_allclose(np.diag(tiny.covariance), np.diag(one.covariance), rtol=1e-2)
+    np.testing.assert_allclose(tiny.loss, 1e-9 * one.loss, rtol=1e-3)
 
 
 def test_a_pure_rotation_keeps_its_rotation():
@@ -274,3 +287,23 @@ def test_wrong_arguments_are_named():
         estimate(KEY, a, a, weights=np.ones(4))
     with pytest.raises(ValueError, match="both cameras"):
         estimate(KEY, a, a, gravity_a=np.ones(3))
+    wrong = [
+        ("score", {"score": "foo"}),
+        ("K_a", {"K_a": np.ones((2, 3))}),
+        ("K_b", {"K_b": np.ones(4)}),
+        ("gravity_b", {"gravity_a": np.ones(3), "gravity_b": np.ones((5, 3))}),
+        ("threshold", {"threshold": 0.0}),
+        ("threshold", {"threshold": np.nan}),
+        ("threshold", {"threshold": np.ones(5)}),
+        ("confidence", {"confidence": 1.0}),
+        ("confidence", {"confidence": 0.0}),
+        ("iterations", {"iterations": -1}),
+    ]
+    for word, arguments in wrong:
+        with pytest.raises(ValueError, match=word):
+            estimate(KEY, a, a, **arguments)
+        if word in ("score", "threshold", "confidence", "iterations"):
+            with pytest.raises(ValueError, match=word):
+                estimate_homography(KEY, a, a, **arguments)
+    with pytest.raises(ValueError, match="b_from_a"):
+        refine_relative_pose(np.eye(3), a, a, K32, K32)

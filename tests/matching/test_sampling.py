@@ -101,6 +101,14 @@ def test_mutual_nearest_neighbours_equal_a_loop(rng):
     assert not np.asarray(nobody.mutual).any()
 
 
+def test_an_empty_descriptor_has_a_finite_gradient(rng):
+    a, b = rng.standard_normal((6, 8)).astype(np.float32), rng.standard_normal((5, 8))
+    a[2] = 0
+    gradient = jax.grad(lambda a: mutual_nearest_neighbours(a, b).score.sum())(a)
+    assert np.isfinite(gradient).all() and not np.asarray(gradient)[2].any()
+    assert np.abs(gradient).max() > 0
+
+
 def test_keypoints_follow_the_warp():
     xy_a = np.array([[3.0, 4], [10, 20], [10.4, 20], [31, 2], [np.nan, 1], [40, 3]])
     xy_b = np.array([[9.0, 20.1], [5.5, 4], [30, 30], [np.nan, np.nan]])

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from posejax.data.errors import DataError
+from posejax.geometry import normalize
 from posejax.matching import Full
-from posejax.matching.mutual import MIN_SIMILARITY, RoundTrip, round_trip, unit
+from posejax.matching.mutual import MIN_SIMILARITY, RoundTrip, round_trip
 from posejax.matching.search import Search
 from posejax.matching.streaming import cell_centers
 from posejax.matching.views import Features
@@ -68,7 +69,7 @@ def match_by_features(
       [count, 2] pixels and their weights [count], zero where the two disagree by a cell or more or
       the features are too unlike.
     """
-    a, b = (unit(features(jnp.asarray(x, jnp.float32) / 255)) for x in (image_a, image_b))
+    a, b = (normalize(features(jnp.asarray(x, jnp.float32) / 255)) for x in (image_a, image_b))
     trip = RoundTrip(*jax.device_get(round_trip(a, b, search=search)))
     certainty = np.exp(-(trip.away**2)) * (trip.similarity > MIN_SIMILARITY)
     order = np.argsort(-certainty, axis=None, kind="stable")[:count]

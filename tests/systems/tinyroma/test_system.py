@@ -1,6 +1,7 @@
 """The system in the engine: matches, poses, summary, what it refuses, and that it learns."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -314,7 +315,8 @@ def test_settings_that_do_not_fit_are_named(changes, option):
 
 def test_training_keeps_partners_where_they_are_looked_for():
     """An evaluation changes no pair: a network trained on the full image may search rows there."""
-    system = load_config("tinyroma_stereo").system
+    experiment: Any = load_config("tinyroma_stereo")
+    system = experiment.system
     system.check_start()
     for name, value in (("crop", 0.1), ("roll_deg", 5.0), ("swap", 0.5), ("flip", 0.5)):
         wrong = replace(system, **{f"data.augment.{name}": value})

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from posejax.geometry import normalize
 from posejax.image import resize
-from posejax.matching.mutual import mutual_cells, unit
+from posejax.matching.mutual import mutual_cells
 from posejax.matching.search import Rows
 from posejax.systems.tinyroma.training_free import match_by_features
 
@@ -22,7 +23,7 @@ def test_matches_are_the_mutual_cells(rng):
     b[:, :8] = 0
     found = match_by_features(colours, a, b, count=100)
     used = found["weights"] > 0
-    cells = mutual_cells(*(unit(colours(x / np.float32(255))) for x in (a, b)), count=100)
+    cells = mutual_cells(*(normalize(colours(x / np.float32(255))) for x in (a, b)), count=100)
     kept = np.asarray(cells.weights) > 0
     assert 30 < used.sum() == kept.sum() < 60
     for ours, theirs in (("matches_a", cells.xy_a), ("matches_b", cells.xy_b)):
