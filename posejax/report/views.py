@@ -146,7 +146,9 @@ def draw_marks(axes: Axes, pixels: np.ndarray, strength: np.ndarray) -> None:
     strength = np.clip(np.nan_to_num(strength), 0, 1)
     color = np.broadcast_to([0.11, 0.14, 0.19], (len(pixels), 3))
     color = np.concatenate([color, 0.9 * strength[:, None]], axis=1)
-    axes.scatter(*pixels.T, s=6 + 30 * strength, facecolors="none", edgecolors=color, zorder=3)
+    axes.scatter(
+        *pixels.T, s=6 + 30 * strength, facecolors="none", edgecolors=color.tolist(), zorder=3
+    )
 
 
 def draw_window(axes: Axes, window: Window) -> None:

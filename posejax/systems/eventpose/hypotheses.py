@@ -33,12 +33,12 @@ def with_hypothesis(records: Records, chosen: np.ndarray) -> dict[str, np.ndarra
 
 def nearest(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """Which hypothesis [N] has the least score, that of an oracle, and its rotation error (rad)."""
-    truth = [np.asarray(records[k], np.float64)[:, None] for k in ("translation", "quat_xyzw")]
+    t, q = (np.asarray(records[k], np.float64)[:, None] for k in ("translation", "quat_xyzw"))
     t_hat, q_hat = (np.asarray(records[f"hypothesis_{k}"], np.float64) for k in _KEYS)
     known = np.isfinite(t_hat).all(-1) & np.isfinite(q_hat).all(-1)
-    score = np.where(known, scores.spark_2026(*truth, t_hat, q_hat), np.inf)
+    score = np.where(known, scores.spark_2026(t, q, t_hat, q_hat), np.inf)
     chosen = score.argmin(1)
-    turn = scores.rotation_error(truth[1], q_hat)
+    turn = scores.rotation_error(q, q_hat)
     return chosen, turn[np.arange(len(chosen)), chosen]
 
 
