@@ -5,10 +5,10 @@ Packages load on first use, so `import posejax` costs nothing and this works:
     import posejax
     volume = posejax.registration.pose_volume(online, geo, angles, 20)
 
-Pure functions on arrays: `geometry`, `image`, `registration`, `matching`, `events`, `bev`,
-`trajectory`. Building blocks with parameters: `nn`. Files: `data`. Synthetic worlds and sensors:
-`sim`. Whole systems: `systems`. The engine that trains and evaluates them: `train`, `evaluate`,
-`report`. Programs for other runtimes: `deploy`.
+Pure functions on arrays: `geometry`, `image`, `registration`, `matching`, `events`, `keypoints`,
+`bev`, `trajectory`. Building blocks with parameters: `nn`. Files: `data`. Synthetic worlds and
+sensors: `sim`. Whole systems: `systems`. The engine that trains and evaluates them: `train`,
+`evaluate`, `report`. Programs for other runtimes: `deploy`.
 
     system, predict = posejax.load("georeg_sim")      # shipped weights, a weights file or a run
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
         events,
         geometry,
         image,
+        keypoints,
         matching,
         nn,
         registration,
@@ -38,8 +39,8 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
     from posejax.loading import load as load
 
     __all__ = [
-        "bev", "data", "deploy", "evaluate", "events", "geometry", "image", "matching", "nn",
-        "registration", "report", "sim", "systems", "train", "trajectory",
+        "bev", "data", "deploy", "evaluate", "events", "geometry", "image", "keypoints", "matching",
+        "nn", "registration", "report", "sim", "systems", "train", "trajectory",
     ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 450
 
-FUNCTIONS = {"nn", "registration", "matching", "events", "trajectory", "bev", "sparse"}
+FUNCTIONS = {"nn", "registration", "matching", "events", "trajectory", "keypoints", "bev", "sparse"}
 PURE = {"geometry", "image"} | FUNCTIONS - {"nn"}
 ENGINE = {
     "train", "config", "config_io", "evaluate", "cli", "program", "training", "loading", "demo",

@@ -141,6 +141,16 @@ def draw_axes(axes: Axes, pixels: np.ndarray, style: Drawn) -> None:
             )
 
 
+def draw_marks(axes: Axes, pixels: np.ndarray, strength: np.ndarray) -> None:
+    """Circles at places [N, 2], the larger and darker the stronger [N]."""
+    strength = np.clip(np.nan_to_num(strength), 0, 1)
+    color = np.broadcast_to([0.11, 0.14, 0.19], (len(pixels), 3))
+    color = np.concatenate([color, 0.9 * strength[:, None]], axis=1)
+    axes.scatter(
+        *pixels.T, s=6 + 30 * strength, facecolors="none", edgecolors=color.tolist(), zorder=3
+    )
+
+
 def draw_window(axes: Axes, window: Window) -> None:
     """Frame of the part of a picture that other panels show closer."""
     corner, size = (window[0], window[2]), (window[1] - window[0], window[3] - window[2])
@@ -197,6 +207,7 @@ def pose_panels(
     kinds: Mapping[str, np.ndarray],
     wireframe: tuple[np.ndarray, np.ndarray] | None = None,
     axis_length: float = 0.5,
+    marks: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
     """A picture, and a wireframe and the axes of a body drawn over it at several poses.
 
@@ -210,6 +221,8 @@ def pose_panels(
       wireframe: points [P, 3] m of the body frame and edges [E, 2]; without it there is no such
         panel.
       axis_length: m.
+      marks: pixels [N, 2] and strengths [N] in [0, 1] of places to mark, in the panel after the
+        first.
     """
     height, width = picture.shape[:2]
     tips = axis_length * np.concatenate([np.zeros((1, 3)), np.eye(3)])
@@ -232,6 +245,8 @@ def pose_panels(
     for panel in overlays:
         show_image(panel, faint, f"body axes, {axis_length:g} m long", aspect)
         panel.set(xlim=window[:2], ylim=(window[3], window[2]))
+    if marks is not None:
+        draw_marks(overlays[0], *marks)
     labels = [pose.label + _remark(view, pose.camera_from_body) for pose in poses]
     if wireframe:
         overlays[0].set_title("wireframe", fontsize=10, loc="left")

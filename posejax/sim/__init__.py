@@ -38,11 +38,19 @@ from posejax.sim.spacecraft_sequences import (
     read_info,
     simulate_sequence,
 )
+from posejax.sim.spacecraft_windows import (
+    ClipTable,
+    WindowSettings,
+    ensure_windows,
+    read_clips,
+    simulate_window,
+)
 from posejax.sim.streets import StreetSettings, StreetWorld, build_street_world
 
 __all__ = [
     "Aerial",
     "Camera",
+    "ClipTable",
     "DepthSensor",
     "Drive",
     "EventPixels",
@@ -70,6 +78,7 @@ __all__ = [
     "StreetSettings",
     "StreetWorld",
     "View",
+    "WindowSettings",
     "build_room",
     "build_street_world",
     "camera_path",
@@ -78,6 +87,7 @@ __all__ = [
     "develop",
     "ensure_sequences",
     "ensure_streets",
+    "ensure_windows",
     "event_statistics",
     "look_at",
     "measure_depth",
@@ -85,12 +95,14 @@ __all__ = [
     "noise_events",
     "orthophoto",
     "random_trajectory",
+    "read_clips",
     "read_info",
     "render",
     "render_views",
     "room_of_split",
     "shade",
     "simulate_sequence",
+    "simulate_window",
     "spacecraft_scene",
     "spacecraft_wireframe",
     "spin_lidar",

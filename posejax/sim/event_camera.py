@@ -64,6 +64,7 @@ class EventPixels:
       first: the first picture, as for `observe`.
       corner: its place.
       time_s: its time.
+      unknown: share of the range between its thresholds in which a pixel may stand at first.
 
     Attributes:
       on, off: [H, W] float32 thresholds of every pixel.
@@ -80,6 +81,7 @@ class EventPixels:
         first: np.ndarray,
         corner: tuple[int, int],
         time_s: float,
+        unknown: float = 1.0,
     ):
         if min(sensor.contrast_on, sensor.contrast_off) <= 0:
             raise ValueError("contrasts must be positive")
@@ -93,8 +95,8 @@ class EventPixels:
         self._box = self._box_of(first, corner)
         self._level[self._box] = first
         # Where between its thresholds a pixel stands is unknown: anywhere.
-        self.reference = self._level + self.off
-        self.reference -= rng.random(sensor.size, np.float32) * (self.on + self.off)
+        self.reference = self._level + unknown * self.off
+        self.reference -= rng.random(sensor.size, np.float32) * (unknown * (self.on + self.off))
         self._resting = np.zeros(0, np.int64)  # flat indices
         self._release = np.zeros(0)  # when they wake up
         self._time = time_s
@@ -199,6 +201,27 @@ def noise_events(rng: np.random.Generator, sensor: EventSensor, duration_s: floa
     y, x = np.divmod(pixel[order], width)
     p = rng.random(len(pixel)) < sensor.noise_on_share
     return PixelEvents(x.astype(np.uint16), y.astype(np.uint16), t[order], p.astype(np.uint8))
+
+
+def brief_noise_events(
+    rng: np.random.Generator, sensor: EventSensor, duration_s: float
+) -> PixelEvents:
+    """`noise_events` of so short a time that hardly any common pixel fires twice: much cheaper.
+
+    The events of all common pixels together are Poisson, and each comes from any of them alike: who
+    the busy ones are is seen by their second event alone. In 0.1 s a sensor of 921,600 pixels of
+    1.5 mHz has 138 events, and 0.03 pixels that fire twice; here 0.01.
+    """
+    height, width = sensor.size
+    common = rng.poisson(sensor.noise_rate_hz * height * width * duration_s)
+    hot = rng.choice(height * width, sensor.hot_pixels, replace=False)
+    rate = sensor.hot_rate_hz * rng.exponential(1.0, sensor.hot_pixels)
+    repeats = rng.poisson(rate * duration_s)
+    pixel = np.concatenate([rng.integers(0, height * width, common), np.repeat(hot, repeats)])
+    t = np.sort(rng.uniform(0.0, duration_s, len(pixel)))
+    y, x = np.divmod(rng.permutation(pixel), width)
+    p = rng.random(len(pixel)) < sensor.noise_on_share
+    return PixelEvents(x.astype(np.uint16), y.astype(np.uint16), t, p.astype(np.uint8))
 
 
 def merge_events(

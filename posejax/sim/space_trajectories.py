@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posejax.geometry import matmul, quat_xyzw_to_matrix, se3_exp, se3_inverse, se3_log
+from posejax.data import rigid
+from posejax.geometry import matmul, se3_exp, se3_inverse, se3_log
 
 _CHECKED = 128  # times at which a draw must be in view
 
@@ -133,8 +134,7 @@ def _random_spline(rng, settings: MotionSettings, duration_s: float, speed, turn
         axis = axis + 0.6 * rng.standard_normal(3)
         axis /= np.linalg.norm(axis)
         step[3:] = turn * settings.knot_s * axis
-    with jax.enable_x64(True):
-        steps = np.asarray(se3_exp(steps))
+    steps = rigid.se3_exp(steps)
     controls = np.tile(np.eye(4), (count, 1, 1))
     rotation = _random_rotation(rng)
     drift = rng.standard_normal(3)
@@ -156,9 +156,8 @@ def _place(normal: np.ndarray, settings: MotionSettings) -> np.ndarray:
 
 
 def _random_rotation(rng) -> np.ndarray:
-    quat = rng.standard_normal(4)  # any direction in 4-space: uniform over SO(3)
-    with jax.enable_x64(True):
-        return np.asarray(quat_xyzw_to_matrix(jnp.asarray(quat / np.linalg.norm(quat))))
+    # Any direction in 4-space: uniform over SO(3).
+    return rigid.quat_xyzw_to_matrix(rng.standard_normal(4))
 
 
 def _direction(rng) -> np.ndarray:

@@ -80,9 +80,7 @@ def render_views(
     Returns:
       One `View` for each pose.
     """
-    # Half a pixel at the typical distance, in steps, so that few scenes are made.
-    footprint = float(np.median(poses[:, 2, 3])) / camera.focal
-    scene = _scene(round(np.log2(max(footprint, 1e-4)) * 2) / 2)
+    scene = _scene(scene_blur(poses, camera))
     light = np.asarray(sun, np.float32), np.float32(ambient)
     cast = functools.partial(_cast, scene, np.linalg.inv(poses), light, camera)
 
@@ -106,7 +104,7 @@ def _grid() -> np.ndarray:
 
 def _smooth(views: list[View], cast, ambient: float) -> list[View]:
     """Replace the pixels along borders of parts by the mean of four rays."""
-    pixels = [_border_pixels(view, ambient) for view in views]
+    pixels = [_by_neighbourhood(border_pixels(view, ambient)) for view in views]
     per_tile = TILE // 4
     frames, rays = [], []
     for k, (view, pixel) in enumerate(zip(views, pixels, strict=True)):
@@ -127,8 +125,8 @@ def _smooth(views: list[View], cast, ambient: float) -> list[View]:
     return views
 
 
-def _border_pixels(view: View, ambient: float) -> np.ndarray:
-    """(row, column) [N, 2] of pixels that touch another part, neighbours near each other."""
+def border_pixels(view: View, ambient: float) -> np.ndarray:
+    """(row, column) [N, 2] of pixels that touch another part of another brightness, row by row."""
     border = np.zeros(view.surface.shape, bool)
     level = np.log(view.luminance + 0.5 * ambient)
     least = np.log(_CONTRAST)
@@ -136,7 +134,10 @@ def _border_pixels(view: View, ambient: float) -> np.ndarray:
         step = (view.surface[a] != view.surface[b]) & (np.abs(level[a] - level[b]) > least)
         border[a] |= step
         border[b] |= step
-    pixel = np.argwhere(border)
+    return np.argwhere(border)
+
+
+def _by_neighbourhood(pixel: np.ndarray) -> np.ndarray:
     return pixel[np.argsort(_morton(*(pixel // _CELL).T), kind="stable")]
 
 
@@ -168,7 +169,7 @@ def _touched_cells(pose: np.ndarray, camera: SpaceCamera) -> np.ndarray:
 
     N is a multiple of _PER_TILE (the last cell is repeated) and a tile's cells are neighbours.
     """
-    points = _surface_points() @ pose[:3, :3].T + pose[:3, 3]
+    points = surface_points() @ pose[:3, :3].T + pose[:3, 3]
     pixel = camera.project(points)
     # Any spot of the surface is that near to one of the points, in the picture.
     reach = 0.75 * _SPACING * camera.focal / points[:, 2:]
@@ -189,7 +190,7 @@ def _touched_cells(pose: np.ndarray, camera: SpaceCamera) -> np.ndarray:
 
 
 @functools.cache
-def _surface_points() -> np.ndarray:
+def surface_points() -> np.ndarray:
     """Points [P, 3] on the hulls of all parts, _SPACING apart."""
     scene = spacecraft_scene()
     points = []
@@ -208,9 +209,15 @@ def _lattice(half) -> np.ndarray:
     return points[(np.abs(points) >= np.asarray(half) - 1e-6).any(1)]
 
 
+def scene_blur(poses: np.ndarray, camera: SpaceCamera) -> float:
+    """Blur of the paint: half a pixel at the typical distance, in steps, so that scenes are few."""
+    footprint = float(np.median(poses[:, 2, 3])) / camera.focal
+    return 0.5 * 2.0 ** (round(np.log2(max(footprint, 1e-4)) * 2) / 2)
+
+
 @functools.cache
-def _scene(log2_footprint: float) -> Scene:
-    return jax.tree.map(jnp.asarray, spacecraft_scene(0.5 * 2.0**log2_footprint))
+def _scene(blur: float) -> Scene:
+    return jax.tree.map(jnp.asarray, spacecraft_scene(blur))
 
 
 def _cast(scene: Scene, body_from_camera, light, camera: SpaceCamera, frame, pixels):

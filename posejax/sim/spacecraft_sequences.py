@@ -126,7 +126,7 @@ def ensure_sequences(
         parts=(".json", ".h5"),  # the recording last: it stands for a finished sequence
         files=2,
         title=f"simulating {split} sequences",
-        executor=functools.partial(_processes, workers),
+        executor=functools.partial(one_core_each, workers),
         quiet=quiet,
     )
 
@@ -148,7 +148,7 @@ def simulate_sequence(
     helix = int((number + 1) * share) > int(number * share)  # evenly spread
     trajectory = random_trajectory(motion_rng, settings.motion, duration, settings.camera, helix)
     light = number % (len(settings.sun_phase_deg) - 1)
-    sun = _sun(light_rng, *settings.sun_phase_deg[light : light + 2])
+    sun = sun_direction(light_rng, settings, light)
 
     times = frame_times(trajectory, settings)
     poses = trajectory.poses(times)
@@ -157,7 +157,7 @@ def simulate_sequence(
         chunk = slice(start, start + _CHUNK)
         views = render_views(poses[chunk], sun, settings.camera, ambient=settings.ambient)
         for view, time in zip(views, times[chunk], strict=True):
-            picture, corner = _exposed(view, settings)
+            picture, corner = expose(view, settings)
             if pixels is None:
                 pixels = EventPixels(pixel_rng, sensor, picture, corner, time)
             else:
@@ -202,7 +202,8 @@ def _make(settings: SpacecraftSettings, split: str, number: int, place: Path) ->
     write_spark(place.with_suffix(".h5"), recording)
 
 
-def _processes(workers: int | None, missing: int) -> concurrent.futures.Executor | None:
+def one_core_each(workers: int | None, missing: int) -> concurrent.futures.Executor | None:
+    """Fresh processes of one core each; None where one is enough: then the work is done here."""
     workers = min(workers or len(os.sched_getaffinity(0)), 16, missing)
     if workers <= 1:
         return None
@@ -219,7 +220,7 @@ def _on_cpu() -> None:
     )
 
 
-def _exposed(view: View, settings: SpacecraftSettings) -> tuple[np.ndarray, tuple[int, int]]:
+def expose(view: View, settings: SpacecraftSettings) -> tuple[np.ndarray, tuple[int, int]]:
     """Log intensity behind the optics, and the corner of the patch (2 pixels wider)."""
     height, width = settings.camera.size
     grow = 2
@@ -238,7 +239,9 @@ def _exposed(view: View, settings: SpacecraftSettings) -> tuple[np.ndarray, tupl
     return np.log(picture + np.float32(settings.sensor.dark)), (max(row, 0), max(column, 0))
 
 
-def _sun(rng: np.random.Generator, low_deg: float, high_deg: float) -> np.ndarray:
+def sun_direction(rng: np.random.Generator, settings: SpacecraftSettings, light: int) -> np.ndarray:
+    """Unit vector [3] from the craft to the sun, camera frame, for a stratum of phase angles."""
+    low_deg, high_deg = settings.sun_phase_deg[light : light + 2]
     phase = np.deg2rad(rng.uniform(low_deg, high_deg))
     turn = rng.uniform(0.0, 2 * np.pi)
     return np.array([np.sin(phase) * np.cos(turn), np.sin(phase) * np.sin(turn), -np.cos(phase)])

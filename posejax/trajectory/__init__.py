@@ -1,5 +1,6 @@
-"""Smoothing of measured 6-DoF trajectories: screw fit, SE(3) spline, Kalman/RTS smoother."""
+"""Measured 6-DoF trajectories: choice of hypotheses, screw fit, SE(3) spline, RTS smoother."""
 
+from posejax.trajectory.hypotheses import choose_hypotheses
 from posejax.trajectory.robust import Kernel, pose_residual
 from posejax.trajectory.rts import RtsTrack, rts_smooth
 from posejax.trajectory.spline import SplineFit, spline_poses, spline_smooth
@@ -17,6 +18,7 @@ __all__ = [
     "ScrewResidual",
     "SplineFit",
     "TwistFit",
+    "choose_hypotheses",
     "fit_constant_twist",
     "pose_residual",
     "rts_smooth",

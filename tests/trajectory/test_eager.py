@@ -33,6 +33,9 @@ SPLINE_FIT = trajectory.SplineFit(
 )
 VALID = np.ones(COUNT, bool)
 EXAMPLES = {
+    "choose_hypotheses": example(
+        POSES[:, None], np.zeros((COUNT, 1)), T + UNIX, VALID, reach=np.int64(4)
+    ),
     "fit_constant_twist": example(T, POSES, VALID, SIGMA, iterations=np.int64(10)),
     "pose_residual": example(POSES, POSES),
     "rts_smooth": example(T, POSES, VALID, SIGMA, drift=DRIFT, passes=np.int64(6)),

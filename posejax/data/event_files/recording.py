@@ -40,6 +40,9 @@ class PoseTrack:
         is at R(quat_xyzw) X + translation in the camera.
       names: M names, or none.
       file: what errors name.
+      clip: seconds before and after each label that belong to it, where every label is a clip of
+        its own, cut from another motion than its neighbours; nothing may be interpolated between
+        them, and no window may reach further. None: one continuous motion.
     """
 
     t_seconds: np.ndarray
@@ -48,6 +51,7 @@ class PoseTrack:
     names: tuple[str, ...] = ()
     file: str = "labels"
     rows: InitVar[tuple[str, int]] = ("label", 0)
+    clip: tuple[float, float] | None = None
 
     def __post_init__(self, rows: tuple[str, int]):
         word, first = rows
@@ -75,6 +79,8 @@ class PoseTrack:
             row = int(np.argmin(later)) + 1
             found = f"{self.t_seconds[row]} s after {self.t_seconds[row - 1]} s"
             raise DataError(self.file, f"{word} {row + first}: time", found, "increasing times")
+        if self.clip is not None:
+            self._check_clips(f"{word} {first}", *self.clip)
         # Divided by the largest component first: squares of wild numbers would overflow.
         size = np.abs(self.quat_xyzw).max(axis=1, keepdims=True)
         norm = size[:, 0] * np.linalg.norm(self.quat_xyzw / np.where(size > 0, size, 1), axis=1)
@@ -88,6 +94,15 @@ class PoseTrack:
         # What is unit to rounding stays as it is, so that a track survives files bit for bit.
         norm = np.where(np.abs(norm - 1) < 1e-14, 1, norm)
         object.__setattr__(self, "quat_xyzw", self.quat_xyzw / norm[:, None])
+
+    def _check_clips(self, where: str, before: float, after: float) -> None:
+        if not (before >= 0 and after >= 0 and np.isfinite(before + after) and before + after > 0):
+            expected = "seconds >= 0 before and after, not both 0"
+            raise DataError(self.file, "clips", f"{before} and {after}", expected)
+        step = np.diff(self.t_seconds).min(initial=np.inf)
+        if step < (before + after) * (1 - 1e-6):
+            found = f"clips of {before + after} s whose labels are {step} s apart"
+            raise DataError(self.file, f"{where}: time", found, "clips beside each other")
 
     def __len__(self) -> int:
         return len(self.t_seconds)

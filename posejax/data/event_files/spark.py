@@ -2,7 +2,9 @@
 
     /events/xs, ys, ts, ps     [N] integers; ps 1 = ON, 0 = OFF
     /labels/data               [M] table: filename, Tx Ty Tz (m), Qx Qy Qz Qw, timestamp (ticks)
-    attributes (optional)      time_unit_seconds, sensor_size_wh
+    attributes (optional)      time_unit_seconds, sensor_size_wh, clip_seconds
+
+`clip_seconds` (before, after) says that every label is a clip of its own: see `PoseTrack.clip`.
 
 Simulated recordings count ticks of 100 us, real ones are reported with 1 us under the same names:
 the tick is inferred and checked (`ticks.settle_tick`), never assumed.
@@ -70,7 +72,8 @@ class SparkFile(LazyEvents):
             width, height = attribute(self._file, "sensor_size_wh", 2) or SENSOR_SIZE[::-1]
             sensor_size = int(height), int(width)
         self.sensor_size = sensor_size
-        self.labels = _poses(path, table, self.tick_seconds) if len(table) else None
+        clip = attribute(self._file, "clip_seconds", 2)
+        self.labels = _poses(path, table, self.tick_seconds, clip) if len(table) else None
         self.rows(slice(0, min(len(self), 1)))  # sensor size and columns are usable
 
 
@@ -114,6 +117,8 @@ def write_spark(
             _write(file, "events/ps", recording.p, compression)
             if recording.labels is not None:
                 file[LABELS] = _label_rows(recording.labels, tick_seconds)
+                if recording.labels.clip is not None:
+                    file.attrs["clip_seconds"] = np.array(recording.labels.clip, np.float64)
             file.attrs["time_unit_seconds"] = float(tick_seconds)
             file.attrs["sensor_size_wh"] = np.array(recording.sensor_size[::-1])
 
@@ -169,7 +174,7 @@ def _label_table(file: H5File) -> np.ndarray:
     return table
 
 
-def _poses(path: str | Path, table: np.ndarray, tick_seconds: float) -> PoseTrack:
+def _poses(path: str | Path, table: np.ndarray, tick_seconds: float, clip) -> PoseTrack:
     with np.errstate(all="ignore"):  # what does not convert is NaN or infinite: refused below
         poses = np.stack([table[key].astype(np.float64) for key in POSE_COLUMNS], axis=1)
     text = "filename" in (table.dtype.names or ()) and table.dtype["filename"].kind == "S"
@@ -181,4 +186,5 @@ def _poses(path: str | Path, table: np.ndarray, tick_seconds: float) -> PoseTrac
         names=tuple(names),
         file=str(path),
         rows=(f"{LABELS}, row", 0),
+        clip=clip,
     )

@@ -7,10 +7,12 @@ from typing import Literal
 from posejax.events import AugmentRule
 
 Backbone = Literal[
-    "event_resnet", "voxel_cnn", "resnet18", "resnet34", "resnet50", "efficientnet_b0"
+    "event_unet", "event_resnet", "voxel_cnn", "resnet18", "resnet34", "resnet50", "efficientnet_b0"
 ]
+Heads = Literal["direct", "keypoints", "both"]
 Representation = Literal["voxel", "histogram", "time_surface", "lnes"]
-FROM_SCRATCH = ("event_resnet", "voxel_cnn")
+PointKind = Literal["box", "surface", "wireframe"]
+FROM_SCRATCH = ("event_unet", "event_resnet", "voxel_cnn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +20,12 @@ class ModelConfig:
     """Architecture.
 
     Attributes:
-      backbone: "event_resnet" or "voxel_cnn", a small residual or plain network for training from
+      heads: "direct" regresses the pose; "keypoints" says where points of the body are in the view,
+        from which a solver finds the pose (`KeypointConfig`); "both" trains the two on one
+        backbone and answers by the keypoints.
+      backbone: "event_unet", "event_resnet" or "voxel_cnn", small networks for training from
         scratch, or a published architecture, whose weights `weights` names.
-      widths: channels of the stages of "event_resnet" and "voxel_cnn".
+      widths: channels of the stages of the small networks.
       pool: "mean" over the last feature map, or "flatten", which keeps where things are in it.
       hidden: width of the layer before the heads.
       dropout: rate before the heads, in training.
@@ -30,6 +35,7 @@ class ModelConfig:
         is averaged over the colours and repeated.
     """
 
+    heads: Heads = "direct"
     backbone: Backbone = "event_resnet"
     widths: tuple[int, ...] = (32, 64, 96, 128)
     pool: Literal["mean", "flatten"] = "mean"
@@ -37,6 +43,44 @@ class ModelConfig:
     dropout: float = 0.0
     bfloat16: bool = False
     weights: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class KeypointConfig:
+    """Points of the body, their heatmaps, and the pose that explains them.
+
+    Attributes:
+      points: kinds, taken together. "box": the 8 corners, 12 edge middles and 6 face centres of a
+        box, which need no model of the craft, since the labels say where they project to.
+        "surface", "wireframe": points of the simulated craft, as far from one another as they can.
+      half, middle: half sizes and middle of the box, body frame (m).
+      count: points of "surface" and of "wireframe".
+      stride: pixels of the grid along a cell of the heatmaps.
+      sigma: spread of the targets in cells.
+      direct_weight: with heads "both", of the direct loss beside the mean of the points'
+        cross-entropies (nats).
+      hypotheses: poses that are kept.
+      grid: rotations that the solver starts from.
+      half_turn: heatmaps are averaged with those of the view turned by half a turn, in evaluation.
+    """
+
+    points: tuple[PointKind, ...] = ("box",)
+    half: tuple[float, float, float] = (0.8, 0.3, 0.52)
+    middle: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    count: int = 20
+    stride: int = 2
+    sigma: float = 1.0
+    direct_weight: float = 0.3
+    hypotheses: int = 8
+    grid: int = 1024
+    half_turn: bool = True
+
+    def __post_init__(self):
+        if not self.points or min(*self.half, self.sigma) <= 0 or self.count < 4:
+            raise ValueError(
+                "keypoints need at least one kind of points, positive half sizes and sigma, and a "
+                f"count of 4: {self}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from posejax.systems.eventpose.frames import (
     picture_size,
     read_camera,
 )
-from posejax.systems.eventpose.simulated import SimulatedSequences
+from posejax.systems.eventpose.simulated import SimulatedSequences, SimulatedWindows
 from posejax.systems.eventpose.spades import as_spark, spades_tables
 from posejax.systems.eventpose.windows import WindowRule, WindowSource, window_example
 
@@ -115,16 +115,21 @@ class Simulated(EventWindows):
 
     Attributes:
       sequences: how many, and how they are made.
+      windows: independent windows to train with instead; None: the windows of the sequences.
       rule: how windows are cut.
     """
 
     sequences: SimulatedSequences = field(default_factory=SimulatedSequences)
+    windows: SimulatedWindows | None = None
     rule: WindowRule = field(default_factory=WindowRule)
 
     simulated: ClassVar[bool] = True
 
     def source(self, split: str) -> WindowSource:
-        files, lights = self.sequences.files(split)
+        if self.windows is not None and self.windows.count(split):
+            files, lights = self.windows.files(split, self.rule.window)
+        else:
+            files, lights = self.sequences.files(split)
         return WindowSource([SparkFile(path) for path in files], self.rule, lights)
 
     def camera(self) -> Camera:

@@ -13,6 +13,7 @@ from posejax.events import Window
 from posejax.geometry import matrix_to_quat_xyzw
 from posejax.loading import Predictor
 from posejax.systems.eventpose.data import Frames
+from posejax.systems.eventpose.hypotheses import tracked
 from posejax.systems.eventpose.smoothing import smoothed
 from posejax.systems.eventpose.system import Eventpose
 from posejax.systems.eventpose.windows import WindowRule, cut_window, pack_recording
@@ -48,7 +49,8 @@ def predict_recording(
       system, predict: see `posejax.load`.
       recording: from the camera that the system was trained for; another size of sensor is refused.
       t: [M] s; a window that holds no event gets a pose like any other: look at `events`.
-      smooth: apply the trajectory layer of the system's config.
+      smooth: apply the trajectory layer of the system's config; of a network with keypoints it
+        also chooses among each window's hypotheses.
 
     Raises:
       ConfigError: the sensor is not that of the training data, or the system sees frames.
@@ -77,7 +79,14 @@ def predict_recording(
         "quat_xyzw_hat": np.asarray(matrix_to_quat_xyzw(outputs["pose"][:, :3, :3])),
     }
     if smooth and system.trajectory.method != "none":
-        records |= smoothed(records, system.trajectory)
+        if "hypotheses" in outputs:
+            several = outputs["hypotheses"]
+            records["hypothesis_weight"] = outputs["hypothesis_weight"]
+            records["hypothesis_translation_hat"] = several[..., :3, 3]
+            turns = matrix_to_quat_xyzw(several[..., :3, :3])
+            records["hypothesis_quat_xyzw_hat"] = np.asarray(turns)
+        layer = tracked if "hypotheses" in outputs else smoothed
+        records |= layer(records, system.trajectory)
     return PoseTable(
         records["time"], records["translation_hat"], records["quat_xyzw_hat"],
         outputs.pop("found"), outputs,

@@ -5,6 +5,7 @@ from typing import Any
 
 from posejax.config import ConfigError
 from posejax.nn import EfficientNet
+from posejax.nn.heatmaps import PatchEncoder
 from posejax.nn.torch_tables import efficientnet_table, resnet_table
 from posejax.nn.torch_weights import load_state_dict, to_flax
 from posejax.systems.eventpose.model import PoseNet, VoxelCNN, make_backbone
@@ -20,8 +21,8 @@ def load_backbone(path: Path, net: PoseNet, variables: dict[str, Any]) -> dict[s
       ConfigError: no such file, a pickled one, or weights of another architecture.
     """
     model = make_backbone(net)
-    if isinstance(model, VoxelCNN):
-        raise ConfigError("system.model.weights: 'voxel_cnn' has no published weights")
+    if isinstance(model, VoxelCNN | PatchEncoder):
+        raise ConfigError(f"system.model.weights: {net.backbone!r} has no published weights")
     table = efficientnet_table(model) if isinstance(model, EfficientNet) else resnet_table(model)
     own = {kind: variables[kind]["backbone"] for kind in ("params", "batch_stats")}
     try:

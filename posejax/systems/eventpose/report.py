@@ -11,9 +11,10 @@ from posejax.report.contents import Condition, Part, Plot, condition, pictures
 from posejax.report.figures import agreement
 from posejax.report.skeleton import Report
 from posejax.report.statistics import mean, median
-from posejax.report.text import number
+from posejax.report.text import Share, number
 from posejax.systems.eventpose import summary as summaries
 from posejax.systems.eventpose.config import TrajectoryConfig
+from posejax.systems.eventpose.hypotheses import tracked
 from posejax.systems.eventpose.pictures import Example, Wireframe, pose_figure
 from posejax.systems.eventpose.smoothing import smoothed
 from posejax.systems.eventpose.summary import STRATA, PoseErrors, Records
@@ -39,6 +40,7 @@ _MEASURES = (
     parts.Measure("position_median_m", "position error (m), median", "position", median),
     parts.Measure("rotation_deg", "rotation error (deg), mean", "rotation", digits=2),
     parts.Measure("rotation_median_deg", "rotation error (deg), median", "rotation", median, 2),
+    parts.Measure("beyond_90deg", "beyond 90 deg", lambda e: e.rotation > 90, parts.share),
     *(
         parts.Measure(
             f"within_{m:g}m_{d}deg",
@@ -85,8 +87,11 @@ def make_report(
     estimates, prefixes = {_PLAIN: records}, {_PLAIN: ""}
     if trajectory.method != "none":
         label = f"smoothed ({_SMOOTHERS[trajectory.method]})"
-        estimates[label] = {**records, **smoothed(records, trajectory)}
-        prefixes[label] = "smoothed/"
+        layer, prefix = smoothed, "smoothed/"
+        if "hypothesis_weight" in records:
+            label, layer, prefix = f"chosen over time, {label}", tracked, "tracked/"
+        estimates[label] = {**records, **layer(records, trajectory)}
+        prefixes[label] = prefix
     errors = {label: summaries.pose_errors(r) for label, r in estimates.items()}
     plain, missing = errors[_PLAIN], ~summaries.is_finite(records)
     distance = summaries.condition(records, "range_m")
@@ -122,6 +127,7 @@ def make_report(
         accuracy=[
             scores,
             parts.summary_table(summary, prefixes, by_axis, caption, first="estimates"),
+            *_others(summary),
             *_distributions(estimates, errors, missing),
         ],
         calibration=calibration,
@@ -157,6 +163,21 @@ def make_report(
         conventions=_CONVENTIONS,
         facts={"intervals": intervals},
     )
+
+
+def _others(summary: Mapping[str, float]) -> list[Part]:
+    """What else could be said of the same windows: an oracle's choice, and the direct heads."""
+    prefixes = {"an oracle's choice of the hypotheses": "best_of/", "direct heads": "direct/"}
+    prefixes = {k: p for k, p in prefixes.items() if f"{p}score" in summary}
+    columns = {
+        "score": "score",
+        "E_t": "relative_position",
+        "rotation deg": "rotation_deg",
+        "median": "rotation_median_deg",
+        "beyond 90 deg": ("beyond_90deg", Share),
+    }
+    caption = "Other estimates for the same windows."
+    return [parts.summary_table(summary, prefixes, columns, caption, first="")] if prefixes else []
 
 
 def _distributions(
@@ -196,6 +217,12 @@ def _spreads(
         claims.append(parts.Claim(f"{name} ({unit})", region, square, 3, columns))
         measure = f"{name} error ({unit})"
         risk.append(parts.risk(name, measure, error, sigma, by="sigma", noun="windows"))
+    if "square_distance" in records:
+        squares = np.asarray(records["square_distance"], np.float64)
+        squares = np.where(missing, np.nan, squares)
+        region = "ellipsoids of the best pose"
+        columns = {k: "" for k in columns} if claims else {}
+        claims.append(parts.Claim("pose", region, squares, 6, columns))
     caption = "Do the predicted standard deviations, one for three axes, tell the truth?"
     return parts.calibration(claims, caption=caption, first="error of"), risk
 
@@ -233,7 +260,8 @@ Neighbouring windows often fail together; index is the window's position in its 
 _PICTURE = """What the network sees is the grid after the view turned and zoomed the camera; the \
 other panels show the same events in grey, closer where a frame in the first panel says so. The \
 truth is drawn with solid lines, the estimate dashed or in orange; letters with a hat belong to \
-the estimate's axes, and an axis that points at the camera looks short."""
+the estimate's axes, and an axis that points at the camera looks short. Circles mark the modes of \
+the heatmaps, darker the more probable; another hypothesis is drawn where its weight is 0.1."""
 
 _CONVENTIONS = """A pose is camera_from_body: a point X of the body frame lies at R X + t in the \
 camera frame, x right, y down, z forward, metres. Range is |t|.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from posejax.report.statistics import cluster_bootstrap
-from posejax.systems.eventpose import scores
+from posejax.systems.eventpose import hypotheses, scores
 from posejax.systems.eventpose.config import TrajectoryConfig
 from posejax.systems.eventpose.smoothing import smoothed
 
@@ -80,18 +80,29 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
 
     `score` (E_t + E_r of SPARK 2026, Kelvins 2019) decides model selection; `score_low`,
     `score_high`: its 95 % interval, bootstrapped by sequence; `speed_plus`; `relative_position`
-    (E_t), `position_m`, `position_median_m`, `rotation_deg`, `rotation_median_deg`, per axis
+    (E_t), `position_m`, `position_median_m`, `rotation_deg`, `rotation_median_deg`,
+    `beyond_90deg` (a share), per axis
     `rms_x_m`, `rms_y_m`, `rms_z_m`; `within_0.1m_5deg`, `within_0.2m_15deg`; `examples`,
     `sequences`, `nonfinite`; with predicted spreads `sigma_ratio_m`, `sigma_ratio_rad` (RMS of
     error over spread: 1 if honest). `constant/score`, `constant/relative_position`,
     `constant/rotation_deg`: of a constant answer, the mean of the truths themselves, which anything
     that looks at its input should beat. With a trajectory layer the same under `smoothed/`.
+
+    With hypotheses: `coverage_95`, the share of truths in the 95 % ellipsoid of the best pose;
+    under `best_of/` the numbers of an oracle that picks from each window's hypotheses; under
+    `direct/` those of pose heads beside the heatmaps; and with a trajectory layer, under
+    `tracked/`, those of hypotheses chosen over time and then smoothed.
     """
     numbers = {
         "examples": float(len(records["sequence"])),
         "sequences": float(len(np.unique(records["sequence"]))),
         **_numbers(records),
     }
+    if "square_distance" in records:
+        numbers["coverage_95"] = hypotheses.coverage(records)
+    for prefix, other in _others(records).items():
+        errors = pose_errors(other)
+        numbers |= {f"{prefix}/{k}": float(v) for k, v in _main(errors).items()}
     constant = pose_errors({**records, **constant_pose(records)})
     numbers |= {
         "constant/score": float(np.mean(constant.score)),
@@ -101,7 +112,31 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
     if trajectory.method != "none":
         after = {**records, **smoothed(records, trajectory)}
         numbers |= {f"smoothed/{k}": v for k, v in _numbers(after).items()}
+        if "hypothesis_weight" in records:
+            after = {**records, **hypotheses.tracked(records, trajectory)}
+            numbers |= {f"tracked/{k}": v for k, v in _numbers(after).items()}
     return numbers
+
+
+def _main(errors: PoseErrors) -> dict[str, np.floating]:
+    return {
+        "score": np.mean(errors.score),
+        "relative_position": np.mean(errors.relative),
+        "rotation_deg": np.mean(errors.rotation),
+        "rotation_median_deg": np.median(errors.rotation),
+        "beyond_90deg": np.mean(errors.rotation > 90),
+    }
+
+
+def _others(records: Records) -> dict[str, Records]:
+    """Records with other estimates for the same windows."""
+    others: dict[str, Records] = {}
+    if "hypothesis_weight" in records:
+        others["best_of"] = hypotheses.with_hypothesis(records, hypotheses.nearest(records)[0])
+    if "direct_translation_hat" in records:
+        hats = ("translation_hat", "quat_xyzw_hat")
+        others["direct"] = {**records, **{k: records[f"direct_{k}"] for k in hats}}
+    return others
 
 
 def _numbers(records: Records) -> dict[str, float]:
@@ -110,15 +145,12 @@ def _numbers(records: Records) -> dict[str, float]:
     delta = np.asarray(records["translation_hat"], np.float64) - records["translation"]
     finite = is_finite(records)
     numbers = {
-        "score": np.mean(errors.score),
+        **_main(errors),
         "score_low": low,
         "score_high": high,
         "speed_plus": np.mean(errors.speed_plus),
-        "relative_position": np.mean(errors.relative),
         "position_m": np.mean(errors.position),
         "position_median_m": np.median(errors.position),
-        "rotation_deg": np.mean(errors.rotation),
-        "rotation_median_deg": np.median(errors.rotation),
         "within_0.1m_5deg": np.mean((errors.position < 0.1) & (errors.rotation < 5)),
         "within_0.2m_15deg": np.mean((errors.position < 0.2) & (errors.rotation < 15)),
         **{

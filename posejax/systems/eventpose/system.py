@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,10 +14,11 @@ from posejax.config import ConfigError
 from posejax.data.cameras import Camera
 from posejax.geometry import matrix_to_quat_xyzw
 from posejax.report import Report
-from posejax.systems.eventpose import scores, summary
+from posejax.systems.eventpose import hypotheses, scores, summary
 from posejax.systems.eventpose.config import (
     FROM_SCRATCH,
     InputConfig,
+    KeypointConfig,
     ModelConfig,
     ObjectiveConfig,
     TrajectoryConfig,
@@ -29,6 +30,14 @@ from posejax.systems.eventpose.inputs import (
     prepare_events,
     prepare_frame,
 )
+from posejax.systems.eventpose.keypoints import (
+    averaged,
+    keypoint_losses,
+    solve,
+    spreads,
+    square_distance,
+    turned,
+)
 from posejax.systems.eventpose.model import PoseNet
 from posejax.systems.eventpose.objective import (
     SPADES_STATS,
@@ -38,12 +47,14 @@ from posejax.systems.eventpose.objective import (
     predicted_sigma,
     translation_stats,
 )
+from posejax.systems.eventpose.points import body_points
 from posejax.systems.eventpose.pretrained import load_backbone
 from posejax.systems.eventpose.report import make_report
 from posejax.systems.eventpose.view import uncanonical
 from posejax.train.system import Batch, LossOutput, System
 
 _STATS_EXAMPLES = 128
+_OPTIONAL = ("sigma_m", "sigma_rad", "hypothesis_weight", "hypothesis_log_score")
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,8 @@ class Eventpose(System):
       data: recordings, real or simulated, or frames.
       input: what the network sees of them.
       model: network.
-      objective: loss.
+      objective: loss of the pose heads.
+      keypoints: points of the body, their heatmaps and the solver, if `model.heads` has them.
       trajectory: smoothing of a sequence's estimates at evaluation time.
     """
 
@@ -62,9 +74,10 @@ class Eventpose(System):
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    keypoints: KeypointConfig = KeypointConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
 
-    calibration: ClassVar[tuple[str, ...]] = ("sigma_scale",)
+    calibration: ClassVar[tuple[str, ...]] = ("sigma_scale", "hypothesis_scale")
 
     def check(self) -> None:
         if self.model.weights and self.model.backbone in FROM_SCRATCH:
@@ -77,11 +90,26 @@ class Eventpose(System):
                 "system.objective.stats: 'spades' are metres in the camera; the canonical view has "
                 "its own scale: use --system.input.view full, or stats 'train'"
             )
-        if self.model.pool == "flatten" and min(self.input.size) % 32:
+        simulated = self.points and set(self.keypoints.points) - {"box"}
+        if simulated and not self.data.simulated:
+            raise ConfigError(
+                f"system.keypoints.points: {', '.join(sorted(simulated))} are of the simulated "
+                "craft; other data have points of a 'box'"
+            )
+        if (
+            self.model.pool == "flatten"
+            and self.model.heads != "keypoints"
+            and min(self.input.size) % 32
+        ):
             raise ConfigError(
                 f"system.input.size: {self.input.size}; expected multiples of 32 with "
                 "system.model.pool 'flatten'"
             )
+
+    @cached_property
+    def points(self) -> int:
+        """Number of heatmaps."""
+        return 0 if self.model.heads == "direct" else len(body_points(self.keypoints))
 
     @cached_property
     def camera(self) -> Camera:
@@ -105,6 +133,9 @@ class Eventpose(System):
             pool=model.pool,
             hidden=model.hidden,
             dropout=model.dropout,
+            heads=model.heads,
+            points=self.points,
+            stride=self.keypoints.stride,
             dtype=jnp.bfloat16 if model.bfloat16 else jnp.float32,
         )
 
@@ -150,7 +181,11 @@ class Eventpose(System):
         grid = jnp.zeros((1, *self.input.size, channels))
         variables = dict(self.net.init(key, grid, False))
         extra = {"translation": {"mean": jnp.zeros(3), "std": jnp.ones(3)}}
-        if self.calibrates:
+        if self.points:
+            # Saved with the network: what its heatmaps mean.
+            extra["keypoints"] = {"points": jnp.asarray(body_points(self.keypoints))}
+            extra["hypothesis_scale"] = {"covariance": jnp.float32(1), "sharpness": jnp.float32(1)}
+        elif self.calibrates:
             extra["sigma_scale"] = {"position": jnp.float32(1), "rotation": jnp.float32(1)}
         return variables.pop("params"), {**variables, **extra}
 
@@ -164,7 +199,8 @@ class Eventpose(System):
         return params, {**state, "translation": stats}
 
     def _heads(self, params: Any, state: Any, grid: jax.Array, train: bool, key: Any = None):
-        collections = {k: v for k, v in state.items() if k not in ("translation", "sigma_scale")}
+        own = ("translation", "keypoints", *self.calibration)
+        collections = {k: v for k, v in state.items() if k not in own}
         return self.net.apply(
             {"params": params, **collections},
             grid,
@@ -191,12 +227,27 @@ class Eventpose(System):
         with jax.named_scope("network"):
             heads, updated = self._heads(params, state, prepared.grid, train, dropout)
         with jax.named_scope("objective"):
-            parts = example_losses(heads, prepared.target, self.objective, stats)
-            pose = self._camera_pose(heads, prepared, stats)
-            distance = jnp.linalg.norm(pose[:, :3, 3] - prepared.pose[:, :3, 3], axis=-1)
+            parts = self._losses(heads, prepared, state)
+            if "translation" in heads:
+                pose = self._camera_pose(heads, prepared, stats)
+                distance = jnp.linalg.norm(pose[:, :3, 3] - prepared.pose[:, :3, 3], axis=-1)
+                parts["position_m"] = distance
         scalars = {k: v.mean() for k, v in parts.items()}
-        scalars["position_m"] = distance.mean()
         return scalars.pop("loss"), LossOutput({**state, **updated}, scalars)
+
+    def _losses(self, heads: Any, prepared: Prepared, state: Any) -> dict[str, jax.Array]:
+        """`loss` [B] of each example, its parts and monitors."""
+        parts: dict[str, jax.Array] = {}
+        if "translation" in heads:
+            stats = TranslationStats(**state["translation"])
+            parts = example_losses(heads, prepared.target, self.objective, stats)
+        if "heatmaps" in heads:
+            points, config = state["keypoints"]["points"], self.keypoints
+            loss = partial(keypoint_losses, points=points, config=config)
+            found = jax.vmap(lambda x, p: loss(x, prepared=p))(heads["heatmaps"], prepared)
+            direct = config.direct_weight * parts.pop("loss") if parts else 0
+            parts |= found | {"loss": found["keypoint_nll"] + direct}
+        return parts
 
     def _camera_pose(self, heads: Any, prepared: Prepared, stats: TranslationStats) -> jax.Array:
         """camera_from_body [B, 4, 4] of raw heads."""
@@ -207,30 +258,70 @@ class Eventpose(System):
         stats = TranslationStats(**state["translation"])
         prepared = self.prepare(batch, None)
         heads, _ = cast(tuple, self._heads(params, state, prepared.grid, False))
-        pose = self._camera_pose(heads, prepared, stats)
         outputs = {
-            "pose": pose,
-            "loss": example_losses(heads, prepared.target, self.objective, stats)["loss"],
+            "loss": self._losses(heads, prepared, state)["loss"],
             "grid": prepared.grid,
             "view_rotation": prepared.view.rotation,
             "view_intrinsics": prepared.view.intrinsics,
             "zoom": prepared.view.zoom,
             "truth": prepared.pose,
         }
+        # A craft that the border cuts is known less well than the network can tell.
+        doubt = 1 + prepared.view.cut
+        if "translation" in heads:
+            outputs["pose"] = self._camera_pose(heads, prepared, stats)
+        if "heatmaps" in heads:
+            if "pose" in outputs:
+                outputs["direct_pose"] = outputs["pose"]
+            return outputs | self._solved(params, state, prepared, heads["heatmaps"], doubt)
         if self.objective.uncertainty == "gaussian":
             position, rotation = predicted_sigma(heads, stats)
             scale = state["sigma_scale"]
-            # A craft that the border cuts is known less well than the network can tell.
-            doubt = 1 + prepared.view.cut
             outputs["sigma_m"] = position.mean(-1) * prepared.view.zoom * scale["position"] * doubt
             outputs["sigma_rad"] = rotation * scale["rotation"] * doubt
         return outputs
 
+    def _solved(
+        self, params: Any, state: Any, prepared: Prepared, logits: jax.Array, doubt: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Outputs of the heatmaps: hypotheses of the pose, the best one, and its covariance."""
+        if self.keypoints.half_turn:
+            heads, _ = cast(tuple, self._heads(params, state, turned(prepared.grid), False))
+            logits = averaged(logits, turned(heads["heatmaps"]))
+        points, scale = state["keypoints"]["points"], state["hypothesis_scale"]
+        solver = partial(solve, points=points, config=self.keypoints, sharpness=scale["sharpness"])
+        found = jax.vmap(lambda x, view: solver(x, view=view))(logits, prepared.view)
+        covariance = found.covariance * (scale["covariance"] * doubt**2)[:, None, None]
+        position, rotation = spreads(covariance)
+        return {
+            "pose": found.hypotheses[:, 0],
+            "hypotheses": found.hypotheses,
+            "hypothesis_weight": found.weight,
+            "hypothesis_log_score": found.log_score,
+            "covariance": covariance,
+            "sigma_m": position,
+            "sigma_rad": rotation,
+            "keypoints": found.keypoints,
+            "keypoint_weight": found.keypoint_weight,
+            "heatmap": jax.nn.softmax(logits, axis=(1, 2)).sum(-1),
+        }
+
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
         pose, truth = outputs["pose"], outputs["truth"]
-        t_hat, t = pose[:, :3, 3], truth[:, :3, 3]
-        q_hat, q = (matrix_to_quat_xyzw(p[:, :3, :3]) for p in (pose, truth))
-        optional = {k: outputs[k] for k in ("sigma_m", "sigma_rad") if k in outputs}
+        t, q = truth[:, :3, 3], matrix_to_quat_xyzw(truth[:, :3, :3])
+        t_hat, q_hat = pose[:, :3, 3], matrix_to_quat_xyzw(pose[:, :3, :3])
+        optional = {k: outputs[k] for k in _OPTIONAL if k in outputs}
+        if "direct_pose" in outputs:
+            direct = outputs["direct_pose"]
+            optional["direct_translation_hat"] = direct[:, :3, 3]
+            optional["direct_quat_xyzw_hat"] = matrix_to_quat_xyzw(direct[:, :3, :3])
+        if "hypotheses" in outputs:
+            several = outputs["hypotheses"]
+            optional["hypothesis_translation_hat"] = several[..., :3, 3]
+            optional["hypothesis_quat_xyzw_hat"] = matrix_to_quat_xyzw(several[..., :3, :3])
+            optional["square_distance"] = jax.vmap(square_distance)(
+                pose, truth, outputs["covariance"]
+            )
         return {
             "loss": outputs["loss"],
             "error": scores.spark_2026(t, q, t_hat, q_hat),
@@ -249,11 +340,14 @@ class Eventpose(System):
     @property
     def calibrates(self) -> bool:  # type: ignore[override]
         """Whether there are predicted spreads to scale."""
-        return self.objective.uncertainty == "gaussian"
+        return self.objective.uncertainty == "gaussian" or self.model.heads != "direct"
 
     def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:
         if not self.calibrates:
             return state
+        if "hypothesis_scale" in state:
+            found = hypotheses.calibration(records, state["hypothesis_scale"])
+            return {**state, "hypothesis_scale": jax.tree.map(jnp.float32, found)}
         ratio = summary.sigma_ratios(records)
         old = state["sigma_scale"]
         scale = {k: jnp.asarray(old[k] * r, jnp.float32) for k, r in ratio.items()}

@@ -225,5 +225,15 @@ def uncanonical(view: View, pose: Array) -> Array:
     return _turned(view.rotation.T, pose.at[:3, 3].multiply(view.zoom))
 
 
+def in_view(view: View, camera_from_body: Array) -> Array:
+    """view_from_body [4, 4]: what `View.intrinsics` project, in metres, with nothing divided."""
+    return _turned(view.rotation, camera_from_body)
+
+
+def in_camera(view: View, view_from_body: Array) -> Array:
+    """Inverse of `in_view`."""
+    return _turned(view.rotation.T, view_from_body)
+
+
 def _turned(rotation: Array, pose: Array) -> Array:
     return pose.at[:3].set(einsum("ij,jk->ik", rotation, pose[:3]))

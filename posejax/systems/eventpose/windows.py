@@ -26,7 +26,7 @@ class WindowRule:
       window: which events belong to a query instant.
       capacity: events per example; of a window with more, every k-th is taken.
       any_time: training queries fall anywhere between two labels, whose poses are interpolated,
-        instead of on the labels.
+        instead of on the labels. Labels of independent clips are never interpolated.
       resident: the packed events of a whole split lie on the device.
     """
 
@@ -44,7 +44,8 @@ class WindowSource(Source):
     """Windows around the labels of several recordings.
 
     Records are the labels whose window lies inside the labelled time: 598 of the 599 labels of a
-    SPARK sequence.
+    SPARK sequence. Of a recording of independent clips (`PoseTrack.clip`) they are all labels, each
+    of which counts as a sequence.
 
     Events are packed on first use and stay in memory, 8 bytes each, in every process that reads
     them: a sequence of 5 million events takes 40 MB, the 240 training sequences of SPARK 9.6 GB.
@@ -52,11 +53,18 @@ class WindowSource(Source):
     Args:
       files: recordings with labels.
       rule: how windows are cut.
-      lights: a number per recording that tells its illumination (NaN where unknown).
+      lights: a number per recording, or one per label, that tells its illumination (NaN where
+        unknown).
+
+    Raises:
+      DataError: a recording without labels, or a window that leaves the clip of its label.
     """
 
     def __init__(
-        self, files: Sequence[SparkFile], rule: WindowRule, lights: Sequence[float] | None = None
+        self,
+        files: Sequence[SparkFile],
+        rule: WindowRule,
+        lights: Sequence[float | Sequence[float]] | None = None,
     ):
         self.files, self.rule = tuple(files), rule
         self.lights = tuple(lights) if lights else (float("nan"),) * len(self.files)
@@ -69,6 +77,8 @@ class WindowSource(Source):
             )  # fmt: skip
         rows = [(k, j) for k, file in enumerate(self.files) for j in _usable(file, rule.window)]
         self.index = np.array(rows, np.int32).reshape(-1, 2)
+        motions = [len(f.labels) if _clip(f) else 1 for f in self.files]  # type: ignore[arg-type]
+        self.first_sequences = np.concatenate([[0], np.cumsum(motions)])
         self._reset()
 
     def _reset(self) -> None:
@@ -93,7 +103,9 @@ class WindowSource(Source):
     def _about(self, index: int) -> dict[str, Any]:
         k, j = (int(i) for i in self.index[index])
         track, light = self.files[k].labels, self.lights[k]
-        return {"index": index, "sequence": k, "label": j, "light": light, "track": track}
+        sequence = int(self.first_sequences[k]) + (j if _clip(self.files[k]) else 0)
+        light = light if np.ndim(light) == 0 else light[j]  # type: ignore[index]
+        return {"index": index, "sequence": sequence, "label": j, "light": light, "track": track}
 
     def peek(self, index: int) -> dict[str, Any]:
         """As `self[index]`, read from the file around the label alone: for a few scattered records.
@@ -143,11 +155,22 @@ def _usable(file: SparkFile, window: Window) -> list[int]:
     if labels is None:
         raise DataError(file.path, "labels/data", "missing", "poses to train or evaluate on")
     t, slack = labels.t_seconds, 1e-6
+    if labels.clip is not None:
+        by_count = window.count is not None
+        if by_count or any(np.subtract(window.reach(), labels.clip) > slack):
+            found = f"{window.count} events" if by_count else f"{window.duration} s {window.anchor}"
+            expected = f"{labels.clip[0]:g} s before to {labels.clip[1]:g} s after its label"
+            raise DataError(file.path, "a window of independent clips", found, expected)
+        return list(range(len(t)))
     if window.count is not None:
         return list(range(len(t)))
     start, end = window_bounds(t, window)
     inside = (start >= t[0] - slack) & (end <= t[-1] + slack)
     return np.flatnonzero(inside).tolist()
+
+
+def _clip(file: SparkFile) -> tuple[float, float] | None:
+    return None if file.labels is None else file.labels.clip
 
 
 def query(
@@ -156,10 +179,12 @@ def query(
     """Query instant (s) of a record, the label before it, the fraction of the way to the next.
 
     With a generator the instant is drawn between the label and the next one, as far as the window
-    stays inside the labelled time.
+    stays inside the labelled time. Of independent clips it is the label itself.
     """
     t = track.t_seconds
     time, before = float(t[label]), label
+    if track.clip is not None:
+        return time, label, 0.0
     if rng is not None and rule.any_time and label + 1 < len(t):
         _, after = rule.window.reach() if rule.window.count is None else (0.0, 0.0)
         latest = min(float(t[label + 1]), float(t[-1]) - after)
@@ -183,7 +208,7 @@ def window_example(
     """
     track, packed = record["track"], record["packed"]
     time, before, fraction = query(track, record["label"], rule, rng)
-    ends = [before, min(before + 1, len(track) - 1)]
+    ends = [before, before if track.clip else min(before + 1, len(track) - 1)]
     example = {
         "index": np.int32(record["index"]),
         "sequence": np.int32(record["sequence"]),

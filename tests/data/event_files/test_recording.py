@@ -136,3 +136,10 @@ def test_rounded_quaternions_become_unit():
     np.testing.assert_allclose(np.linalg.norm(track.quat_xyzw), 1, atol=1e-15)
     with pytest.raises(DataError, match="labels: none"):
         PoseTrack(np.zeros(0), np.zeros((0, 3)), np.zeros((0, 4)))
+
+
+@pytest.mark.parametrize("clip", [(0.0, 0.0), (-0.1, 0.2), (0.1, np.inf), (0.05, 0.06)])
+def test_clips_that_cannot_be_are_refused(clip):
+    """Nothing around the labels, or clips that would share events."""
+    with pytest.raises(DataError, match="clip"):
+        PoseTrack(np.arange(3) / 10, np.zeros((3, 3)), np.tile([0, 0, 0, 1.0], (3, 1)), clip=clip)

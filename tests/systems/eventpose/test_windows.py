@@ -1,6 +1,8 @@
 """Windows of labelled recordings: bounds, examples of both modes, splits."""
 
+import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -19,8 +21,9 @@ from posejax.data.event_files import (
 from posejax.data.event_files.spades_csv import write_spades_csv
 from posejax.events import Window, pack_events, window_bounds, window_rows
 from posejax.events.packing import TIME_LIMIT_US
-from posejax.systems.eventpose.data import Frames, Recordings, divide
+from posejax.systems.eventpose.data import Frames, Recordings, Simulated, divide
 from posejax.systems.eventpose.inputs import example_events
+from posejax.systems.eventpose.simulated import SimulatedSequences, SimulatedWindows
 from posejax.systems.eventpose.windows import (
     WindowRule,
     WindowSource,
@@ -101,6 +104,83 @@ def test_labels_whose_window_leaves_the_labels_are_no_records(recordings):
     assert source.describe(12) == "RT001 at 0.200 s"
     both = make(recordings, window=Window("centred", 0.4))
     assert len(both) == 14 and both.index[0].tolist() == [0, 2]
+
+
+def clips(folder: Path, clip=(0.0, 0.1)) -> Path:
+    """A recording of five clips of 0.1 s, 100 events each, the first one on the label."""
+    t = np.concatenate([1000 * k + np.arange(100) * 10 for k in range(5)])
+    labels = PoseTrack(
+        np.arange(5) / 10 + clip[0],
+        np.stack([np.arange(5.0), np.zeros(5), 5 + np.zeros(5)], 1),
+        np.tile([0, 0, 0, 1.0], (5, 1)),
+        clip=clip,
+    )
+    x = np.repeat(np.arange(5), 100)
+    path = folder / "clips.h5"
+    write_spark(path, EventRecording(x, x, t, x % 2, 1e-4, (720, 1280), labels))
+    return path
+
+
+def test_windows_of_clips_hold_nothing_of_their_neighbours(tmp_path, recordings, rng):
+    """No event and no pose of another clip, whatever `any_time` says; each is a sequence."""
+    file = SparkFile(clips(tmp_path))
+    assert file.labels is not None and file.labels.clip == (0.0, 0.1)
+    others = SparkFile(recordings / "RT000.h5")
+    assert others.labels is not None and others.labels.clip is None
+    source = WindowSource([file, others], WindowRule(capacity=128), [[0, 1, 2, 3, 0], 1.0])
+    assert len(source) == 5 + 10
+    sequences, lights = [], []
+    for k in range(5):
+        for generator in (None, rng):
+            e = window_example(source[k], source.rule, generator)
+            assert e["found"] == 100 and set((e["events"][:100, 0] & 0x3FFF).tolist()) == {k}
+            assert (e["poses"][:, 0] == k).all() and e["fraction"] == 0
+            assert e["time"] == pytest.approx(0.1 * k)
+        sequences.append(int(e["sequence"]))
+        lights.append(float(e["light"]))
+        np.testing.assert_array_equal(
+            window_example(source.peek(k), source.rule, rng)["events"], e["events"]
+        )
+    assert sequences == [0, 1, 2, 3, 4] and lights == [0, 1, 2, 3, 0]
+    e = window_example(source[5], source.rule, rng)
+    assert e["sequence"] == 5 and e["light"] == 1.0 and e["fraction"] > 0
+
+
+def test_training_windows_are_independent_and_the_other_splits_are_sequences(
+    tmp_path, monkeypatch, recordings
+):
+    asked = []
+
+    def ensure(root, settings, split, count):
+        asked.append((settings.clip_s, settings.sequence.duration_s, split, count))
+        lights = {"light": [0, 1, 2, 3, 0]}
+        rest = dict.fromkeys(("helix", "sun", "velocity", "frames", "events"), [0] * 5)
+        (tmp_path / "clips.json").write_text(json.dumps(lights | rest))
+        return [clips(tmp_path, settings.clip_s)]
+
+    sequences = lambda self, split: ([recordings / "RT000.h5"], [3.0])  # noqa: E731
+    monkeypatch.setattr("posejax.sim.ensure_windows", ensure)
+    monkeypatch.setattr(SimulatedSequences, "files", sequences)
+    data = Simulated(windows=SimulatedWindows(train=5, test=3), rule=WindowRule(Window("before")))
+    source = data.source("train")
+    assert len(source) == 5 and [source[k]["light"] for k in range(5)] == [0, 1, 2, 3, 0]
+    assert len(data.source("val")) == 10 and data.source("val")[0]["light"] == 3.0
+    assert len(data.source("test")) == 5
+    assert asked == [((0.1, 0.0), 6.0, "train", 5), ((0.1, 0.0), 6.0, "test", 3)]
+    by_count = replace(data, rule=WindowRule(Window(count=50)))
+    with pytest.raises(ValueError, match="50 events"):
+        by_count.source("train")
+
+
+@pytest.mark.parametrize(
+    "window", [Window("before"), Window("centred"), Window("after", 0.2), Window(count=50)]
+)
+def test_windows_that_leave_their_clip_are_refused(tmp_path, window):
+    with pytest.raises(DataError, match="independent clips"):
+        WindowSource([SparkFile(clips(tmp_path))], WindowRule(window))
+    if window.count is None and window.duration == 0.1:
+        both = SparkFile(clips(tmp_path, window.reach()))
+        assert len(WindowSource([both], WindowRule(window))) == 5
 
 
 def test_training_queries_fall_between_labels_and_inside_the_labelled_time(recordings, rng):

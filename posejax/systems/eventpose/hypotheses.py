@@ -1,0 +1,121 @@
+"""Several poses per window: how far their scores and spreads are to be trusted; host, float64.
+
+Records: those of `summary`, and `hypothesis_translation_hat` [N, M, 3], `hypothesis_quat_xyzw_hat`
+[N, M, 4], the best first; `hypothesis_log_score`, `hypothesis_weight` [N, M], zero for a pose that
+repeats a better one; `square_distance` [N], Mahalanobis, of the truth from the best pose.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from posejax.geometry import quat_xyzw_to_matrix, se3_from_rotation_translation
+from posejax.systems.eventpose import scores
+from posejax.systems.eventpose.config import TrajectoryConfig
+from posejax.systems.eventpose.smoothing import smoothed
+from posejax.trajectory import choose_hypotheses
+
+Records = Mapping[str, np.ndarray]
+
+CHI2_95 = 12.591587
+"""95 % of a chi-square distribution of six degrees of freedom lie below it."""
+_SHARPNESS = np.geomspace(0.1, 300, 60)
+_RIGHT = np.deg2rad(15)  # no hypothesis is right that is turned further from the truth
+_KEYS = ("translation_hat", "quat_xyzw_hat")
+
+
+def with_hypothesis(records: Records, chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """Records whose estimate is hypothesis `chosen` [N] of each window, NaN where that is -1."""
+    rows, none = np.arange(len(chosen)), (chosen < 0)[:, None]
+    hats = {k: np.asarray(records[f"hypothesis_{k}"])[rows, chosen] for k in _KEYS}
+    return {**records, **{k: np.where(none, np.nan, v) for k, v in hats.items()}}
+
+
+def nearest(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Which hypothesis [N] has the least score, that of an oracle, and its rotation error (rad)."""
+    t, q = (np.asarray(records[k], np.float64)[:, None] for k in ("translation", "quat_xyzw"))
+    t_hat, q_hat = (np.asarray(records[f"hypothesis_{k}"], np.float64) for k in _KEYS)
+    known = np.isfinite(t_hat).all(-1) & np.isfinite(q_hat).all(-1)
+    score = np.where(known, scores.spark_2026(t, q, t_hat, q_hat), np.inf)
+    chosen = score.argmin(1)
+    turn = scores.rotation_error(q, q_hat)
+    return chosen, turn[np.arange(len(chosen)), chosen]
+
+
+def coverage(records: Records) -> float:
+    """Share of truths within the 95 % ellipsoid of the best pose's covariance."""
+    return float(np.mean(np.asarray(records["square_distance"]) <= CHI2_95))
+
+
+def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float]:
+    """Scales under which these records' spreads and weights are honest.
+
+    covariance: so that the ellipsoid of 95 % holds 95 % of the truths; not so that the mean square
+    is right, which a few half turns would decide. sharpness: the factor of the log scores under
+    which the hypotheses near the truth are likeliest.
+
+    Args:
+      records: of windows that chose nothing else.
+      scale: the scales that they were made with.
+    """
+    distance = np.asarray(records["square_distance"], np.float64)
+    distance = np.where(np.isfinite(distance), distance, np.inf)
+    wide = float(np.quantile(distance, 0.95, method="lower") / CHI2_95)
+    found = {
+        "covariance": float(scale["covariance"]) * (wide if np.isfinite(wide) and wide > 0 else 1),
+        "sharpness": float(scale["sharpness"]),
+    }
+    chosen, turn = nearest(records)
+    log_score = np.asarray(records["hypothesis_log_score"], np.float64)
+    fresh = np.asarray(records["hypothesis_weight"]) > 0
+    rows = (turn < _RIGHT) & np.isfinite(log_score).all(1)
+    rows &= fresh[np.arange(len(chosen)), chosen]
+    if rows.any():
+        energy = np.where(fresh, log_score, -np.inf)[rows, :, None] * _SHARPNESS
+        energy = energy - energy.max(1, keepdims=True)
+        right = energy[np.arange(rows.sum()), chosen[rows]]
+        likelihood = (right - np.log(np.exp(energy).sum(1))).mean(0)
+        found["sharpness"] = float(_SHARPNESS[likelihood.argmax()])
+    return found
+
+
+def tracked(records: Records, rule: TrajectoryConfig) -> dict[str, np.ndarray]:
+    """`translation_hat` [N, 3], `quat_xyzw_hat` [N, 4]: hypotheses chosen over time, smoothed.
+
+    Windows of which no hypothesis fits are gaps, which the smoother fills.
+    """
+    chosen = with_hypothesis(records, over_time(records, rule))
+    return smoothed(chosen, rule)
+
+
+def over_time(records: Records, rule: TrajectoryConfig) -> np.ndarray:
+    """Which hypothesis [N] of each window the windows before and after speak for; -1: none.
+
+    Sequences are padded to one length, so that one compiled program serves them all. Where less
+    than three windows of a sequence go together, each keeps its first.
+    """
+    sequence, time = np.asarray(records["sequence"]), np.asarray(records["time"], np.float64)
+    t_hat, q_hat = (np.asarray(records[f"hypothesis_{k}"], np.float32) for k in _KEYS)
+    with np.errstate(divide="ignore"):  # a pose that repeats another is no hypothesis: -inf
+        log_weight = np.log(np.asarray(records["hypothesis_weight"], np.float32))
+    poses = np.array(se3_from_rotation_translation(quat_xyzw_to_matrix(q_hat), t_hat))
+    groups = [np.flatnonzero(sequence == k) for k in np.unique(sequence)]
+    length = max(map(len, groups))
+    chosen = np.zeros(len(sequence), np.int64)
+    for rows in groups:
+        rows = rows[np.argsort(time[rows], kind="stable")]
+        padded = np.concatenate([rows, np.repeat(rows[-1:], length - len(rows))])
+        found = choose_hypotheses(
+            poses[padded],
+            log_weight[padded],
+            time[padded] - time[rows[0]],
+            np.arange(length) < len(rows),
+            position_sigma=rule.position_sigma,
+            rotation_sigma=float(np.deg2rad(rule.rotation_sigma)),
+            drift=rule.drift,
+            turn_drift=float(np.deg2rad(rule.turn_drift)),
+        )
+        found = np.asarray(found)[: len(rows)]
+        if (found >= 0).sum() >= 3:
+            chosen[rows] = found
+    return chosen

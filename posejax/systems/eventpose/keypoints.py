@@ -1,0 +1,114 @@
+"""Keypoints of a view: what their heatmaps learn, and the poses that explain them.
+
+Pure functions of one example. Points are in pixels of the view's grid; a cell of the heatmaps is
+`KeypointConfig.stride` of them wide.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from posejax.geometry import einsum, matmul, project, se3_apply, se3_inverse, se3_log
+from posejax.keypoints import heatmap_nll, local_peaks, pose_hypotheses
+from posejax.systems.eventpose.config import KeypointConfig
+from posejax.systems.eventpose.inputs import Prepared
+from posejax.systems.eventpose.view import View, in_camera, in_view
+
+
+class Solved(NamedTuple):
+    """Poses of one view, the most probable first; what lacks a leading M is of the first.
+
+    hypotheses: [M, 4, 4] camera_from_body.
+    log_score: [M], see `posejax.keypoints.Hypotheses`.
+    weight: [M], sums to one.
+    covariance: [6, 6] of xi in pose @ se3_exp(xi), see `se3_exp`.
+    keypoints: [P, K, 2] modes of the heatmaps, pixels of the grid.
+    keypoint_weight: [P, K] their probabilities.
+    """
+
+    hypotheses: Array
+    log_score: Array
+    weight: Array
+    covariance: Array
+    keypoints: Array
+    keypoint_weight: Array
+
+
+def projections(points: Array, view: View, camera_from_body: Array) -> tuple[Array, Array]:
+    """Where points [P, 3] of the body are in a view: pixels [P, 2], and which lie ahead [P]."""
+    return project(se3_apply(in_view(view, camera_from_body), points), view.intrinsics)
+
+
+def keypoint_losses(
+    logits: Array, points: Array, prepared: Prepared, config: KeypointConfig
+) -> dict[str, Array]:
+    """Losses of one example's heatmaps [h, w, P].
+
+    Returns:
+      Scalars: `keypoint_nll`, mean over the points in the view of the cross-entropy above its least
+      value, nats; the monitor `keypoint_px`, mean distance from a point to its brightest cell.
+    """
+    xy, ahead = projections(points, prepared.view, prepared.pose)
+    cells = xy / config.stride
+    height, width, _ = logits.shape
+    inside = ahead & jnp.all((cells >= 0) & (cells <= jnp.array([[width, height]])), axis=-1)
+    nll = heatmap_nll(logits, cells, inside, sigma=config.sigma, divergence=True)
+    best = jnp.argmax(jax.lax.stop_gradient(logits).reshape(height * width, -1), axis=0)
+    brightest = jnp.stack([best % width, best // width], axis=-1) + 0.5
+    away = jnp.linalg.norm(jax.lax.stop_gradient(brightest - cells), axis=-1)
+    count = jnp.maximum(inside.sum(), 1)
+    return {
+        "keypoint_nll": nll.sum() / count,
+        "keypoint_px": config.stride * jnp.sum(away * inside) / count,
+    }
+
+
+def turned(x: Array) -> Array:
+    """Maps [B, h, w, C] of the view rolled by half a turn: each point is at the opposite place."""
+    return x[:, ::-1, ::-1]
+
+
+def averaged(*logits: Array) -> Array:
+    """[B, h, w, P]: logs of the mean of probabilities; where they disagree all modes remain."""
+    logs = jnp.stack([jax.nn.log_softmax(x, axis=(1, 2)) for x in logits])
+    return jax.nn.logsumexp(logs, axis=0) - math.log(len(logits))
+
+
+def solve(
+    logits: Array, points: Array, view: View, config: KeypointConfig, sharpness: Array | float = 1.0
+) -> Solved:
+    """Poses of one view from its heatmaps [h, w, P]."""
+    found = pose_hypotheses(
+        logits,
+        points,
+        view.intrinsics,
+        stride=config.stride,
+        modes=config.hypotheses,
+        grid=config.grid,
+        sharpness=sharpness,
+    )
+    peaks = local_peaks(logits)
+    return Solved(
+        jax.vmap(lambda pose: in_camera(view, pose))(found.pose),
+        found.log_score,
+        found.weight,
+        found.covariance[0],
+        config.stride * peaks.xy,
+        peaks.weight,
+    )
+
+
+def spreads(covariance: Array) -> tuple[Array, Array]:
+    """Standard deviations of the position along any axis (m) and the rotation about any (rad)."""
+    variance = jnp.diagonal(covariance, axis1=-2, axis2=-1)
+    return jnp.sqrt(variance[..., :3].mean(-1)), jnp.sqrt(variance[..., 3:].mean(-1))
+
+
+def square_distance(pose: Array, truth: Array, covariance: Array) -> Array:
+    """Squared Mahalanobis distance of the truth in the estimate's covariance; chi2 of six if it
+    is honest."""
+    xi = se3_log(matmul(se3_inverse(pose), truth))
+    return einsum("i,i->", xi, jnp.linalg.solve(covariance, xi))

@@ -1,0 +1,87 @@
+"""Painted pictures against the ray caster's, which is the reference for the same scene."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from posejax.sim.builder import SceneBuilder
+from posejax.sim.scene import Material
+from posejax.sim.space_parts import convex_parts
+from posejax.sim.space_raster import paint_views
+from posejax.sim.space_views import SpaceCamera, render_views
+from posejax.sim.spacecraft import FOIL, spacecraft_scene
+
+CAMERA = SpaceCamera((180, 320), 314.65, (160.0, 90.0))
+# Towards the camera, from the side, from behind: shadows of all lengths.
+SUNS = [(0.1, -0.2, -0.97), (0.8, 0.3, -0.5), (-0.5, 0.8, 0.3)]
+
+
+def on_sensor(view):
+    luminance, surface = np.zeros(CAMERA.size, np.float32), np.full(CAMERA.size, -1)
+    (row, column), (height, width) = view.corner, view.surface.shape
+    luminance[row : row + height, column : column + width] = view.luminance
+    surface[row : row + height, column : column + width] = view.surface
+    return luminance, surface
+
+
+def poses(rng, count):
+    pose = np.tile(np.eye(4), (count, 1, 1))
+    pose[:, :3, :3] = Rotation.random(count, rng).as_matrix()
+    pose[:, :3, 3] = rng.uniform((-0.4, -0.2, 3.0), (0.4, 0.2, 4.0), (count, 3))
+    pose[-1, :3, 3] = 0.9, 0.4, 2.2  # cut by the border of the picture
+    return pose
+
+
+@pytest.mark.parametrize(("sun", "smooth"), [(SUNS[0], False), *((sun, True) for sun in SUNS)])
+def test_painted_pictures_are_those_of_the_ray_caster(rng, sun, smooth):
+    pose = poses(rng, 8)
+    sun = np.array(sun) / np.linalg.norm(sun)
+    cast, painted = (
+        [on_sensor(view) for view in draw(pose, sun, CAMERA, smooth_edges=smooth)]
+        for draw in (render_views, paint_views)
+    )
+    grain = _grainy_surfaces()
+    for (light, surface), (expected, there) in zip(painted, cast, strict=True):
+        covered = (there >= 0).sum()
+        assert covered > 1500
+        # Rounding moves borders: a pixel here and there.
+        assert (surface != there).sum() <= 2e-3 * covered
+        # One cell border of the grain coincides with a face in exact arithmetic.
+        same = (surface == there) & ~np.isin(there, grain)
+        wrong = np.abs(light - expected)[same] > 1e-3
+        assert wrong.sum() <= 4e-3 * covered
+        assert np.abs(light - expected).mean() <= 2e-4
+
+
+def _grainy_surfaces():
+    scene = spacecraft_scene()
+    foil = np.flatnonzero(np.isclose(scene.materials.reflectance, FOIL.reflectance))
+    grainy = np.flatnonzero(np.isin(scene.boxes.material, foil) & (scene.boxes.half_size[:, 0] > 0))
+    return grainy + len(scene.rectangles.label)
+
+
+def test_every_kind_of_part_is_seen(rng):
+    seen = np.concatenate(
+        [np.unique(v.surface) for v in paint_views(poses(rng, 40), np.array([0, 0, -1.0]), CAMERA)]
+    )
+    parts = convex_parts(spacecraft_scene())
+    expected = np.union1d(parts.faces.surface, parts.rounds.surface)
+    assert set(seen.tolist()) >= set(expected.tolist())
+
+
+def test_a_craft_beyond_the_border_is_dark():
+    pose = np.eye(4)
+    pose[:3, 3] = 20.0, 0.0, 3.0
+    (view,) = paint_views(pose[None], np.array([0, 0, -1.0]), CAMERA)
+    assert not view.luminance.any() and (view.surface < 0).all()
+
+
+def test_what_cannot_be_painted_is_refused():
+    pose = np.eye(4)
+    pose[2, 3] = 0.3
+    with pytest.raises(ValueError, match="beside or behind"):
+        paint_views(pose[None], np.array([0, 0, -1.0]), CAMERA)
+    builder = SceneBuilder()
+    builder.add_box((0, 0, 0), (1, 1, 1), Material(0.5, (0.5, 0.5, 0.5), panes=(1.0, 1.0, 0.5)))
+    with pytest.raises(ValueError, match="ray cast only"):
+        convex_parts(builder.build())
