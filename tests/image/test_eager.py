@@ -19,6 +19,7 @@ EXAMPLES = {
     "pixel_centers": example(SHAPE),
     "resample_raster": example(IMAGE, GRID, GRID, PLANAR),
     "resize": example(IMAGE, SHAPE),
+    "whole_size": example(SHAPE, np.float64(64), multiple=np.int64(4)),
 }
 FUNCTIONS = public_functions(image)
 

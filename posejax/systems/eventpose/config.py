@@ -53,7 +53,8 @@ class KeypointConfig:
       points: kinds, taken together. "box": the 8 corners, 12 edge middles and 6 face centres of a
         box, which need no model of the craft, since the labels say where they project to.
         "surface", "wireframe": points of the simulated craft, as far from one another as they can.
-      half, middle: half sizes and middle of the box, body frame (m).
+      half: half sizes of the box, body frame (m).
+      middle: of the box, body frame (m).
       count: points of "surface" and of "wireframe".
       stride: pixels of the grid along a cell of the heatmaps.
       sigma: spread of the targets in cells.
