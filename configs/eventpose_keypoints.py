@@ -6,7 +6,7 @@
 Trains on 16,000 independent windows of 0.1 s, each with its own motion, sun and sensor, and is
 evaluated on whole sequences of 6 s whose trajectories, suns and sensors training never saw
 (simulated). NOT TRAINED TO ITS END YET, so there is no figure. Two CPU cores that other work
-shares: 0.1 to 0.13 s of one core per window to simulate, once (some 16 minutes for all), and about
+shares: 0.12 to 0.13 s of one core per window to simulate, once (some 17 minutes for all), and about
 1.7 s of CPU per step; 2.6 GiB.
 
 What else can be asked of it, each by one option:
