@@ -162,6 +162,8 @@ def _convolve_all(features, kernel, maps):
 def _kernel_gradient_all(features, cotangent, maps):
     parts = _parts(maps.neighbours, features.shape[0])
     padding = parts.shape[0] * ROWS - cotangent.shape[0]
+    here = jnp.any(maps.neighbours < features.shape[0], axis=0)
+    cotangent = jnp.where(here[:, None], cotangent, 0)
     slopes = jnp.pad(cotangent, ((0, padding), (0, 0))).reshape(len(parts), ROWS, -1)
 
     def add(total, part):

@@ -107,15 +107,19 @@ def _voxelize(points, features, mask, batch, size, capacity, rounding):
 
 
 def voxel_index(points: Array, size: tuple, rounding: Rounding) -> Array:
-    """floor(points / size), with size = the sum of two float32, as if computed exactly."""
+    """floor(points / size), with size = the sum of two float32, as float64 would compute it.
+
+    That is the exact floor, but for quotients so near to a whole number that float64 rounds them
+    to it: 1.0 / 0.02 is 50, although the float64 next to 0.02 is larger than 0.02.
+    """
     points = lax.stop_gradient(points)
     head, tail = (jnp.asarray(part, points.dtype) for part in size)
     guess = jnp.clip(jnp.floor(points / head), -FARTHEST, FARTHEST)
     rest = _rest(points, guess, head) - guess * tail
-    step = jnp.where(rest < 0, -1, jnp.where(rest >= head, 1, 0))
-    rest = rest - step * head
+    slack = jnp.abs(points) * 2.0**-44
+    step = jnp.where(rest < -slack, -1, jnp.where(rest - head - tail >= -slack, 1, 0))
     if rounding == "round":
-        step = step + (rest >= head / 2)
+        step = step + (rest - step * head >= head / 2)
     return guess.astype(jnp.int32) + step.astype(jnp.int32)
 
 
