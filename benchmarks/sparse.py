@@ -12,12 +12,14 @@ torch or spconv is not installed, its rows are left out.
 """
 
 import argparse
+import functools
 import importlib.util
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ from posejax.nn import SparseUNet, from_flax, sparse_unet_table
 from posejax.sparse import level_capacities, make_maps, unique_voxels, voxelize
 
 VOXEL = 0.02
+PARTS = ("forward", "gradient", "stages")
 FOLDER = Path(os.environ.get("POSEJAX_DATA", "../shared/data")) / "sevenscenes_rgbd"
 
 
@@ -37,12 +40,9 @@ def frame_points(index: int = 0) -> tuple[np.ndarray, np.ndarray, str]:
     """Points [N, 3] in the world and colours [N, 3] of a frame, and where they come from."""
     if not FOLDER.is_dir():
         rng = np.random.default_rng(1)
-        u, v = rng.uniform(0, 1, (2, 274_000))
-        wall = rng.integers(0, 3, u.size)
-        noise = rng.normal(0, 0.01, u.size)
-        axes = np.stack([2.5 * u, 2.0 * v, noise])
-        points = np.stack([axes[(np.arange(3)[:, None] + wall) % 3, np.arange(u.size)]], 0)[0].T
-        return points, rng.random((u.size, 3)), "three walls, made up"
+        walls = rng.uniform(0, 2.2, (3, 90_000, 3))
+        walls[np.arange(3), :, np.arange(3)] = rng.normal(0, 0.01, (3, 90_000))
+        return walls.reshape(-1, 3), rng.random((270_000, 3)), "three walls, made up"
     name = FOLDER / f"frame-{index:06d}"
     depth = read_image(f"{name}.depth.png", modes=("I;16",)).astype(np.float64) / 1000
     color = read_image(f"{name}.color.jpg", modes=("RGB",)).reshape(-1, 3) / 255.0
@@ -93,7 +93,7 @@ def peers(weights, coords, features, cotangent):
     def with_recipe():
         return GatherScatter(weights, c, size)
 
-    makers = {"torch recipe": with_recipe}
+    makers: dict[str, Any] = {"torch recipe": with_recipe}
     if importlib.util.find_spec("spconv"):
         layers.update(Spconv.build(weights))
         makers["spconv"] = with_spconv
@@ -138,7 +138,7 @@ def gradient_deviation(mine: dict[str, np.ndarray], theirs: dict[str, Any]) -> f
     return worst
 
 
-def run(repeats: int, budget_s: float) -> tuple[list[Row], dict[str, Any]]:
+def run(parts: Sequence[str], repeats: int, budget_s: float) -> tuple[list[Row], dict[str, Any]]:
     points, colors, source = frame_points()
     points, colors = sample(points, colors)
     index = np.floor(points / VOXEL).astype(np.int32)
@@ -163,7 +163,7 @@ def run(repeats: int, budget_s: float) -> tuple[list[Row], dict[str, Any]]:
 
     @jax.jit
     def forward(variables, coords, features):
-        return model.apply(variables, features, maps_of(coords), False).features
+        return cast(Any, model.apply(variables, features, maps_of(coords), False)).features
 
     @jax.jit
     def both(variables, coords, features, pull):
@@ -171,7 +171,7 @@ def run(repeats: int, budget_s: float) -> tuple[list[Row], dict[str, Any]]:
 
         def loss(params):
             changed = variables | {"params": params}
-            out, _ = model.apply(changed, features, maps, True, mutable=["batch_stats"])
+            out: Any = model.apply(changed, features, maps, True, mutable=["batch_stats"])[0]
             return jnp.sum(out.features * pull), out.features
 
         (_, y), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
@@ -183,16 +183,17 @@ def run(repeats: int, budget_s: float) -> tuple[list[Row], dict[str, Any]]:
     others = peers(from_flax(variables, table), coords, features, cotangent)
     device = jax.device_put(variables)
     pull = padded(cotangent)
-    start = time.perf_counter()
-    compiled = forward.lower(device, *arrays).compile()
-    seconds = {"forward_compile_s": time.perf_counter() - start}
-    start = time.perf_counter()
-    compiled_both = both.lower(device, *arrays, pull).compile()
-    seconds["gradient_compile_s"] = time.perf_counter() - start
-    calls = {
-        "kernel maps + forward": (lambda: compiled(device, *arrays), 0),
-        "kernel maps + forward + gradient": (lambda: compiled_both(device, *arrays, pull), 1),
+    candidates = {
+        "forward": ("kernel maps + forward", forward, (device, *arrays)),
+        "gradient": ("kernel maps + forward + gradient", both, (device, *arrays, pull)),
     }
+    programs, seconds = {}, {}
+    for which, part in enumerate(("forward", "gradient")):
+        if part in parts:
+            name, function, inputs = candidates[part]
+            start = time.process_time()
+            programs[name] = (function.lower(*inputs).compile(), inputs, which)
+            seconds[f"{part}_compile_cpu_s"] = time.process_time() - start
     extra = {
         "cloud": source,
         "voxels": np.asarray(maps.needed).tolist(),
@@ -202,10 +203,9 @@ def run(repeats: int, budget_s: float) -> tuple[list[Row], dict[str, Any]]:
     }
     rows = []
     print(HEADER)
-    for name, (ours, which) in calls.items():
-        notes: dict[str, Any] = {"scatters": 0}
-        program = (compiled, compiled_both)[which].as_text()
-        notes["scatters"] = program.count(" scatter(")
+    for name, (compiled, inputs, which) in programs.items():
+        ours = functools.partial(compiled, *inputs)
+        notes: dict[str, Any] = {"scatters": str(compiled.as_text()).count("scatter")}
         result = jax.device_get(ours())
         for peer, pair in others.items():
             theirs = pair[which]()
@@ -256,13 +256,15 @@ def stages(repeats: int) -> list[Row]:
 
 
 def main(argv: list[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--budget", type=float, default=120.0, help="seconds for each row")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args(argv)
-    rows, extra = run(args.repeats, args.budget)
-    rows += stages(20)
+    rows, extra = run(args.parts, args.repeats, args.budget)
+    if "stages" in args.parts:
+        rows += stages(20)
     write_results("sparse", rows, args.out, **extra)
     return rows
 

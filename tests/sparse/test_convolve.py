@@ -37,7 +37,8 @@ def setting(kind: str, seed: int = 0):
 def cells(level, edge):
     """Where voxels lie in a dense grid [2, edge, edge, edge] that begins at -SHIFT."""
     c = np.asarray(level.coords)[: int(level.count)]
-    return tuple((c + [0, *[SHIFT * edge // EDGE] * 3]).T)
+    shift = SHIFT * edge // EDGE
+    return tuple((c + np.array([0, shift, shift, shift])).T)
 
 
 def dense(kind, source, target, features, kernel):
