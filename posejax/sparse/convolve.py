@@ -6,6 +6,9 @@ has one. The transposed map gives the gradient of the input in the same way; tha
 a product of the two lists. All sums run in a fixed order: equal inputs give equal bits.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -49,7 +52,7 @@ def sparse_conv(features: ArrayLike, kernel: ArrayLike, maps: KernelMap) -> Arra
 def _convolve(features: Array, kernel: Array, maps: KernelMap) -> Array:
     if maps.pairs is None:
         return _convolve_all(features, kernel, maps)
-    return _convolve_pairs(features, kernel, maps)
+    return by_platform(_convolve_pairs, maps)(features, kernel, maps)
 
 
 def _forward(features, kernel, maps):
@@ -62,7 +65,7 @@ def _backward(saved, cotangent):
     if maps.pairs is None:
         slope = _kernel_gradient_all(features, cotangent, maps)
     else:
-        slope = _kernel_gradient_pairs(features, cotangent, maps)
+        slope = by_platform(_kernel_gradient_pairs, maps)(features, cotangent, maps)
     return back, slope.astype(kernel.dtype), None
 
 
@@ -72,10 +75,27 @@ _convolve.defvjp(_forward, _backward)
 # Offset by offset, along the lists of pairs.
 
 
-def _convolve_pairs(features, kernel, maps):
+def by_platform(function: Callable, maps: KernelMap) -> Callable:
+    """`function` with the `block` of rows that suits the platform.
+
+    A CPU takes as many blocks as hold pairs: few enough rows that the last block of an offset
+    wastes little, enough for a product at full speed. On an accelerator, where every turn of such
+    a loop waits for the host, a block is the whole list.
+    """
+    size = maps.neighbours.shape[1] if maps.pairs is None else maps.pairs.inputs.shape[1]
+    block = 32
+    while block < 512 and block * 32 < size:
+        block *= 2
+    return functools.partial(
+        lax.platform_dependent,
+        cpu=functools.partial(function, block=block),
+        default=functools.partial(function, block=size),
+    )
+
+
+def _convolve_pairs(features, kernel, maps, *, block: int):
     pairs, dtype = maps.pairs, _sum_type(features)
     outputs, size, channels = maps.neighbours.shape[1], pairs.inputs.shape[1], kernel.shape[2]
-    block = block_rows(size)
     inputs = _whole_blocks(pairs.inputs, block, features.shape[0])
 
     def offset(carry, item):
@@ -87,7 +107,7 @@ def _convolve_pairs(features, kernel, maps):
             y = jnp.matmul(x, matrix, preferred_element_type=dtype)
             return lax.dynamic_update_slice_in_dim(products, y, start, 0)
 
-        products = _blocks(products_of, products, count, block, len(rows))
+        products = _blocks(products_of, products, count, block, whole=block >= len(rows))
         # What the buffer holds of earlier offsets is beyond `count` and not read.
         return (total + take_or_zero(products, place), products), None
 
@@ -97,9 +117,8 @@ def _convolve_pairs(features, kernel, maps):
     return total.astype(features.dtype)
 
 
-def _kernel_gradient_pairs(features, cotangent, maps):
+def _kernel_gradient_pairs(features, cotangent, maps, *, block: int):
     pairs, dtype = maps.pairs, _sum_type(features)
-    block = block_rows(pairs.inputs.shape[1])
     inputs = _whole_blocks(pairs.inputs, block, features.shape[0])
     outputs = _whole_blocks(pairs.outputs, block, cotangent.shape[0])
 
@@ -112,28 +131,16 @@ def _kernel_gradient_pairs(features, cotangent, maps):
             return total + jnp.matmul(x.T, y, preferred_element_type=dtype)
 
         total = jnp.zeros((features.shape[1], cotangent.shape[1]), dtype)
-        return None, _blocks(add, total, count, block, len(rows_in))
+        return None, _blocks(add, total, count, block, whole=block >= len(rows_in))
 
     return lax.scan(offset, None, (inputs, outputs, maps.counts))[1]
 
 
-def _blocks(body, carry, count, block: int, size: int):
-    """carry = body(start, carry) for every block that holds a pair.
-
-    Processors do as many as there are; accelerators, where every turn of a loop waits for the
-    host, all.
-    """
-    del size
+def _blocks(body, carry, count, block: int, whole: bool):
+    """carry = body(start, carry) for every block that holds a pair."""
+    if whole:
+        return body(0, carry)
     return lax.fori_loop(0, (count + block - 1) // block, lambda i, c: body(i * block, c), carry)
-
-
-def block_rows(size: int) -> int:
-    """Rows that are multiplied at a time: few enough that the last block of an offset wastes
-    little, enough for a product at full speed."""
-    block = 32
-    while block < 512 and block * 32 < size:
-        block *= 2
-    return block
 
 
 def _whole_blocks(rows, block: int, nothing: int):

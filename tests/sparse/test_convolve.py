@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from posejax import sparse
+from posejax.sparse.convolve import _convolve_pairs, _kernel_gradient_pairs
 from tests.sparse.clouds import CAPACITY, COARSE, coords, pairs
 
 EDGE, SHIFT = 16, 4  # of the dense grid, and where its first voxel is, in voxels
@@ -127,6 +128,21 @@ def test_rows_without_voxel_are_never_read(kind):
     for a, b in zip(clean, pulled(dirty, kernel, maps, spoilt), strict=True):
         np.testing.assert_array_equal(a, b)
     assert not np.any(clean[0][int(target.count) :])
+
+
+def test_whole_lists_at_a_time_give_the_same():
+    """What accelerators do."""
+    source, _, maps = setting("3")
+    features, kernel, cotangent = arrays("3")
+    value, _, slope = pulled(features, kernel, maps, cotangent)
+    size = source.capacity
+    np.testing.assert_allclose(
+        jax.jit(functools.partial(_convolve_pairs, block=size))(features, kernel, maps),
+        value,
+        atol=1e-5,
+    )
+    run = jax.jit(functools.partial(_kernel_gradient_pairs, block=size))
+    np.testing.assert_allclose(run(features, cotangent, maps), slope, atol=1e-4)
 
 
 def scatters(lowered) -> bool:
