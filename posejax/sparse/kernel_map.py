@@ -70,14 +70,16 @@ def _listed(rows: Array, inside: int, size: int) -> tuple[Array, Array]:
     return compact(flags, counts, size), jnp.where(flags, counts - 1, size)
 
 
-def kernel_map(level: Level, coarse: Level | None = None, *, size: int = 3, pairs: bool = True):
+def kernel_map(
+    level: Level, coarse: Level | None = None, *, size: int = 3, pairs: bool = True
+) -> KernelMap:
     """The map of a convolution.
 
     Args:
       level: the input's voxels (of the finer level).
       coarse: None for a submanifold convolution, whose outputs are the inputs' voxels; or the
         voxels of twice the size, for a strided one with 2^3 kernels. Its `transposed` leads back.
-      size: edge of the kernel: odd, or 2 with `coarse`.
+      size: edge of the kernel: 1, 3 or 5, or 2 with `coarse`.
       pairs: list the pairs, too; see `KernelMap`.
 
     Offsets are numbered as in MinkowskiEngine: x fastest, centred for odd sizes, from 0 for 2.
@@ -85,9 +87,9 @@ def kernel_map(level: Level, coarse: Level | None = None, *, size: int = 3, pair
     Raises:
       ValueError: a size that is not one of these.
     """
-    if (coarse is None and size % 2 == 0) or (coarse is not None and size != 2):
-        raise ValueError(f"submanifold kernels have odd sizes, strided ones 2, got {size}")
-    return _kernel_map(level, coarse, size, bool(pairs))
+    if size not in ((1, 3, 5) if coarse is None else (2,)):  # keys have a margin of 2
+        raise ValueError(f"submanifold kernels have size 1, 3 or 5, strided ones 2, got {size}")
+    return _kernel_map(level, coarse, int(size), bool(pairs))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -149,7 +151,7 @@ def make_maps(level: Level, *, capacities: tuple[int, ...], stem: int = 5) -> Sp
     Args:
       level: the finest voxels.
       capacities: of the coarser levels, one each, see `level_capacities`.
-      stem: edge of the first kernel, odd.
+      stem: edge of the first kernel.
 
     A level whose capacity is too small is reported by `SparseMaps.overflow`; its convolutions
     leave voxels out. `needed` is exact up to the first level that overflows, and a lower bound

@@ -51,9 +51,8 @@ class Level:
     @property
     def mask(self) -> Array:
         """[capacity] bool: rows that hold a voxel."""
-        return across(jnp.arange(self.capacity), self.coords[..., 0]) < jnp.expand_dims(
-            self.count, -1
-        )
+        rows = across(jnp.arange(self.capacity), self.keys)
+        return rows < jnp.expand_dims(self.count, -1)
 
     @property
     def overflow(self) -> Array:

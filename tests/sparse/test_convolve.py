@@ -240,8 +240,8 @@ def test_what_is_refused():
         sparse.sparse_conv(features, kernel[:, :2], maps)
     with pytest.raises(ValueError, match="features are"):
         sparse.sparse_conv(features[:5], kernel, maps)
-    for size, coarse in ((2, None), (4, None), (3, level())):
-        with pytest.raises(ValueError, match="odd sizes"):
+    for size, coarse in ((2, None), (7, None), (3, level())):
+        with pytest.raises(ValueError, match="1, 3 or 5"):
             sparse.kernel_map(level(), coarse, size=size)
     with pytest.raises(ValueError, match="unknown reduction"):
         sparse.sparse_pool(features, maps, reduction="min")
