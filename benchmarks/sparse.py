@@ -68,10 +68,10 @@ def made_up_weights(model: SparseUNet, maps, features) -> dict[str, Any]:
         x = rng.standard_normal(shape.shape, np.float32)
         match path[-1].key:
             case "kernel":
-                return x / np.sqrt(np.prod(shape.shape[:-1]) / 3)
+                return x / np.float32(np.sqrt(np.prod(shape.shape[:-1]) / 3))
             case "scale" | "var":
-                return 1 + 0.1 * np.abs(x)
-        return 0.1 * x
+                return np.float32(1) + np.float32(0.1) * np.abs(x)
+        return np.float32(0.1) * x
 
     return jax.tree_util.tree_map_with_path(start, shapes)
 
