@@ -142,7 +142,7 @@ def run(parts: Sequence[str], repeats: int, budget_s: float) -> tuple[list[Row],
     points, colors, source = frame_points()
     points, colors = sample(points, colors)
     index = np.floor(points / VOXEL).astype(np.int32)
-    index -= index.min(0)
+    index -= index.min(0) // 16 * 16  # spconv counts from 0; coarser voxels stay the same
     coords = np.unique(index, axis=0)
     coords = np.concatenate([np.zeros_like(coords[:, :1]), coords], 1)
     count, capacity = len(coords), 12288
