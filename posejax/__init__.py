@@ -6,9 +6,9 @@ Packages load on first use, so `import posejax` costs nothing and this works:
     volume = posejax.registration.pose_volume(online, geo, angles, 20)
 
 Pure functions on arrays: `geometry`, `image`, `registration`, `matching`, `events`, `keypoints`,
-`bev`, `trajectory`. Building blocks with parameters: `nn`. Files: `data`. Synthetic worlds and
-sensors: `sim`. Whole systems: `systems`. The engine that trains and evaluates them: `train`,
-`evaluate`, `report`. Programs for other runtimes: `deploy`.
+`bev`, `sparse`, `trajectory`. Building blocks with parameters: `nn`. Files: `data`. Synthetic
+worlds and sensors: `sim`. Whole systems: `systems`. The engine that trains and evaluates them:
+`train`, `evaluate`, `report`. Programs for other runtimes: `deploy`.
 
     system, predict = posejax.load("georeg_sim")      # shipped weights, a weights file or a run
 """
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
         registration,
         report,
         sim,
+        sparse,
         systems,
         train,
         trajectory,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:  # what editors see; at run time the packages come through `__
 
     __all__ = [
         "bev", "data", "deploy", "evaluate", "events", "geometry", "image", "keypoints", "matching",
-        "nn", "registration", "report", "sim", "systems", "train", "trajectory",
+        "nn", "registration", "report", "sim", "sparse", "systems", "train", "trajectory",
     ]  # fmt: skip
 
 __version__ = "0.1.0"

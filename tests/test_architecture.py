@@ -27,7 +27,7 @@ BELOW: dict[str, set[str]] = {
     "geometry": set(),
     "image": {"geometry"},
     **{room: {"geometry", "image", "lazy"} for room in FUNCTIONS},
-    "nn": {"geometry", "image", "data"},  # of data, the reader of weights' files
+    "nn": {"geometry", "image", "data", "sparse"},  # of data, the reader of weights' files
     "data": set(),
     "lazy": set(),
     "report": {"data"},  # of data, the writing of whole files

@@ -5,6 +5,15 @@ from posejax.nn.depthwise import DepthwiseConv, depthwise_conv
 from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
 from posejax.nn.norms import Norm, NormKind
 from posejax.nn.resnet import ResidualUnit, ResNet, ResNetFeatures, resnet
+from posejax.nn.sparse_unet import (
+    SparseBatchNorm,
+    SparseConv,
+    SparseConvNorm,
+    SparseResidualUnit,
+    SparseUNet,
+    SparseUNetFeatures,
+    sparse_unet_table,
+)
 from posejax.nn.torch_tables import efficientnet_table, resnet_table
 from posejax.nn.torch_weights import (
     NameTable,
@@ -31,6 +40,12 @@ __all__ = [
     "ResNetFeatures",
     "ResidualBlock",
     "ResidualUnit",
+    "SparseBatchNorm",
+    "SparseConv",
+    "SparseConvNorm",
+    "SparseResidualUnit",
+    "SparseUNet",
+    "SparseUNetFeatures",
     "TopDownDecoder",
     "UNet",
     "XFeat",
@@ -44,6 +59,7 @@ __all__ = [
     "resnet",
     "resnet_table",
     "save_state_dict",
+    "sparse_unet_table",
     "to_flax",
     "xfeat_table",
 ]

@@ -1,0 +1,44 @@
+"""Sparse convolution over voxels of point clouds: pure functions, static shapes, no scatter."""
+
+from posejax.sparse.capacity import bucket_capacity, grow_capacities, level_capacities
+from posejax.sparse.convolve import sparse_conv
+from posejax.sparse.groups import Groups
+from posejax.sparse.kernel_map import KernelMap, Pairs, SparseMaps, kernel_map, make_maps
+from posejax.sparse.levels import Level, coarser, find_voxels, unique_voxels
+from posejax.sparse.norms import masked_layer_norm, masked_moments, normalize_rows
+from posejax.sparse.pooling import sparse_pool
+from posejax.sparse.voxelize import (
+    SparseTensor,
+    Trilinear,
+    devoxelize,
+    devoxelize_trilinear,
+    trilinear_weights,
+    voxelize,
+)
+
+__all__ = [
+    "Groups",
+    "KernelMap",
+    "Level",
+    "Pairs",
+    "SparseMaps",
+    "SparseTensor",
+    "Trilinear",
+    "bucket_capacity",
+    "coarser",
+    "devoxelize",
+    "devoxelize_trilinear",
+    "find_voxels",
+    "grow_capacities",
+    "kernel_map",
+    "level_capacities",
+    "make_maps",
+    "masked_layer_norm",
+    "masked_moments",
+    "normalize_rows",
+    "sparse_conv",
+    "sparse_pool",
+    "trilinear_weights",
+    "unique_voxels",
+    "voxelize",
+]

@@ -1,0 +1,189 @@
+"""Sparse convolution and its gradients as products of gathered rows: no scatter anywhere.
+
+With pairs listed by offset, one offset at a time: the rows of its pairs are read in blocks, each
+multiplied by the offset's matrix, and every output reads back the product of its own pair, if it
+has one. The transposed map gives the gradient of the input in the same way; that of the kernel is
+a product of the two lists. All sums run in a fixed order: equal inputs give equal bits.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from posejax.sparse.kernel_map import KernelMap
+from posejax.sparse.keys import take_or_zero
+
+ROWS = 512  # outputs whose neighbourhoods lie in memory at a time, without lists of pairs
+
+
+@jax.jit
+def sparse_conv(features: ArrayLike, kernel: ArrayLike, maps: KernelMap) -> Array:
+    """Convolution over the voxels of a map.
+
+    out[o] = sum over k of features[neighbours[k, o]] @ kernel[k], a cross-correlation.
+
+    Args:
+      features: [N_in, C_in]; rows without voxel are never read.
+      kernel: [K, C_in, C_out], offsets as `kernel_map` numbers them.
+      maps: which voxels meet; `maps.transposed` for a transposed convolution.
+
+    Returns:
+      [N_out, C_out] in the features' type, zero in rows without voxel. Sums are float32 at least.
+
+    Raises:
+      ValueError: arrays that do not fit the map.
+    """
+    features, kernel = jnp.asarray(features), jnp.asarray(kernel)
+    if kernel.ndim != 3 or kernel.shape[:2] != (maps.neighbours.shape[0], features.shape[-1]):
+        raise ValueError(
+            f"a kernel for {features.shape[-1]} channels and this map is "
+            f"[{maps.neighbours.shape[0]}, {features.shape[-1]}, C_out], got {kernel.shape}"
+        )
+    if features.shape != (maps.reverse.shape[1], features.shape[-1]):
+        raise ValueError(f"features are [{maps.reverse.shape[1]}, C], got {features.shape}")
+    return _convolve(features, kernel.astype(features.dtype), maps)
+
+
+@jax.custom_vjp
+def _convolve(features: Array, kernel: Array, maps: KernelMap) -> Array:
+    if maps.pairs is None:
+        return _convolve_all(features, kernel, maps)
+    return by_platform(_convolve_pairs, maps)(features, kernel, maps)
+
+
+def _forward(features, kernel, maps):
+    return _convolve(features, kernel, maps), (features, kernel, maps)
+
+
+def _backward(saved, cotangent):
+    features, kernel, maps = saved
+    back = _convolve(cotangent, kernel.swapaxes(1, 2), maps.transposed)
+    if maps.pairs is None:
+        slope = _kernel_gradient_all(features, cotangent, maps)
+    else:
+        slope = by_platform(_kernel_gradient_pairs, maps)(features, cotangent, maps)
+    return back, slope.astype(kernel.dtype), None
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+# Offset by offset, along the lists of pairs.
+
+
+def by_platform(function: Callable, maps: KernelMap) -> Callable:
+    """`function` with the `block` of rows that suits the platform.
+
+    A CPU takes as many blocks as hold pairs: few enough rows that the last block of an offset
+    wastes little, enough for a product at full speed. On an accelerator, where every turn of such
+    a loop waits for the host, a block is the whole list.
+    """
+    size = maps.neighbours.shape[1] if maps.pairs is None else maps.pairs.inputs.shape[1]
+    block = 32
+    while block < 512 and block * 32 < size:
+        block *= 2
+    return functools.partial(
+        lax.platform_dependent,
+        cpu=functools.partial(function, block=block),
+        default=functools.partial(function, block=size),
+    )
+
+
+def _convolve_pairs(features, kernel, maps, *, block: int):
+    pairs, dtype = maps.pairs, _sum_type(features)
+    outputs, size, channels = maps.neighbours.shape[1], pairs.inputs.shape[1], kernel.shape[2]
+    inputs = _whole_blocks(pairs.inputs, block, features.shape[0])
+
+    def offset(carry, item):
+        total, products = carry
+        matrix, rows, count, place = item
+
+        def products_of(start, products):
+            x = take_or_zero(features, lax.dynamic_slice_in_dim(rows, start, block))
+            y = jnp.matmul(x, matrix, preferred_element_type=dtype)
+            return lax.dynamic_update_slice_in_dim(products, y, start, 0)
+
+        products = _blocks(products_of, products, count, block, whole=block >= len(rows))
+        # What the buffer holds of earlier offsets is beyond `count` and not read.
+        return (total + take_or_zero(products, place), products), None
+
+    place = jnp.where(pairs.at_output < size, pairs.at_output, inputs.shape[1])
+    start = jnp.zeros((outputs, channels), dtype), jnp.zeros((inputs.shape[1], channels), dtype)
+    (total, _), _ = lax.scan(offset, start, (kernel, inputs, maps.counts, place))
+    return total.astype(features.dtype)
+
+
+def _kernel_gradient_pairs(features, cotangent, maps, *, block: int):
+    pairs, dtype = maps.pairs, _sum_type(features)
+    inputs = _whole_blocks(pairs.inputs, block, features.shape[0])
+    outputs = _whole_blocks(pairs.outputs, block, cotangent.shape[0])
+
+    def offset(_, item):
+        rows_in, rows_out, count = item
+
+        def add(start, total):
+            x = take_or_zero(features, lax.dynamic_slice_in_dim(rows_in, start, block))
+            y = take_or_zero(cotangent, lax.dynamic_slice_in_dim(rows_out, start, block))
+            return total + jnp.matmul(x.T, y, preferred_element_type=dtype)
+
+        total = jnp.zeros((features.shape[1], cotangent.shape[1]), dtype)
+        return None, _blocks(add, total, count, block, whole=block >= len(rows_in))
+
+    return lax.scan(offset, None, (inputs, outputs, maps.counts))[1]
+
+
+def _blocks(body, carry, count, block: int, whole: bool):
+    """carry = body(start, carry) for every block that holds a pair."""
+    if whole:
+        return body(0, carry)
+    return lax.fori_loop(0, (count + block - 1) // block, lambda i, c: body(i * block, c), carry)
+
+
+def _whole_blocks(rows, block: int, nothing: int):
+    return jnp.pad(rows, ((0, 0), (0, -rows.shape[1] % block)), constant_values=nothing)
+
+
+def _sum_type(features):
+    return jnp.promote_types(features.dtype, jnp.float32)
+
+
+# All outputs times all offsets, a few hundred outputs at a time.
+
+
+def _convolve_all(features, kernel, maps):
+    matrix = kernel.reshape(-1, kernel.shape[2])
+
+    def rows(neighbours):
+        x = take_or_zero(features, neighbours.T).reshape(-1, matrix.shape[0])
+        return jnp.matmul(x, matrix, preferred_element_type=_sum_type(features))
+
+    outputs = maps.neighbours.shape[1]
+    y = lax.map(rows, _parts(maps.neighbours, features.shape[0]))
+    return y.reshape(-1, matrix.shape[1])[:outputs].astype(features.dtype)
+
+
+def _kernel_gradient_all(features, cotangent, maps):
+    parts = _parts(maps.neighbours, features.shape[0])
+    padding = parts.shape[0] * ROWS - cotangent.shape[0]
+    here = jnp.any(maps.neighbours < features.shape[0], axis=0)
+    cotangent = jnp.where(here[:, None], cotangent, 0)
+    slopes = jnp.pad(cotangent, ((0, padding), (0, 0))).reshape(len(parts), ROWS, -1)
+
+    def add(total, part):
+        neighbours, y = part
+        x = take_or_zero(features, neighbours.T).reshape(ROWS, -1)
+        return total + jnp.matmul(x.T, y, preferred_element_type=total.dtype), None
+
+    shape = maps.neighbours.shape[0] * features.shape[1], cotangent.shape[1]
+    total, _ = lax.scan(add, jnp.zeros(shape, _sum_type(features)), (parts, slopes))
+    return total.reshape(-1, features.shape[1], cotangent.shape[1])
+
+
+def _parts(neighbours, nothing: int):
+    """[K, N] -> [N / ROWS, K, ROWS]."""
+    rows = _whole_blocks(neighbours, ROWS, nothing)
+    return rows.reshape(len(rows), -1, ROWS).swapaxes(0, 1)
