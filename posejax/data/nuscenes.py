@@ -17,18 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from posejax.data.av2_cameras import RigCamera
-from posejax.data.cameras import Camera, convert_intrinsics
+from posejax.data.cameras import Camera, convert_intrinsics, convert_pixels
 from posejax.data.errors import DataError
 from posejax.data.files import is_file, path_inside, read_text
 from posejax.data.nuscenes_columns import (
     MODALITIES,
     Annotations,
+    ImageAnnotations,
     Sensors,
     Tables,
     read_annotations,
+    read_image_annotations,
     read_sensors,
 )
-from posejax.data.rig_frame import Boxes, LidarSweep, RadarSweep, RigFrame
+from posejax.data.rig_frame import Boxes, ImageBoxes, LidarSweep, RadarSweep, RigFrame
 from posejax.data.rigid import se3_inverse
 
 #: The official splits of v1.0-mini; those of v1.0-trainval come from a file, see `read_names`.
@@ -61,11 +63,13 @@ class Scenes(Sequence[RigFrame]):
         scene_of: np.ndarray,
         sensors: Sensors,
         boxes: Annotations,
+        image_boxes: ImageAnnotations,
         sweeps: int,
     ):
         self.scenes = scenes
         self._table, self._root, self._samples = table, root, samples
         self._sensors, self._boxes, self._sweeps = sensors, boxes, sweeps
+        self._image_boxes = image_boxes
         # Where the recordings of each sample are, in the order of the file.
         self._order = np.argsort(sensors.sample, kind="stable")
         self._sorted = sensors.sample[self._order]
@@ -116,6 +120,9 @@ class Scenes(Sequence[RigFrame]):
             ego_from_lidar=data.ego_from_sensor[lidar],
             world_from_ego=data.world_from_ego[lidar],
             boxes=self._boxes_of(sample, ego_from_world),
+            image_boxes={
+                c: seen for c, r in cameras.items() if len((seen := self._seen(sample, r)).box)
+            },
             radar={
                 c: RadarSweep(self._file(r), posed(r), float(data.time[r]))
                 for c, r in by_kind["radar"].items()
@@ -142,6 +149,13 @@ class Scenes(Sequence[RigFrame]):
             expected = f"a file below {self._root}"
             raise DataError(self._table, "filename", repr(name[:120]), expected)
         return found
+
+    def _seen(self, sample: int, row: int) -> ImageBoxes:
+        seen = self._image_boxes
+        rows = slice(*np.searchsorted(seen.recording, [row, row + 1]))
+        first = np.searchsorted(self._boxes.sample, sample)
+        corners = convert_pixels(seen.corners[rows], source="opencv", target="posejax")
+        return ImageBoxes(corners, seen.box[rows] - first)
 
     def _boxes_of(self, sample: int, ego_from_world: np.ndarray) -> Boxes:
         boxes = self._boxes
@@ -174,7 +188,8 @@ def read_nuscenes(
     Returns:
       Frames, scene by scene in the order of the table, in order of time: a sequence that puts a
       `RigFrame` together when it is asked for. Boxes are those that are annotated, in the ego frame
-      at the LiDAR's time; label "vehicle.car" and the like.
+      at the LiDAR's time; label "vehicle.car" and the like. Boxes in images if there is the table
+      `image_annotations.json` that nuScenes' export_2d_annotations_as_json.py makes.
 
     Raises:
       DataError: a missing table or column, a value of another kind, a token that the other table
@@ -190,7 +205,8 @@ def read_nuscenes(
     sensors = read_sensors(tables, wanted, past=sweeps > 0)
     boxes = read_annotations(tables, wanted)
     path = tables["sample_data"].path
-    return Scenes(path, root, drives, samples, scene_of, sensors, boxes, sweeps)
+    seen = read_image_annotations(tables, sensors, boxes)
+    return Scenes(path, root, drives, samples, scene_of, sensors, boxes, seen, sweeps)
 
 
 def read_names(path: str | Path) -> list[str]:

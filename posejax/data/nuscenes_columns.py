@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from posejax.data.files import is_file
 from posejax.data.images import MAX_PIXELS
 from posejax.data.nuscenes_tables import Table
 
@@ -16,7 +17,8 @@ class Tables:
     """The tables of a folder by name, each read when it is asked for, then kept.
 
     scene, log, sample, sample_data, calibrated_sensor, sensor, ego_pose, sample_annotation,
-    instance, category and visibility are read; attribute and map are not: nothing needs them.
+    instance, category and visibility are read, and image_annotations if it is there; attribute and
+    map are not: nothing needs them.
     """
 
     def __init__(self, folder: Path):
@@ -25,14 +27,19 @@ class Tables:
 
     def __getitem__(self, name: str) -> Table:
         if name not in self._tables:
-            self._tables[name] = Table(self._folder / f"{name}.json")
+            self._tables[name] = Table(self.path(name), numbered=name == "image_annotations")
         return self._tables[name]
+
+    def path(self, name: str) -> Path:
+        """The file of a table."""
+        return self._folder / f"{name}.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Sensors:
     """Columns of `sample_data` and of what it names; one row per recording that is used."""
 
+    row: np.ndarray  # [D] in the table
     sample: np.ndarray  # [D] row of the sample
     key: np.ndarray  # [D] bool
     time: np.ndarray  # [D] seconds
@@ -49,6 +56,7 @@ class Sensors:
 class Annotations:
     """Columns of `sample_annotation`, those of a sample side by side."""
 
+    row: np.ndarray  # [A] in the table
     sample: np.ndarray  # [A] row of the sample, ascending
     size: np.ndarray  # [A, 3] length, width, height
     world_from_box: np.ndarray  # [A, 4, 4]
@@ -56,6 +64,15 @@ class Annotations:
     instance: np.ndarray  # [A] str
     visibility: np.ndarray  # [A]
     points: np.ndarray  # [A]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageAnnotations:
+    """Rows of `image_annotations` in images that are used."""
+
+    recording: np.ndarray  # [M] row of `Sensors`, ascending
+    box: np.ndarray  # [M] row of `Annotations`
+    corners: np.ndarray  # [M, 4] as in the file
 
 
 def read_sensors(tables: Tables, wanted: np.ndarray, *, past: bool) -> Sensors:
@@ -78,6 +95,7 @@ def read_sensors(tables: Tables, wanted: np.ndarray, *, past: bool) -> Sensors:
     sample = data.links("sample_token", tables["sample"])
     key, mount = data.flags("is_key_frame"), data.links("calibrated_sensor_token", calibration)
     keep = wanted[sample] & (key | ((kind_of[mount] == "lidar") & past))
+    row = np.flatnonzero(keep)
     data, sample, key, mount = data.select(keep), sample[keep], key[keep], mount[keep]
     poses = tables["ego_pose"]
     used = set(data.texts("ego_pose_token"))
@@ -85,9 +103,10 @@ def read_sensors(tables: Tables, wanted: np.ndarray, *, past: bool) -> Sensors:
     pose = data.links("ego_pose_token", poses)
     size = np.stack([data.counts("height"), data.counts("width")], axis=1)
     off = (size.min(1) < 1) | (size.max(1) > MAX_PIXELS)
-    for row in np.flatnonzero(off & (kind_of[mount] == "camera"))[:1]:
-        raise data.fault(int(row), "height, width", size[row].tolist(), "those of the image")
+    for bad in np.flatnonzero(off & (kind_of[mount] == "camera"))[:1]:
+        raise data.fault(int(bad), "height, width", size[bad].tolist(), "those of the image")
     return Sensors(
+        row=row,
         sample=sample,
         key=key,
         time=data.numbers("timestamp") * _TICK,
@@ -123,7 +142,8 @@ def read_annotations(tables: Tables, wanted: np.ndarray) -> Annotations:
     categories, instances = tables["category"], tables["instance"]
     visibility, table = tables["visibility"], tables["sample_annotation"]
     sample = table.links("sample_token", tables["sample"])
-    table, sample = table.select(wanted[sample]), sample[wanted[sample]]
+    own = np.flatnonzero(wanted[sample])
+    table, sample = table.select(wanted[sample]), sample[own]
     sizes = table.numbers("size", 3)
     for row in np.flatnonzero(~(sizes > 0).all(axis=1))[:1]:
         raise table.fault(int(row), "size", sizes[row].tolist(), "positive lengths")
@@ -134,6 +154,7 @@ def read_annotations(tables: Tables, wanted: np.ndarray) -> Annotations:
     category = instances.links("category_token", categories)
     order = np.argsort(sample, kind="stable")
     columns = {
+        "row": own,
         "sample": sample,
         "size": sizes[:, [1, 0, 2]],
         "world_from_box": table.poses(),
@@ -143,6 +164,42 @@ def read_annotations(tables: Tables, wanted: np.ndarray) -> Annotations:
         "points": table.counts("num_lidar_pts"),
     }
     return Annotations(**{name: values[order] for name, values in columns.items()})
+
+
+def read_image_annotations(
+    tables: Tables, sensors: Sensors, boxes: Annotations
+) -> ImageAnnotations:
+    """Boxes in images, from the table that nuScenes' own export script makes; none without it.
+
+    Raises:
+      DataError: see `Table`; corners that are not left, top, right, bottom.
+    """
+    if not is_file(tables.path("image_annotations")):
+        none = np.zeros(0, np.int64)
+        return ImageAnnotations(none, none, np.zeros((0, 4)))
+    table = tables["image_annotations"]
+    corners = table.numbers("bbox_corners", 4)
+    for row in np.flatnonzero((corners[:, :2] > corners[:, 2:]).any(1))[:1]:
+        found, expected = corners[row].tolist(), "left, top, right, bottom"
+        raise table.fault(int(row), "bbox_corners", found, expected)
+    recording, box = (
+        _back(rows, len(tables[name]))[table.links(f"{name}_token", tables[name])]
+        for name, rows in (("sample_data", sensors.row), ("sample_annotation", boxes.row))
+    )
+    used = np.flatnonzero((recording >= 0) & (box >= 0))
+    used = used[np.argsort(recording[used], kind="stable")]
+    strange = np.flatnonzero(sensors.sample[recording[used]] != boxes.sample[box[used]])
+    for row in used[strange][:1]:
+        found, expected = "a box of another key frame", "one of the image's"
+        raise table.fault(int(row), "sample_annotation_token", found, expected)
+    return ImageAnnotations(recording[used], box[used], corners[used])
+
+
+def _back(rows: np.ndarray, count: int) -> np.ndarray:
+    """Where each of `count` rows is in `rows`, -1 for nowhere."""
+    out = np.full(count, -1)
+    out[rows] = np.arange(len(rows))
+    return out
 
 
 def _level(table: Table, row: int, token: str) -> int:

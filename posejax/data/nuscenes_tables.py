@@ -6,7 +6,7 @@ Columns come out as arrays, checked as a whole: after that, rows are numbers and
 import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,25 @@ _UNIT = 1e-3  # by which the length of a quaternion may be off
 class Table:
     """Rows of one file, each with its own `token`.
 
+    Args:
+      rows: instead of those of the file.
+      numbered: the rows have no tokens: they get their numbers.
+
     Raises:
       DataError: no such file, no JSON array of objects, a row without a token, a token twice.
     """
 
-    def __init__(self, path: str | Path, rows: list[dict[str, Any]] | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        rows: list[dict[str, Any]] | None = None,
+        *,
+        numbered: bool = False,
+    ):
         self.path = Path(path)
         self.rows = read_json_rows(path, "a table of nuScenes") if rows is None else rows
+        if numbered:
+            self.rows = [row | {"token": f"row {i}"} for i, row in enumerate(self.rows)]
         self.number = {token: row for row, token in enumerate(self.texts("token"))}
         if len(self.number) < len(self.rows):
             row = next(i for i, r in enumerate(self.rows) if self.number[r["token"]] != i)
@@ -106,7 +118,7 @@ class Table:
         return values
 
 
-def write_tables(folder: str | Path, tables: dict[str, Sequence[dict[str, Any]]]) -> None:
+def write_tables(folder: str | Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Write FOLDER/NAME.json of every table.
 
     Raises:
