@@ -68,6 +68,11 @@ def tables() -> dict[str, list[dict]]:
              "visibility_token": str(i + 1), "translation": [598.0, 1020.0, 0.75],
              "size": [1.9, 4.5, 1.5], "rotation": [1.0, 0, 0, 0], "num_lidar_pts": 5 + i}
         )  # fmt: skip
+    out["image_annotations"] = [
+        {"sample_data_token": f"d{i}CAM_FRONT-40000", "sample_annotation_token": f"a{i}",
+         "bbox_corners": [10.5, 20.5, 30.5, 25.5]}
+        for i in (2, 0)
+    ]  # fmt: skip
     return out
 
 

@@ -52,6 +52,20 @@ def test_a_frame(root):
     assert frame.sweeps == ()
 
 
+def test_boxes_in_images(root, tmp_path):
+    frames = list(read_nuscenes(root))
+    assert [list(frame.image_boxes) for frame in frames] == [["CAM_FRONT"], [], ["CAM_FRONT"]]
+    seen = frames[2].image_boxes["CAM_FRONT"]
+    np.testing.assert_array_equal(seen.corners, [[11, 21, 31, 26]])
+    assert seen.box.tolist() == [0]
+    (frame,) = read_nuscenes(root, scenes=["scene-b"])
+    assert frame.image_boxes["CAM_FRONT"].box.tolist() == [0]
+    content = tree.tables()
+    del content["image_annotations"]
+    tree.write(tmp_path, content)
+    assert read_nuscenes(tmp_path)[0].image_boxes == {}
+
+
 def test_past_sweeps_stay_within_their_scene(root):
     scenes = read_nuscenes(root, sweeps=4)
     assert [len(frame.sweeps) for frame in scenes] == [2, 4, 2]  # the fifth is the key frame before
@@ -103,6 +117,9 @@ GONE = object()
         ("sample_annotation", 0, "instance_token", GONE, "a0: instance_token: missing"),
         ("visibility", 3, "token", "much", "visibility.json: much: token"),
         ("category", 0, "token", GONE, "category.json: row 0: token: missing"),
+        ("image_annotations", 1, "bbox_corners", [3, 0, 2, 9], "row 1: bbox_corners"),
+        ("image_annotations", 1, "sample_annotation_token", "a1", "sample_annotation_token"),
+        ("image_annotations", 1, "sample_data_token", "other", "row 1: sample_data_token"),
         ("log", None, None, None, "log.json: file: not found"),
     ],
 )  # fmt: skip
@@ -133,7 +150,7 @@ def test_the_real_sample_as_tables(data_dir, tmp_path):
     content = tree.tables()
     for name in ("sensor", "calibrated_sensor", "sample_data", "ego_pose", "sample_annotation"):
         content[name] = []
-    del content["sample"][1:], content["scene"][1:]
+    del content["sample"][1:], content["scene"][1:], content["image_annotations"]
 
     def add(name, kind, mount, world_from_ego, time, file, k, size):
         content["sensor"].append({"token": name, "channel": name, "modality": kind})

@@ -61,7 +61,7 @@ RIG_CASES: dict[str, Case] = {
     **{
         f"nuscenes_{name}": table(name)
         for name in ("scene", "sample", "sample_data", "calibrated_sensor", "ego_pose",
-                     "sample_annotation")
+                     "sample_annotation", "image_annotations")
     },
     "nuscenes_names": Case(write_names, read_names),
     "nuscenes_radar": recording("samples/*.pcd", lambda path: finite(read_radar(path))),
