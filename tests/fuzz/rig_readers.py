@@ -1,14 +1,19 @@
 """Readers of frames of a vehicle's rig."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+
+from posejax.data.av2_frames import read_av2_frames
+from posejax.data.carla import read_carla, read_carla_points
 from posejax.data.mmdet_infos import read_infos, read_nuscenes_points
 from posejax.data.nuscenes import read_names, read_nuscenes
 from posejax.data.radar_pcd import read_radar
 from posejax.data.rig_frame import RigFrame
-from tests.data import nuscenes_tree
+from tests.data import nuscenes_tree, test_carla
 from tests.data.test_mmdet_infos import write_sample
+from tests.fuzz.av2_readers import log_case
 from tests.fuzz.cases import Case, finite
 
 
@@ -29,13 +34,17 @@ def check_frame(frame: RigFrame) -> None:
         assert len(seen.corners) == len(seen.box) and (seen.box < len(boxes)).all()
 
 
-def read_tables(path: Path) -> None:
-    for frame in read_nuscenes(path.parents[1], sweeps=2):
-        check_frame(frame)
+def frames(read: Callable[[Path], Iterable[RigFrame]]) -> Callable[[Path], None]:
+    def check(path: Path) -> None:
+        for frame in read(path):
+            check_frame(frame)
+
+    return check
 
 
 def table(name: str) -> Case:
-    return Case(lambda folder: nuscenes_tree.write(folder) / f"{name}.json", read_tables)
+    read = frames(lambda path: read_nuscenes(path.parents[1], sweeps=2))
+    return Case(lambda folder: nuscenes_tree.write(folder) / f"{name}.json", read)
 
 
 def recording(pattern: str, read: Callable[[Path], object]) -> Case:
@@ -51,13 +60,17 @@ def write_names(folder: Path) -> Path:
     return folder / "val.txt"
 
 
-def read_all(path: Path) -> None:
-    for frame in read_infos(path):
-        check_frame(frame)
+def write_points(folder: Path) -> Path:
+    np.save(folder / "sweep.npy", np.ones((50, 4), np.float32))
+    return folder / "sweep.npy"
 
 
 RIG_CASES: dict[str, Case] = {
-    "mmdet_infos": Case(write_sample, read_all),
+    "av2_frames": log_case("annotations.feather", frames(read_av2_frames)),
+    "carla": Case(lambda folder: test_carla.write(folder, test_carla.content()),
+                  frames(lambda path: read_carla(path.parent))),
+    "carla_points": Case(write_points, lambda path: finite(read_carla_points(path))),
+    "mmdet_infos": Case(write_sample, frames(read_infos)),
     **{
         f"nuscenes_{name}": table(name)
         for name in ("scene", "sample", "sample_data", "calibrated_sensor", "ego_pose",
