@@ -13,7 +13,9 @@ with T = {"location": V, "rotation": R}, what `get_transform()` returns, V = {"x
 R = {"pitch", "yaw", "roll"}. CARLA's world, actors and sensors are left-handed (x forward, y right,
 z up), its angles degrees, its extents half sizes, and a sensor's transform leads to the *world*,
 not to the vehicle. A LiDAR file is the [N, 4] float32 of `raw_data` (x, y, z, intensity), as
-left-handed: `read_carla_points`. An actor may have "lidar_points" and "visibility" (1 to 4).
+left-handed: `read_carla_points`. An actor may have "lidar_points" and "visibility" (1 to 4), an
+image "boxes": [{"id": 12, "corners": [left, top, right, bottom]}], the borders of the actor's
+pixels, e.g. those of an instance segmentation camera in the same place.
 """
 
 from pathlib import Path
@@ -27,7 +29,7 @@ from posejax.data.conventions import box_from_unreal, intrinsics_from_fov, pose_
 from posejax.data.errors import DataError
 from posejax.data.images import MAX_PIXELS
 from posejax.data.json_fields import Field, json_fields
-from posejax.data.rig_frame import Boxes, RigFrame
+from posejax.data.rig_frame import Boxes, ImageBoxes, RigFrame
 from posejax.data.rigid import se3_inverse
 
 _FAR = 1e7  # metres; CARLA's worlds are some kilometres wide
@@ -79,13 +81,17 @@ def _camera(field: Field) -> Camera:
 def _frame(field: Field, cameras: dict[str, Camera]) -> RigFrame:
     world_from_ego = _pose(field["vehicle"]["transform"])
     ego_from_world = se3_inverse(world_from_ego)
-    rig, times, images = {}, {}, {}
+    boxes = _boxes(field, ego_from_world)
+    row_of = {name: row for row, name in enumerate(boxes.instance.tolist())}
+    rig, times, images, seen = {}, {}, {}, {}
     for name, view in field["images"].items():
         if name not in cameras:
             raise view.fault("no such camera", ", ".join(cameras)[:200])
         pose = ego_from_world @ _pose(view["transform"], axes="camera")
         rig[name] = RigCamera(name, cameras[name], pose)
         times[name], images[name] = view["timestamp"].number(), view["file"].file()
+        if "boxes" in view:
+            seen[name] = _image_boxes(view["boxes"], row_of)
     return RigFrame(
         time=field["timestamp"].number(),
         cameras=rig,
@@ -95,8 +101,20 @@ def _frame(field: Field, cameras: dict[str, Camera]) -> RigFrame:
         lidar=field["lidar"]["file"].file(),
         ego_from_lidar=ego_from_world @ _pose(field["lidar"]["transform"]),
         world_from_ego=world_from_ego,
-        boxes=_boxes(field, ego_from_world),
+        boxes=boxes,
+        image_boxes=seen,
     )
+
+
+def _image_boxes(field: Field, row_of: dict[str, int]) -> ImageBoxes:
+    corners, rows = [], []
+    for item in field.rows():
+        around = [value.number() for value in item["corners"].rows()]
+        if len(around) != 4 or around[0] > around[2] or around[1] > around[3]:
+            raise item["corners"].fault(around[:9], "left, top, right, bottom")
+        corners.append(around)
+        rows.append(row_of.get(str(item["id"].whole(0, _MANY)), -1))
+    return ImageBoxes(np.array(corners).reshape(-1, 4), np.array(rows, np.int64))
 
 
 def _boxes(field: Field, ego_from_world: np.ndarray) -> Boxes:

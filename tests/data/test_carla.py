@@ -22,7 +22,8 @@ def content() -> dict:
     """The vehicle stands at (10, 20) and faces y, which is to the right of x: yaw 90 degrees."""
     box = {"extent": {"x": 2.25, "y": 1.0, "z": 0.75}} | placed(0.0, 0.0, 0.75)
     parked = {"type_id": "vehicle.audi.tt", "bounding_box": box}
-    view = {"file": "front.png", "timestamp": 12.0}
+    seen = [{"id": i, "corners": [300.0, 200, 340, 230]} for i in (12, 99)]
+    view = {"file": "front.png", "timestamp": 12.0, "boxes": seen}
     frame = {
         "timestamp": 12.05,
         "vehicle": {"id": 7, "transform": placed(10.0, 20.0, 0.0, yaw=90.0)},
@@ -77,6 +78,8 @@ def test_a_frame(tmp_path):
     np.testing.assert_allclose(frame.ego_from_lidar[:3, 3], (0, 0, 2), atol=1e-9)
     np.testing.assert_allclose(frame.world_from_ego[:3, 3], (10, -20, 0), atol=1e-9)
     assert (frame.time, frame.times["FRONT"]) == (12.05, 12.0)
+    seen = frame.image_boxes["FRONT"]
+    assert seen.box.tolist() == [0, -1] and seen.corners[0].tolist() == [300, 200, 340, 230]
 
 
 def test_points_are_turned_right_handed(tmp_path):
@@ -109,6 +112,11 @@ ACTOR = (*FRAME, "actors", 1)
         ((*FRAME, "vehicle", "transform", "rotation", "yaw"), None, "rotation.yaw: missing"),
         ((*FRAME, "vehicle", "transform", "location", "x"), 1e300, "vehicle.transform"),
         ((*ACTOR, "bounding_box", "extent", "y"), 0.0, "actors[1].bounding_box.extent"),
+        (
+            (*FRAME, "images", "FRONT", "boxes", 1, "corners"),
+            [9, 0, 1, 9],
+            "FRONT.boxes[1].corners",
+        ),
         ((*ACTOR, "visibility"), 5, "actors[1].visibility"),
         ((*ACTOR, "id"), "12", "actors[1].id"),
         ((*ACTOR, "type_id"), 3, "actors[1].type_id"),
