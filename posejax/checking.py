@@ -19,6 +19,7 @@ from posejax.data.images import read_image
 from posejax.data.mmdet_infos import read_infos
 from posejax.data.nuscenes import read_nuscenes
 from posejax.data.rig_frame import RigFrame
+from posejax.data.rig_points import read_lidar
 from posejax.data.rigid import se3_inverse
 
 _UNIT = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
@@ -29,7 +30,8 @@ _GIVEN, _MENDED, _ANNOTATED = (235, 70, 60), (60, 200, 90), (250, 220, 60)
 
 @dataclass(frozen=True)
 class CheckRigCommand:
-    """Compare boxes in the world with boxes in the images, and name what is wrong between them.
+    """Compare boxes in the world with boxes in the images and with the LiDAR's returns, and name
+    what is wrong between them.
 
     Reads DIR/infos.json (MMDetection3D's infos as JSON, images beside it), DIR/frames.json
     (recorded in CARLA) or DIR/VERSION/*.json (nuScenes' tables, image_annotations among them). Exit
@@ -68,6 +70,12 @@ def _run(command: CheckRigCommand) -> int:
     names = list(frame.cameras)
     if command.reference is not None and command.reference not in names:
         raise ConfigError(f"--reference: {no_such(command.reference, names, 'cameras are')}")
+    lidar = lidar_report(frame)
+    if lidar is not None:
+        print(lidar)
+        if not any(len(seen.box) for seen in frame.image_boxes.values()):
+            print("no box in any image: the cameras are not judged")
+            return 0 if lidar.ok else 1
     report = check(frame, reference=command.reference, mounted=command.mounted)
     print(report)
     if command.out is not None:
@@ -77,7 +85,19 @@ def _run(command: CheckRigCommand) -> int:
             path = command.out / f"{name}.jpg"
             picture(frame, name, given[row], report.mended, row).save(path, quality=90)
             print(path)
-    return 0 if report.ok else 1
+    return 0 if report.ok and (lidar is None or lidar.ok) else 1
+
+
+def lidar_report(frame: RigFrame) -> Any:
+    """`posejax.bev.check_lidar` of a frame, or None where its boxes tell no counts of returns, or
+    no sweep lies there."""
+    from posejax.bev import check_lidar
+
+    boxes = frame.boxes
+    if not (boxes.points >= 5).any() or not is_file(frame.lidar):
+        return None
+    points = read_lidar(frame.lidar)[:, :3]
+    return check_lidar(points, frame.ego_from_lidar, boxes.size, boxes.ego_from_box, boxes.points)
 
 
 def read_frames(folder: Path) -> Sequence[RigFrame]:

@@ -120,6 +120,35 @@ def test_a_recording_of_carla(tmp_path, capsys, mistake, named):
     assert named in capsys.readouterr().out
 
 
+def test_left_handed_points_are_named_without_any_image_box(tmp_path, capsys):
+    """CARLA's points, turned right-handed twice."""
+    content = carla(simulated(0, 4))
+    frame = content["frames"][0]
+    rng, rows = np.random.default_rng(0), []
+    for view in frame["images"].values():
+        del view["boxes"]
+    for actor in frame["actors"]:
+        actor["lidar_points"] = 20
+        half, place = actor["bounding_box"]["extent"], actor["transform"]
+        yaw = np.deg2rad(place["rotation"]["yaw"])
+        local = rng.uniform(-0.9, 0.9, (20, 3)) * [half["x"], half["y"], half["z"]]
+        turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+        spot = [place["location"][axis] for axis in "xyz"] + np.array([0, 0, half["z"]])
+        rows.append(local @ turn.T + spot)
+    # The LiDAR stands in the middle of CARLA's world, its axes along it.
+    level = dict.fromkeys(("pitch", "yaw", "roll"), 0.0)
+    frame["lidar"]["transform"] = {"location": dict.fromkeys("xyz", 0.0), "rotation": level}
+    points = np.concatenate(rows).astype(np.float32)
+    points = np.concatenate([points, np.ones((len(points), 1), np.float32)], axis=1)
+    (tmp_path / "frames.json").write_text(json.dumps(content))
+    np.save(tmp_path / "sweep.npy", points)
+    assert door.main(["check-rig", str(tmp_path)]) == 0
+    assert "no mistake found" in capsys.readouterr().out
+    np.save(tmp_path / "sweep.npy", points * np.array([1, -1, 1, 1], np.float32))
+    assert door.main(["check-rig", str(tmp_path)]) == 1
+    assert "left_handed_points" in capsys.readouterr().out
+
+
 def test_angles_that_grow_to_the_left_are_noticed(tmp_path, capsys):
     """The mistake of the field: positions as CARLA gives them, angles as everybody else does."""
     content = carla(simulated(0, 4), mistake="yaw to the left")

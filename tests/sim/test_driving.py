@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from posejax.checking import check
+from posejax.checking import check, lidar_report
 from posejax.data.images import read_image
 from posejax.data.mmdet_infos import read_nuscenes_points
 from posejax.data.nuscenes import read_nuscenes
@@ -98,6 +98,8 @@ def test_returns_of_the_lidar_lie_in_their_boxes(frames):
             inside = (np.abs(local) < size / 2 + 0.08).all(-1).sum()
             assert abs(inside - count) <= 2 + 0.1 * count
     assert sum(frame.boxes.points.sum() for frame in frames) > 100
+    reports = [lidar_report(frame) for frame in frames if (frame.boxes.points >= 5).any()]
+    assert reports and all(report.ok and report.score > 0.7 for report in reports)
 
 
 def test_past_sweeps_fit_the_present_one(frames):
