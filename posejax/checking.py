@@ -12,10 +12,14 @@ from PIL import Image, ImageDraw
 
 from posejax import cli
 from posejax.config import ConfigError, no_such
+from posejax.data.carla import read_carla
 from posejax.data.errors import DataError
+from posejax.data.files import is_file
 from posejax.data.images import read_image
 from posejax.data.mmdet_infos import read_infos
+from posejax.data.nuscenes import read_nuscenes
 from posejax.data.rig_frame import RigFrame
+from posejax.data.rig_points import read_lidar
 from posejax.data.rigid import se3_inverse
 
 _UNIT = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
@@ -26,14 +30,16 @@ _GIVEN, _MENDED, _ANNOTATED = (235, 70, 60), (60, 200, 90), (250, 220, 60)
 
 @dataclass(frozen=True)
 class CheckRigCommand:
-    """Compare boxes in the world with boxes in the images, and name what is wrong between them.
+    """Compare boxes in the world with boxes in the images and with the LiDAR's returns, and name
+    what is wrong between them.
 
-    Reads DIR/infos.json (MMDetection3D's infos as JSON, images beside it). Exit status 1 if a
-    mistake is found. With --out, a picture of every camera: annotated boxes yellow, projected ones
-    red, and green with the mistakes undone.
+    Reads DIR/infos.json (MMDetection3D's infos as JSON, images beside it), DIR/frames.json
+    (recorded in CARLA) or DIR/VERSION/*.json (nuScenes' tables, image_annotations among them). Exit
+    status 1 if a mistake is found. With --out, a picture of every camera: annotated boxes yellow,
+    projected ones red, and green with the mistakes undone.
 
     Attributes:
-      folder: of infos.json.
+      folder: of infos.json, frames.json or the folder of nuScenes' tables.
       frame: which key frame of the file.
       reference: name of the camera whose frame a bird's-eye grid will lie in.
       mounted: use the poses as mounted, without the vehicle's motion between the stamps.
@@ -57,13 +63,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(command: CheckRigCommand) -> int:
-    frames = read_infos(command.folder / "infos.json")
+    frames = read_frames(command.folder)
     if not 0 <= command.frame < len(frames):
         raise ConfigError(f"--frame {command.frame}: the file has {len(frames)} key frames")
     frame = frames[command.frame]
     names = list(frame.cameras)
     if command.reference is not None and command.reference not in names:
         raise ConfigError(f"--reference: {no_such(command.reference, names, 'cameras are')}")
+    lidar = lidar_report(frame)
+    if lidar is not None:
+        print(lidar)
+        if not any(len(seen.box) for seen in frame.image_boxes.values()):
+            print("no box in any image: the cameras are not judged")
+            return 0 if lidar.ok else 1
     report = check(frame, reference=command.reference, mounted=command.mounted)
     print(report)
     if command.out is not None:
@@ -73,7 +85,36 @@ def _run(command: CheckRigCommand) -> int:
             path = command.out / f"{name}.jpg"
             picture(frame, name, given[row], report.mended, row).save(path, quality=90)
             print(path)
-    return 0 if report.ok else 1
+    return 0 if report.ok and (lidar is None or lidar.ok) else 1
+
+
+def lidar_report(frame: RigFrame) -> Any:
+    """`posejax.bev.check_lidar` of a frame, or None where its boxes tell no counts of returns, or
+    no sweep lies there."""
+    from posejax.bev import check_lidar
+
+    boxes = frame.boxes
+    if not (boxes.points >= 5).any() or not is_file(frame.lidar):
+        return None
+    points = read_lidar(frame.lidar)[:, :3]
+    return check_lidar(points, frame.ego_from_lidar, boxes.size, boxes.ego_from_box, boxes.points)
+
+
+def read_frames(folder: Path) -> Sequence[RigFrame]:
+    """Key frames of a folder, by the reader of what lies in it.
+
+    Raises:
+      DataError: what no reader knows, two versions of nuScenes' tables, or damaged files.
+    """
+    if is_file(folder / "frames.json"):
+        return read_carla(folder)
+    tables = sorted(folder.glob("*/sample_data.json"))
+    if not tables or is_file(folder / "infos.json"):
+        return read_infos(folder / "infos.json")
+    if len(tables) > 1:
+        found = ", ".join(path.parent.name for path in tables)[:200]
+        raise DataError(folder, "versions", found, "one folder of tables")
+    return read_nuscenes(folder, tables[0].parent.name)
 
 
 def check(frame: RigFrame, *, reference: str | None = None, mounted: bool = False):

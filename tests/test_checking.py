@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from posejax import __main__ as door
-from tests.bev.broken_rigs import MADE, simulated
+from posejax.checking import read_frames
+from posejax.data.cameras import project
+from posejax.data.conventions import intrinsics_from_fov, unreal_from_pose
+from posejax.data.errors import DataError
+from posejax.data.rigid import se3_apply, se3_inverse
+from tests.bev.broken_rigs import MADE, UNIT, simulated
+from tests.data import nuscenes_tree
 
 
 def write(folder, scene, right):
@@ -65,6 +71,98 @@ def test_a_right_folder_and_a_wrong_one(tmp_path, capsys):
         colours = np.asarray(drawn).reshape(-1, 3).astype(int)
     green = (colours[:, 1] > 150) & (colours[:, 0] < 120)
     assert green.sum() > 200  # the boxes where they are once the mistake is undone
+
+
+def carla(scene, *, mistake: str = "") -> dict:
+    """The rig in CARLA's words, its cameras of 90 degrees each."""
+    (height, width), k = scene.image, intrinsics_from_fov(90.0, scene.image)
+
+    def placed(pose, axes="body"):
+        location, pitch, yaw, roll = unreal_from_pose(scene.world @ pose, axes=axes)
+        yaw = -yaw if mistake == "yaw to the left" else yaw
+        return {
+            "location": dict(zip("xyz", location.tolist(), strict=True)),
+            "rotation": {"pitch": float(pitch), "yaw": float(yaw), "roll": float(roll)},
+        }
+
+    images = {}
+    for c, pose in enumerate(scene.poses):
+        seen = []
+        for b, (box, size) in enumerate(zip(scene.boxes, scene.size, strict=True)):
+            xy, valid = project(se3_apply(se3_inverse(pose) @ box, UNIT * size), k)
+            around = np.r_[xy.min(0), xy.max(0)]
+            if valid.all() and (around >= 0).all() and (around <= (width, height) * 2).all():
+                seen.append({"id": 10 + b, "corners": around.tolist()})
+        view = {"file": f"{c}.png", "timestamp": 1.0, "boxes": seen}
+        images[f"CAM_{c}"] = view | {"transform": placed(pose, "camera")}
+    actors = []
+    for b, (box, size) in enumerate(zip(scene.boxes, scene.size, strict=True)):
+        foot = box.copy()
+        foot[2, 3] -= size[2] / 2
+        extent = size if mistake == "whole extents" else size / 2
+        bound = {"extent": dict(zip("xyz", extent.tolist(), strict=True)),
+                 "location": {"x": 0.0, "y": 0.0, "z": size[2] / 2},
+                 "rotation": {"pitch": 0.0, "yaw": 0.0, "roll": 0.0}}  # fmt: skip
+        actor = {"id": 10 + b, "type_id": "vehicle.audi.tt", "transform": placed(foot)}
+        actors.append(actor | {"bounding_box": bound})
+    frame = {"timestamp": 1.0, "vehicle": {"id": 1, "transform": placed(np.eye(4))},
+             "lidar": {"file": "sweep.npy", "transform": placed(np.eye(4))},
+             "images": images, "actors": actors}  # fmt: skip
+    camera = {"image_size_x": width, "image_size_y": height, "fov": 90.0}
+    return {"cameras": dict.fromkeys(images, camera), "frames": [frame]}
+
+
+@pytest.mark.parametrize("mistake, named", [("", "no mistake"), ("whole extents", "double_ext")])
+def test_a_recording_of_carla(tmp_path, capsys, mistake, named):
+    content = carla(simulated(0, 4), mistake=mistake)
+    (tmp_path / "frames.json").write_text(json.dumps(content))
+    assert door.main(["check-rig", str(tmp_path)]) == bool(mistake)
+    assert named in capsys.readouterr().out
+
+
+def test_left_handed_points_are_named_without_any_image_box(tmp_path, capsys):
+    """CARLA's points, turned right-handed twice."""
+    content = carla(simulated(0, 4))
+    frame = content["frames"][0]
+    rng, rows = np.random.default_rng(0), []
+    for view in frame["images"].values():
+        del view["boxes"]
+    for actor in frame["actors"]:
+        actor["lidar_points"] = 20
+        half, place = actor["bounding_box"]["extent"], actor["transform"]
+        yaw = np.deg2rad(place["rotation"]["yaw"])
+        local = rng.uniform(-0.9, 0.9, (20, 3)) * [half["x"], half["y"], half["z"]]
+        turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+        spot = [place["location"][axis] for axis in "xyz"] + np.array([0, 0, half["z"]])
+        rows.append(local @ turn.T + spot)
+    # The LiDAR stands in the middle of CARLA's world, its axes along it.
+    level = dict.fromkeys(("pitch", "yaw", "roll"), 0.0)
+    frame["lidar"]["transform"] = {"location": dict.fromkeys("xyz", 0.0), "rotation": level}
+    points = np.concatenate(rows).astype(np.float32)
+    points = np.concatenate([points, np.ones((len(points), 1), np.float32)], axis=1)
+    (tmp_path / "frames.json").write_text(json.dumps(content))
+    np.save(tmp_path / "sweep.npy", points)
+    assert door.main(["check-rig", str(tmp_path)]) == 0
+    assert "no mistake found" in capsys.readouterr().out
+    np.save(tmp_path / "sweep.npy", points * np.array([1, -1, 1, 1], np.float32))
+    assert door.main(["check-rig", str(tmp_path)]) == 1
+    assert "left_handed_points" in capsys.readouterr().out
+
+
+def test_angles_that_grow_to_the_left_are_noticed(tmp_path, capsys):
+    """The mistake of the field: positions as CARLA gives them, angles as everybody else does."""
+    content = carla(simulated(0, 4), mistake="yaw to the left")
+    (tmp_path / "frames.json").write_text(json.dumps(content))
+    assert door.main(["check-rig", str(tmp_path)]) == 1
+
+
+def test_nuscenes_tables_are_found(tmp_path):
+    tables = nuscenes_tree.write(tmp_path)
+    assert len(read_frames(tmp_path)) == 3
+    tables.rename(tmp_path / "v1.0-sim")
+    nuscenes_tree.write(tmp_path)
+    with pytest.raises(DataError, match="one folder of tables"):
+        read_frames(tmp_path)
 
 
 def test_what_is_refused(tmp_path, capsys):

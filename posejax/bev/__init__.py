@@ -1,5 +1,6 @@
 """Bird's-eye views: lifting features into a volume; targets, losses, metrics; checks of rigs."""
 
+from posejax.bev.check_lidar import LidarReport, check_lidar
 from posejax.bev.check_rig import RigReport, check_rig
 from posejax.bev.frames import FrameError, Points, Transform, transform
 from posejax.bev.instances import Instances, Panoptic, decode_instances, panoptic_quality
@@ -24,6 +25,7 @@ __all__ = [
     "BoxTargets",
     "FrameError",
     "Instances",
+    "LidarReport",
     "LiftPlan",
     "Overlap",
     "Panoptic",
@@ -35,6 +37,7 @@ __all__ = [
     "VoxelGrid",
     "box_targets",
     "center_loss",
+    "check_lidar",
     "check_rig",
     "decode_instances",
     "distance_overlap",

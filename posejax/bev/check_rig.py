@@ -158,7 +158,7 @@ def _search(
         scores = {name: evidence.scores(one) for name, one in rest.items()}
         tried = tried or {name: float(score.mean()) for name, score in scores.items()}
         best = max(rest, key=lambda name: scores[name].mean() + _proper(rest[name]))
-        if not _surpasses(scores[best], now):
+        if not surpasses(scores[best], now):
             break
         names, mended, now = (*names, best), rest[best], scores[best]
     if len(names) == 2:  # which one was undone first can matter to the choice of the other
@@ -169,7 +169,7 @@ def _search(
             names, mended = names[::-1], other
     if now.mean() < GOOD:
         pair = _best_pair(rig, evidence)
-        if _surpasses(evidence.scores(pair[1]), now):
+        if surpasses(evidence.scores(pair[1]), now):
             names, mended = pair
     return names, mended, tried
 
@@ -196,7 +196,7 @@ def _proper(rig: Rig) -> float:
     return 0.01 * float((np.linalg.det(rig.ego_from_camera[:, :3, :3]) > 0).all())
 
 
-def _surpasses(new: np.ndarray, old: np.ndarray) -> bool:
+def surpasses(new: np.ndarray, old: np.ndarray) -> bool:
     """Whether scores of the same annotations are higher beyond doubt.
 
     What does not change (the boxes of other cameras) tells nothing about how sure a gain is.
