@@ -17,12 +17,23 @@ class Boxes:
       ego_from_box: [N, 4, 4] float64, to the centre, in the ego frame of the instant.
       label: [N] str, the category.
       points: [N] int64, LiDAR returns inside.
+      visibility: [N] int64, 1 to 4 (nuScenes): how much of it the cameras see, up to 40, 60, 80
+        and 100 %. Left out: 4 for all, where a data set does not tell.
+      instance: [N] str, the thing, the same in all frames of a scene. Left out: "" for all.
     """
 
     size: np.ndarray
     ego_from_box: np.ndarray
     label: np.ndarray
     points: np.ndarray
+    visibility: np.ndarray = None  # pyright: ignore[reportAssignmentType] - as many as boxes
+    instance: np.ndarray = None  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self):
+        if self.visibility is None:
+            object.__setattr__(self, "visibility", np.full(len(self.size), 4, np.int64))
+        if self.instance is None:
+            object.__setattr__(self, "instance", np.full(len(self.size), "", np.str_))
 
     def __len__(self) -> int:
         return len(self.size)
@@ -35,6 +46,31 @@ class ImageBoxes:
 
     corners: np.ndarray
     box: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class RadarSweep:
+    """One radar's returns near the instant of a frame.
+
+    Attributes:
+      file: of its returns.
+      ego_from_radar: [4, 4] to the ego frame of the frame's time, the vehicle's motion between the
+        two times included.
+      time: seconds, the radar's own.
+    """
+
+    file: Path
+    ego_from_radar: np.ndarray
+    time: float
+
+
+@dataclass(frozen=True, eq=False)
+class LidarSweep:
+    """A past sweep of the LiDAR; attributes as `RadarSweep`'s."""
+
+    file: Path
+    ego_from_lidar: np.ndarray
+    time: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +90,8 @@ class RigFrame:
       world_from_ego: [4, 4] at `time`.
       boxes: what is annotated around the vehicle.
       image_boxes: by name, what is annotated in the images.
+      radar: by name, the sweep nearest to `time`.
+      sweeps: of the LiDAR before `time`, the latest first.
     """
 
     time: float
@@ -66,3 +104,5 @@ class RigFrame:
     world_from_ego: np.ndarray
     boxes: Boxes
     image_boxes: dict[str, ImageBoxes] = field(default_factory=dict)
+    radar: dict[str, RadarSweep] = field(default_factory=dict)
+    sweeps: tuple[LidarSweep, ...] = ()

@@ -67,6 +67,9 @@ def test_a_frame(folder):
         se3_inverse(camera.ego_from_camera) @ EGO_FROM_LIDAR, CAMERA_FROM_LIDAR, atol=1e-12
     )
     assert frame.boxes.label.tolist() == ["car", "ignore"] and frame.boxes.points[0] == 7
+    # Not told by the format.
+    assert frame.boxes.visibility.tolist() == [4, 4] and frame.boxes.instance.tolist() == ["", ""]
+    assert frame.radar == {} and frame.sweeps == ()
     front = se3_apply(frame.boxes.ego_from_box[0], [2.0, 0, 0])
     expected = np.array([3 + 2 * np.cos(0.3), 8 + 2 * np.sin(0.3), -0.5])
     np.testing.assert_allclose(front, se3_apply(EGO_FROM_LIDAR, expected), atol=1e-12)
