@@ -20,6 +20,10 @@ class GridConfig:
       frame: "level": at the reference camera, but level; "camera": its own axes, as the original
         has it, which a pitched camera tilts out of the road.
       reference: name of the camera in whose frame the volume lies.
+      lift: "dynamic" for any calibration; "plan" gathers by a plan made once for a split, several
+        times faster in training, where all frames have one calibration and nothing moves it.
+      max_cameras: dynamic: so many cameras at most are averaged in a voxel.
+      compat: "simple_bev" samples, averages and draws targets as the released weights learnt it.
     """
 
     shape: tuple[int, int, int] = (200, 8, 200)
@@ -27,10 +31,14 @@ class GridConfig:
     upper: tuple[float, float, float] = (50.0, 6.0, 50.0)
     frame: Literal["level", "camera"] = "level"
     reference: str = "CAM_FRONT"
+    lift: Literal["dynamic", "plan"] = "dynamic"
+    max_cameras: int = 2
+    compat: Literal["none", "simple_bev"] = "none"
 
     def check(self) -> None:
         """Raise ConfigError for sizes that the network cannot have, or bounds in disorder."""
         at = "system.data.grid"
+        check_range(f"{at}.max_cameras", self.max_cameras, 1)
         for n in self.shape:
             check_range(f"{at}.shape", n, 1)
         if self.shape[0] % 8 or self.shape[2] % 8:
@@ -80,8 +88,8 @@ class Augment:
             check_range(f"{at}.{name}", getattr(self, name), 0, 1)
 
 
-#: Without any of it: a constant rig stays one.
-NO_AUGMENT = Augment((1.0, 1.0), 0.0, False, flip_images=False, flip_maps=False)
+#: Nothing that moves a camera: a constant rig stays one.
+STILL = Augment((1.0, 1.0), 0.0, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +106,6 @@ class ModelConfig:
       lidar: the map takes the LiDAR's occupancy, too.
       radar: and the radars': where there are returns ("occupancy"), or what they carry at every
         height ("meta").
-      lift: "plan" gathers by a plan that the whole split shares, for one rig without augmentation
-        that moves it; "dynamic" works for any calibration; "auto" takes the plan where it can.
-      max_cameras: dynamic: so many cameras at most are averaged in a voxel.
-      compat: "simple_bev" samples and averages as the released weights learnt it.
       drop_connect: stochastic depth of an EfficientNet.
       weights: Simple-BEV's weights that a training starts from.
       backbone_weights: ImageNet's weights that the trunk starts from: torchvision's names for
@@ -115,9 +119,6 @@ class ModelConfig:
     compress: bool = True
     lidar: bool = False
     radar: Literal["none", "occupancy", "meta"] = "none"
-    lift: Literal["auto", "plan", "dynamic"] = "auto"
-    max_cameras: int = 2
-    compat: Literal["none", "simple_bev"] = "none"
     drop_connect: float = 0.2
     weights: str | None = None
     backbone_weights: str | None = None
@@ -126,8 +127,7 @@ class ModelConfig:
     def check(self) -> None:
         """Raise ConfigError for settings out of range, or that do not fit one another."""
         at = "system.model"
-        for name in ("features", "max_cameras"):
-            check_range(f"{at}.{name}", getattr(self, name), 1)
+        check_range(f"{at}.features", self.features, 1)
         check_range(f"{at}.drop_connect", self.drop_connect, 0, 1)
         for width in self.widths:
             check_range(f"{at}.widths", width, 1)

@@ -48,7 +48,7 @@ class Flips(NamedTuple):
     z: jax.Array
 
 
-class Segnet(nn.Module):
+class SegnetNet(nn.Module):
     """The network; its parameters depend on neither the rig nor the images' size."""
 
     config: ModelConfig

@@ -13,7 +13,7 @@ from posejax.nn import from_flax, to_flax
 from posejax.systems.segnet.config import ModelConfig
 from posejax.systems.segnet.model import (
     Flips,
-    Segnet,
+    SegnetNet,
     Sensors,
     map_channels,
     present_images,
@@ -46,7 +46,7 @@ def shapes(config, grid=GRID):
         jnp.zeros((1, *grid.shape, 17)),
     )
     return jax.eval_shape(
-        lambda key: Segnet(config).init(key, sensors, lambda f, m: volume, False),
+        lambda key: SegnetNet(config).init(key, sensors, lambda f, m: volume, False),
         jax.random.key(0),
     )
 
@@ -92,7 +92,7 @@ def reference(golden):
     "case", ["effb0", *(pytest.param(c, marks=pytest.mark.slow) for c in CASES if c != "effb0")]
 )
 def test_every_tap_of_the_original(reference, case):
-    net, variables, sensors = Segnet(CASES[case]), released(reference, case), None
+    net, variables, sensors = SegnetNet(CASES[case]), released(reference, case), None
     sensors = sensors_of(reference, case)
     rigs, single = plans_of(reference, len(sensors.mask))
 
@@ -201,7 +201,7 @@ def small():
         flat = jnp.where(mask[:, :, None, None], flat, 0)
         return jnp.einsum("bnpc,npv->bvc", flat, weights).reshape(2, *TINY.shape, 8)
 
-    net, sensors = Segnet(SMALL), Sensors(images, mask)
+    net, sensors = SegnetNet(SMALL), Sensors(images, mask)
     shapes = jax.eval_shape(lambda key: net.init(key, sensors, lift, False), jax.random.key(0))
 
     def start(path, s):  # spares the compilation of `init`
