@@ -1,6 +1,6 @@
 """Bird's-eye segmentation as the engine sees it: pure methods over one config."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, cast
@@ -206,6 +206,30 @@ class Segnet(System):
             "target_offset": target.offset,
             "target_instance": target.instance,
             "coverage": coverage_of(batch.examples, batch.resident, self.data),
+        }
+
+    def stages(self) -> Mapping[str, Callable[[Any, Any, Batch, Any], Any]]:
+        """encoder, lift, compressor, decoder."""
+        if self.baseline != "none":
+            return {}
+
+        def call(method: str) -> Callable[..., Any]:
+            def run(params: Any, state: Any, *arguments: Any) -> Any:
+                variables = {"params": params["network"], **state}
+                return self.net.apply(variables, *arguments, method=method)
+
+            return run
+
+        def lift(params: Any, state: Any, batch: Batch, features: jax.Array) -> jax.Array:
+            del params, state
+            found = lift_of(batch.examples, batch.resident, self.data)
+            return found(features, batch.examples["camera_mask"])
+
+        return {
+            "encoder": lambda p, s, b, _: call("encode")(p, s, self.sensors(b), False),
+            "lift": lift,
+            "compressor": lambda p, s, b, x: call("compress")(p, s, x, self.sensors(b)),
+            "decoder": lambda p, s, b, x: call("decode")(p, s, x, False),
         }
 
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:

@@ -237,3 +237,11 @@ def test_a_trunk_of_imagenet_starts_a_training(tmp_path):
     missing = replace(system, **{"model.backbone_weights": str(tmp_path / "none.pth")})
     with pytest.raises(ConfigError, match=r"backbone_weights: .*no such file"):
         missing.check_start()
+
+
+def test_stages_make_the_maps_of_the_whole(system, batch, outputs, trained):
+    carried = None
+    for name, stage in system.stages().items():
+        carried = jax.jit(stage)(*trained[:2], batch, carried)
+        assert name in ("encoder", "lift", "compressor", "decoder")
+    np.testing.assert_allclose(carried.segmentation, outputs["logits"], atol=1e-3)
