@@ -81,14 +81,27 @@ def read_json(
     Raises:
       DataError: see `read_text`; no JSON, or another value than an object.
     """
-    text = read_text(path, expected)
-    try:
-        refuse = None if constants else _no_constant
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise DataError(path, "file", f"no JSON ({error})", expected) from error
+    value = _parsed(path, expected, constants)
     if not isinstance(value, dict):
         raise DataError(path, "top level", type(value).__name__, expected)
+    return value
+
+
+def read_json_rows(
+    path: str | Path, expected: str = "a JSON array of objects", *, constants: bool = False
+) -> list[dict[str, Any]]:
+    """A table as JSON: an array of objects. See `read_json`.
+
+    Raises:
+      DataError: see `read_text`; no JSON, another value than an array, or an item in it that is no
+        object.
+    """
+    value = _parsed(path, expected, constants)
+    if not isinstance(value, list):
+        raise DataError(path, "top level", type(value).__name__, expected)
+    for number, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise DataError(path, f"[{number}]", type(item).__name__, expected)
     return value
 
 
@@ -188,6 +201,15 @@ def sync_tree(path: Path) -> None:
         for entry in path.iterdir():
             sync_tree(entry)
     sync(path)
+
+
+def _parsed(path: str | Path, expected: str, constants: bool) -> Any:
+    text = read_text(path, expected)
+    try:
+        refuse = None if constants else _no_constant
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, "file", f"no JSON ({error})", expected) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -58,6 +58,12 @@ def write(folder, value):
     return path
 
 
+def write_sample(folder):
+    """What `content` names and tells; also for the damaged files of tests.fuzz."""
+    Image.new("RGB", (64, 48)).save(folder / "front.jpg")
+    return write(folder, content())
+
+
 def test_a_frame(folder):
     (frame,) = read_infos(write(folder, content()))
     camera = frame.cameras["FRONT"]
