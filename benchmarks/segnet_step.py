@@ -45,14 +45,16 @@ def frame(system: Segnet) -> tuple[Batch, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     place = rng.uniform(-40, 40, (BOXES, 3)) * [1, 0, 1] + [0, 1, 0]
     boxes = np.tile(np.eye(4), (BOXES, 1, 1))
-    boxes[:, :3, :3] = [[1, 0, 0], [0, 0, -1], [0, 1, 0]]  # a box's z points up, the grid's y down
+    boxes[:, :3, :3] = np.array(
+        [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    )  # a box's z points up, the grid's y down
     boxes[:, :3, 3] = place
     examples = {
         "images": rng.integers(0, 256, (1, 6, *SIZE, 3), np.uint8),
         "camera_mask": np.ones((1, 6), bool),
         "intrinsics": k[None].astype(np.float32),
         "camera_from_grid": poses[None].astype(np.float32),
-        "box_size": np.tile(np.float32([4.5, 1.9, 1.6]), (1, BOXES, 1)),
+        "box_size": np.tile(np.array([4.5, 1.9, 1.6], np.float32), (1, BOXES, 1)),
         "grid_from_box": boxes[None].astype(np.float32),
         "box_visible": rng.random((1, BOXES)) < 0.9,
         "box_present": np.ones((1, BOXES), bool),

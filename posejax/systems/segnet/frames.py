@@ -19,7 +19,7 @@ from posejax.data.images import read_image
 from posejax.data.rig_frame import RigFrame
 from posejax.data.rigid import se3_inverse
 from posejax.systems.segnet.config import Augment, GridConfig
-from posejax.systems.segnet.points import NOTHING, lidar_points, padded
+from posejax.systems.segnet.points import NOTHING, lidar_points, padded, radar_points
 from posejax.systems.segnet.views import augmented_view, grid_frame, plain_view
 
 NUSCENES_CAMERAS = (
@@ -174,11 +174,10 @@ class RigFrames(Dataset):
         return lidar_points(frame, self.sweeps)
 
     def radar_of(self, frame: RigFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Returns [R, 3] of all radars in the ego frame, and what they carry [R, 16].
-
-        The values are the fields of the file after the place, as they are, and the age in seconds.
-        """
-        raise ConfigError(f"system.data.radar: {self.kind} have none")
+        """Returns [R, 3] of all radars in the ego frame, and what they carry [R, 16]."""
+        if not frame.radar:
+            raise ConfigError(f"system.data.radar: {self.kind} have none")
+        return radar_points(frame)
 
     def _grid(
         self,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from posejax.data.mmdet_infos import read_nuscenes_points
+from posejax.data.radar_pcd import read_radar
 from posejax.data.rig_frame import RigFrame
 from posejax.data.rigid import se3_apply, se3_inverse
 from posejax.systems.segnet.config import RADAR_VALUES
@@ -21,6 +22,19 @@ def lidar_points(frame: RigFrame, sweeps: int) -> np.ndarray:
         own = (np.abs(points[:, :2]) < _NEAR).all(1)
         found.append(se3_apply(ego_from_lidar, points[~own]))
     return np.concatenate(found)
+
+
+def radar_points(frame: RigFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [R, 3] of all radars of a nuScenes frame in its ego frame, and what they carry
+    [R, 16]: the fields of the file after the place, as they are (velocities along the radar's own
+    axes), and the age in seconds."""
+    places, values = [NOTHING[0]], [NOTHING[1]]
+    for sweep in frame.radar.values():
+        rows = read_radar(sweep.file).astype(np.float64)
+        age = np.full((len(rows), 1), frame.time - sweep.time)
+        places.append(se3_apply(sweep.ego_from_radar, rows[:, :3]))
+        values.append(np.concatenate([rows[:, 3:], age], axis=1))
+    return np.concatenate(places), np.concatenate(values)
 
 
 def padded(

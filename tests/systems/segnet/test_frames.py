@@ -135,7 +135,7 @@ def test_points_are_thinned_padded_and_dropped(data, frame):
     assert roomy["lidar_present"].sum() == 50
     off = replace(data, lidar=True, augment=Augment((1.0, 1.0), 0.0, False, drop_lidar=1.0))
     assert not example_of(off, frame, train=True)["lidar_present"].any()
-    with pytest.raises(ConfigError, match="a made-up rig have none"):
+    with pytest.raises(ConfigError, match=r"system\.data\.radar: a made-up rig have none"):
         example_of(replace(data, radar=True), frame)
 
 
