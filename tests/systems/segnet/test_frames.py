@@ -191,9 +191,7 @@ def test_the_real_sample(data_dir):
     source = data.source("val")
     found = data.transform(source[0], np.random.default_rng(0), False)
     assert found["camera_mask"].all() and found["lidar_present"].sum() > 20_000
-    seen = found["box_present"].sum()
-    inside = np.abs(found["grid_from_box"][:, :3, 3]) < [50, 10, 50]
-    assert (inside.all(1) & found["box_present"]).sum() == 13 and seen >= 13
+    assert found["box_present"].sum() == 13
     mounted = replace(data, extrinsics="mounted").transform(
         source[0], np.random.default_rng(0), False
     )

@@ -60,7 +60,7 @@ def trained(system, batch):
         )
 
     moments, losses = optimizer.init(params), []
-    for i in range(60):
+    for i in range(40):
         key = jax.random.key(i)
         params, state, moments, value, scalars, gradient = step(params, state, moments, key)
         losses.append(float(value))
@@ -80,7 +80,7 @@ def outputs(program, trained, batch):
 def test_it_learns_two_frames(trained, system):
     _, _, losses, scalars, gradient = trained
     assert isinstance(system, System)
-    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+    assert np.mean(losses[-5:]) < 0.6 * losses[0]
     assert set(scalars) == {
         "segmentation", "center", "offset", "iou",
         "weight_segmentation", "weight_center", "weight_offset",
@@ -177,9 +177,13 @@ def test_the_prior_in_the_engine(system, batch):
     prior = replace(system, baseline="prior")
     params, state = prior.init(jax.random.key(0), batch)
     assert prior.calibrates and not system.calibrates and not jax.tree.leaves(params)
-    records = jax.device_get(prior.metrics(prior.predict(params, state, batch), batch))
-    fitted = prior.calibrate(state, records)
-    again = jax.device_get(prior.metrics(prior.predict(params, fitted, batch), batch))
+
+    @jax.jit
+    def measured(state):
+        return prior.metrics(prior.predict(params, state, batch), batch)
+
+    fitted = prior.calibrate(state, jax.device_get(measured(state)))
+    again = jax.device_get(measured(fitted))
     assert summarize(again)["iou"] > 0.3  # on the two frames that it is the mean of
     with pytest.raises(ConfigError, match="nothing to train"):
         prior.loss(params, state, batch, jax.random.key(0), jnp.float32(0), True)
@@ -189,7 +193,7 @@ def test_the_prior_in_the_engine(system, batch):
 
 
 @functools.cache
-def released(backbone="res50"):
+def released(backbone="effb0"):
     """A system, shapes of its variables, and a state dict in the released layout."""
     system = Segnet(MadeUp(grid=replace(GRID, shape=(16, 8, 16))), ModelConfig(backbone))
     params, state = jax.eval_shape(system._variables, jax.random.key(0))
@@ -209,24 +213,18 @@ def test_released_weights_start_a_training(tmp_path):
     loading.check_start()
     zeros = jax.tree.map(np.zeros_like, (params, state))
     jax.tree.map(np.testing.assert_array_equal, loading.start(*zeros), (params, state))
-    path = save_state_dict(path, {k: v for k, v in tensors.items() if "layer3.2" not in k})
-    with pytest.raises(ConfigError, match=r"model\.weights: .*layer3\.2.*more\)") as refused:
+    path = save_state_dict(path, {k: v for k, v in tensors.items() if "_blocks.9._bn" not in k})
+    with pytest.raises(ConfigError, match=r"model\.weights: .*_blocks\.9.*more\)") as refused:
         loading.check_start()
     assert len(str(refused.value).splitlines()) == 1
 
 
 def test_a_trunk_of_imagenet_starts_a_training(tmp_path):
     system, (params, state), tensors = released()
-    names = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2"}
-    trunk = {}
-    for name, value in tensors.items():
-        if name.startswith("encoder.backbone."):
-            number, _, rest = name.removeprefix("encoder.backbone.").partition(".")
-            trunk[f"{names[number]}.{rest}"] = value
-        elif name.startswith("encoder.layer3."):
-            trunk[name.removeprefix("encoder.")] = value
-    trunk |= {"fc.weight": np.zeros((1000, 2048)), "layer4.0.conv1.weight": np.zeros((1, 1, 1, 1))}
-    path = save_state_dict(tmp_path / "resnet50.npz", trunk)
+    start = "encoder.backbone."
+    trunk = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    trunk |= {"_fc.weight": np.zeros((1000, 1280)), "_blocks.15._bn2.bias": np.zeros(320)}
+    path = save_state_dict(tmp_path / "efficientnet.npz", trunk)
     loading = replace(system, **{"model.backbone_weights": str(path)})
     zeros = jax.tree.map(np.zeros_like, (params, state))
     got = loading.start(*zeros)
