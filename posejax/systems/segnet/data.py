@@ -59,8 +59,9 @@ class NuScenes(RigFrames):
     Attributes:
       root: folder of `samples`, `sweeps` and the tables.
       version: folder of the tables.
-      train_scenes, val_scenes: text files with the names of the scenes of a split, one in a line;
-        empty for the official splits of v1.0-mini, which are known.
+      train_scenes: text file with the names of the scenes to train on, one in a line; empty for
+        the official split of v1.0-mini, which is known.
+      val_scenes: the same of the scenes to evaluate on.
     """
 
     root: str = ""
@@ -100,7 +101,9 @@ class SimulatedDrives(RigFrames):
     Attributes:
       rig: "nuscenes", six cameras where nuScenes has them, or "van", five others, elsewhere, with
         other lenses; give it `cameras` VAN_CAMERAS.
-      train_scenes, val_scenes, test_scenes: towns of a split; none is in two.
+      train_scenes: towns to train on, a drive in each.
+      val_scenes: towns to choose checkpoints by; none of them is trained on.
+      test_scenes: towns to evaluate on; none of them is in another split.
       frames_a_scene: key frames of each, half a second apart.
       image: (height, width) that is rendered.
       seed: of the towns.

@@ -50,9 +50,12 @@ class RigFrames(Dataset):
       extrinsics: "timed" leads from each camera's own time to the frame's by way of the vehicle's
         motion (up to 0.4 m on nuScenes); "mounted" ignores the motion, as the original does.
       vehicles: regular expressions of the categories to find, matched whole.
-      lidar, radar: whether examples have their points.
+      lidar: whether examples have the LiDAR's points.
+      radar: whether they have the radars' returns.
       sweeps: of the LiDAR, the frame's own and the ones before.
-      lidar_points, radar_points, most_boxes: capacities of an example.
+      lidar_points: most points of an example; of more, an even choice is kept.
+      radar_points: most returns.
+      most_boxes: most boxes; of more, the nearest are kept.
       augment: random changes of training examples.
     """
 
