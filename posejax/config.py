@@ -328,15 +328,18 @@ class Log:
 
 @dataclass(frozen=True)
 class Profile:
-    """A profiler trace of a few steps, for Perfetto or xprof.
+    """A profiler trace of a few steps, for Perfetto or xprof, and what a system's stages cost.
 
     Attributes:
       start: first step traced, counted from the start of this process.
       steps: steps traced; 0 for no trace.
+      stages: measure the stages that the system names, each apart, once at the start: FLOPs,
+        bytes, the least time that the device could need for them, and the time it takes.
     """
 
     start: int = 20
     steps: int = 0
+    stages: bool = False
 
 
 @dataclass(frozen=True)

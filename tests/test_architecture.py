@@ -296,6 +296,7 @@ def test_files_stay_short():
         "posejax.events.windows",
         "posejax.systems.eventpose.windows",
         "posejax.systems.tinyroma.data",
+        "posejax.systems.segnet.data",
     ],
 )
 def test_what_workers_import_starts_no_jax(imported):

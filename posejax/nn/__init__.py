@@ -1,8 +1,11 @@
 """Flax Linen building blocks shared by the systems."""
 
 from posejax.nn.batchnorm import BatchNorm
+from posejax.nn.bev import CameraEncoder, Compressor, MapHeads, MapNet, MapOutputs
+from posejax.nn.bev_tables import compressor_entries, decoder_entries, encoder_table
 from posejax.nn.depthwise import DepthwiseConv, depthwise_conv
 from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
+from posejax.nn.instancenorm import InstanceNorm
 from posejax.nn.norms import Norm, NormKind
 from posejax.nn.resnet import ResidualUnit, ResNet, ResNetFeatures, resnet
 from posejax.nn.sparse_unet import (
@@ -28,10 +31,16 @@ from posejax.nn.xfeat import XFeat, XFeatOutput, XFeatTrunk, xfeat_table
 
 __all__ = [
     "BatchNorm",
+    "CameraEncoder",
+    "Compressor",
     "ConvNorm",
     "DepthwiseConv",
     "EfficientNet",
     "EfficientNetFeatures",
+    "InstanceNorm",
+    "MapHeads",
+    "MapNet",
+    "MapOutputs",
     "NameTable",
     "Norm",
     "NormKind",
@@ -52,8 +61,11 @@ __all__ = [
     "XFeatOutput",
     "XFeatTrunk",
     "adapt_stem",
+    "compressor_entries",
+    "decoder_entries",
     "depthwise_conv",
     "efficientnet_table",
+    "encoder_table",
     "from_flax",
     "load_state_dict",
     "resnet",

@@ -25,6 +25,7 @@ from posejax.train import (
     runtime,
     setup,
     signals,
+    stages,
     weights,
 )
 from posejax.train.checkpoint import Checkpoints
@@ -161,6 +162,8 @@ class Run:
         self._check_names()
         call = self._compile(step, stage)
         phases = self._phases(state) if self.options.log.phases else {}
+        if self.options.profile.stages:
+            self._stages(state)
         batches = self._batches()
         self.timer = IntervalTimer(parts, batches, phases)
         self.view.message(console.legend(bool(phases)))
@@ -309,6 +312,14 @@ class Run:
         self.view.message("measuring predict, loss and backward (compiles three programs)")
         batch = parts.place(parts.first_batch())
         return profiling.measure_phases(parts.system, state, batch, parts.step_key())
+
+    def _stages(self, state: TrainState) -> None:
+        parts = self.parts
+        self.view.message("measuring the system's stages (compiles each apart)")
+        rows = stages.measure(parts.system, state, parts.place(parts.first_batch()))
+        self.view.message(stages.table(rows))
+        for row in rows:
+            self.log.note({"kind": "stage", "step": self.step, **row._asdict()})
 
     def _batches(self) -> Prefetcher:
         parts, data = self.parts, self.parts.train.data

@@ -129,6 +129,14 @@ class System(ABC):
         """
         return {}
 
+    def stages(self) -> Mapping[str, Callable[[Params, State, Batch, Any], Any]]:
+        """Parts of the forward pass by name, in their order, for `--profile.stages`.
+
+        Each is a traced function of the parameters, the state, a batch and what the stage before
+        it returned (None for the first), as in an evaluation.
+        """
+        return {}
+
     def programs(
         self, params: Params, state: State, example: Callable[[], Batch]
     ) -> Mapping[str, Callable[[], Program]]:

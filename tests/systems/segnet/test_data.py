@@ -1,0 +1,59 @@
+"""Data sets by name: what they need, and simulated drives read as nuScenes."""
+
+import numpy as np
+import pytest
+
+from posejax.config import ConfigError, replace
+from posejax.systems.segnet import VAN_CAMERAS, GridConfig, InfoFrames, NuScenes, SimulatedDrives
+from posejax.systems.segnet.config import STILL
+
+GRID = GridConfig((32, 2, 32), (-16.0, -1.0, -16.0), (16.0, 2.0, 16.0))
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (InfoFrames(), "root: not given; expected a folder with infos.json"),
+        (NuScenes(), "root: not given; expected the folder of nuScenes"),
+        (NuScenes(root="x"), "train_scenes: not given; expected a text file"),
+        (SimulatedDrives(val_scenes=0), "val_scenes: 0; expected >= 1"),
+    ],
+)
+def test_what_is_missing_is_named(data, message):
+    with pytest.raises(ConfigError, match=message):
+        data.check()
+
+
+def test_the_official_splits_of_the_mini_set_need_no_file():
+    NuScenes(root="x", version="v1.0-mini").check()
+
+
+@pytest.mark.slow
+def test_simulated_drives_have_all_sensors(tmp_path):
+    """Two rigs through the same reader, with all that their sensors saw."""
+    for rig, cameras in (("nuscenes", SimulatedDrives().cameras), ("van", VAN_CAMERAS)):
+        data = SimulatedDrives(
+            rig=rig,
+            cameras=cameras,
+            grid=GRID,
+            size=(64, 96),
+            image=(64, 96),
+            train_scenes=1,
+            frames_a_scene=2,
+            lidar=True,
+            radar=True,
+            lidar_points=4000,
+            augment=STILL,
+            root=str(tmp_path),
+        )
+        assert data.simulated and "simulated" in data.title
+        source = data.source("train")
+        found = data.transform(source[1], np.random.default_rng(0), True)
+        assert found["camera_mask"].all() and found["images"].shape == (len(cameras), 64, 96, 3)
+        assert found["images"].std() > 10 and found["scene"] == 0 and len(source) == 2
+        assert found["lidar_present"].sum() > 500 and found["radar_present"].any()
+        assert found["radar_values"].shape == (700, 16)
+        ahead = found["lidar_points"][found["lidar_present"]]
+        assert np.median(ahead[:, 1]) > 0.5  # y points down: the road lies below the camera
+        with pytest.raises(ConfigError, match="'plan' needs cameras"):
+            replace(data, grid=replace(GRID, lift="plan"), augment=replace(STILL, crop=0.1)).check()
