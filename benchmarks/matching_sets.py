@@ -5,19 +5,22 @@
 Methods: `xfeat`, published features without training at one size; `xfeat, views`, the same with a
 search over sizes and quarter turns; where --weights names a run folder or weights file of
 tinyroma, `tinyroma, NAME, HxW`, its matches at one size, and `tinyroma, NAME, views`, the search
-with its trained features. Other weights need another NAME, all that tells their results apart.
+with its trained features. With --share S these are S parts of the trained weights and 1 - S of
+those that the training started from (`coarse_features`); --rank says which mutual matches come
+first (`mutual_cells`). Other weights need another NAME, all that tells their results apart.
 PoseLib solves the same matches where it can be imported. Each number is the mean over five seeds of
 the robust estimate. Results are kept after every pair, and pairs that are there are not run again.
 """
 
 import argparse
+import functools
 import importlib
 import importlib.util
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +41,7 @@ from posejax.matching import (
     expected_correspondence,
     relative_pose_errors,
 )
-from posejax.matching.mutual import MIN_SIMILARITY
+from posejax.matching.mutual import MIN_SIMILARITY, Rank
 from posejax.matching.streaming import cell_centers
 from posejax.matching.views import VIEWS, Features, View, search_views
 from posejax.report.text import markdown_table
@@ -157,14 +160,20 @@ def scores(truth: dict[str, Any], matches: tuple) -> dict[str, Any]:
 # --- the methods ----------------------------------------------------------------------------------
 
 
-def by_features(features: Features, views: tuple[View, ...], least: float = MIN_SIMILARITY):
+def by_features(
+    features: Features,
+    views: tuple[View, ...],
+    least: float = MIN_SIMILARITY,
+    rank: Rank = "similarity",
+):
     """Mutual cells of features: (images, truth) -> (xy_a, xy_b, weights), and the view."""
 
     def match(images, truth):
         a, b = (x.astype(np.float32) / 255 for x in images)
         found = search_views(
-            jax.random.key(0), features, a, b, ours(truth, LOOK), views=views, min_similarity=least
-        )
+            jax.random.key(0), features, a, b, ours(truth, LOOK), views=views,
+            min_similarity=least, rank=rank,
+        )  # fmt: skip
         about = {"view": list(found.view), "inliers_by_view": list(found.inliers)}
         return found.matches, about if len(views) > 1 else {}
 
@@ -188,15 +197,23 @@ def by_tinyroma(source: str, size: tuple[int, int]):
     return match
 
 
-def trained_makers(source: str, size: tuple[int, int]) -> dict[str, Callable[[], Any]]:
+def trained_makers(
+    source: str, size: tuple[int, int], share: float, rank: Rank
+) -> dict[str, Callable[[], Any]]:
     """Methods of a trained system, under names that are not those of others."""
 
     def by_views():
-        return by_features(coarse_features(posejax.load(source)[1]), VIEWS, TRAINED_SIMILARITY)
+        features = coarse_features(posejax.load(source)[1], share)
+        return by_features(features, VIEWS, TRAINED_SIMILARITY, rank)
 
     name = f"tinyroma, {Path(source).resolve().name}"
+    part = f", share {share:g}" if share != 1 else ""
     return {f"{name}, {size[0]}x{size[1]}": lambda: by_tinyroma(source, size),
-            f"{name}, views": by_views}  # fmt: skip
+            f"{name}, views{part}{suffix(rank)}": by_views}  # fmt: skip
+
+
+def suffix(rank: Rank) -> str:
+    return "" if rank == "similarity" else f", {rank}"
 
 
 def stereo() -> dict[str, Any]:
@@ -270,18 +287,23 @@ def main() -> None:
     parser.add_argument("--weights", default="", help="run folder or weights file of tinyroma")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--methods", nargs="*", default=["xfeat", "xfeat, views"])
+    parser.add_argument("--rank", choices=get_args(Rank), default="similarity")
+    parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--out", type=Path, default=RESULTS / "matching_sets.json")
     options, _ = parser.parse_known_args()
     if not XFEAT.is_file():
         print(f"no data under {DATA} (set POSEJAX_DATA)")
         return
+    published = {"xfeat": (View(),), "xfeat, views": VIEWS}
     makers: dict[str, Callable[[], Any]] = {
-        "xfeat": lambda: by_features(xfeat_features(XFEAT), (View(),)),
-        "xfeat, views": lambda: by_features(xfeat_features(XFEAT), VIEWS),
+        name + suffix(options.rank): functools.partial(
+            lambda views: by_features(xfeat_features(XFEAT), views, rank=options.rank), views
+        )
+        for name, views in published.items()
     }
-    methods = list(options.methods)
+    methods = [name + suffix(options.rank) for name in options.methods]
     if options.weights:
-        trained = trained_makers(options.weights, tuple(options.size))
+        trained = trained_makers(options.weights, tuple(options.size), options.share, options.rank)
         makers, methods = makers | trained, [*methods, *trained]
     results = read_json(options.out)["results"] if options.out.is_file() else {}
 

@@ -30,7 +30,7 @@ def get_config() -> Experiment:
             objective=ObjectiveConfig(c=6.4e-4, certain=6.4e-3, reach=0.4, contrast=1.0),
         ),
         train=TrainConfig(
-            steps=2400,
+            steps=2000,
             batch_size=8,
             ema=0.99,
             optimizer=Optimizer(
@@ -38,7 +38,7 @@ def get_config() -> Experiment:
                 weight_decay=0.01,
             ),
             columns=("loss", "within_3px", "auc10", "pck3", "epe_median"),
-            evaluation=Evaluation(every_steps=800, examples=64),
+            evaluation=Evaluation(every_steps=500, examples=64),
             checkpoint=Checkpoint(best_metric="pck3", best_mode="max"),
         ),
     )

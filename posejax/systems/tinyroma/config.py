@@ -55,9 +55,9 @@ class ModelConfig:
         released weights.
       search: where partners are looked for.
       mode: of the softmax; "official_fast" is the approximation of the released inference.
-      symmetric: also match B to A, from the same correlations. The loss is that of A to B alone:
-        B to A runs with the same weights and is taught by no targets of its own, so train with
-        `data.augment.swap`, which shows the network either order.
+      symmetric: also match B to A, from the same correlations and with the same weights. With
+        `data.both_ways` the loss is the mean of both ways'; without, it is that of A to B alone,
+        and `data.augment.swap` shows the network either order.
       refine: expectation only over so many cells around the best one; None for all cells, as the
         released weights want it.
       temperature: of the softmax; None for sqrt(channels).
@@ -106,7 +106,7 @@ class ModelConfig:
             name = "backbone" if self.backbone else "weights"
             raise ConfigError(f"{at}.{name}: published weights fit width 1 alone")
         if self.matcher != 256 and self.weights:
-            raise ConfigError(f"{at}.weights: published weights fit a matcher of 256 channels alone")
+            raise ConfigError(f"{at}.weights: published weights fit matcher 256 alone")
         one_way = self.search.kind != "full" or self.symmetric or self.refine is not None
         if self.mode == "official_fast" and one_way:
             raise ConfigError(
