@@ -17,7 +17,6 @@ import functools
 import importlib
 import importlib.util
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -28,21 +27,17 @@ import numpy as np
 
 import posejax
 from benchmarks.harness import RESULTS, machine
+from benchmarks.motorcycle import DATA, by_search
 from posejax.data.files import read_json, whole
 from posejax.data.images import read_image, resize_image
-from posejax.image import resize
 from posejax.matching import (
-    Band,
-    Rows,
     bootstrap_auc,
     estimate_fundamental,
     estimate_homography,
     estimate_relative_pose,
-    expected_correspondence,
     relative_pose_errors,
 )
 from posejax.matching.mutual import MIN_SIMILARITY, Rank
-from posejax.matching.streaming import cell_centers
 from posejax.matching.views import VIEWS, Features, View, search_views
 from posejax.report.text import markdown_table
 from posejax.systems.tinyroma.inference import coarse_features
@@ -50,7 +45,6 @@ from posejax.systems.tinyroma.training_free import xfeat_features
 
 # Any: the peer is optional and not installed where the types are checked.
 poselib: Any = importlib.import_module("poselib") if importlib.util.find_spec("poselib") else None
-DATA = Path(os.environ.get("POSEJAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
 XFEAT = DATA / "xfeat_weights" / "xfeat_folded.npz"
 SEEDS = 5
 # Pixels of the images as stored.
@@ -216,43 +210,6 @@ def suffix(rank: Rank) -> str:
     return "" if rank == "similarity" else f", {rank}"
 
 
-def stereo() -> dict[str, Any]:
-    """Share of the cells of `stereo_motorcycle` within 8 px, by search and expectation."""
-    folder = DATA / "stereo_motorcycle"
-    features, shape = xfeat_features(XFEAT), (480, 736)
-    disparity = np.load(folder / "motorcycle_disp.npz")["arr_0"]
-    pair = []
-    for side in ("left", "right"):
-        image = read_image(folder / f"motorcycle_{side}.png").astype(np.float32) / 255
-        pair.append(features(resize(image, shape, antialias=False)))
-    xy = np.asarray(cell_centers((60, 92))).reshape(60, 92, 2) * 8
-    rows = np.clip((xy[..., 1] * 500 / 480).astype(int), 0, 499)
-    columns = np.clip((xy[..., 0] * 741 / 736).astype(int), 0, 740)
-    truth = disparity[rows, columns] * 736 / 741
-    known = np.isfinite(truth)
-    target = xy - np.stack([np.where(known, truth, 0), np.zeros_like(truth)], axis=-1)
-    known &= target[..., 0] > 0
-    found: dict[str, Any] = {"cells": int(known.sum())}
-    cases: dict[str, dict] = {
-        "full": {},
-        "full, refine=2": {"refine": 2},
-        "full, refine=1": {"refine": 1},
-        "rows": {"search": Rows()},
-        "rows, disparity 0..9 cells": {"search": Rows((0, 9))},
-        "rows, refine=2": {"search": Rows(), "refine": 2},
-        "band +-1, refine=2": {"search": Band(1), "refine": 2},
-    }
-    for name, settings in cases.items():
-        coords = np.asarray(expected_correspondence(*pair, **settings).coords) * 8
-        away = np.linalg.norm(coords - target, axis=-1)[known]
-        found[name] = {
-            "within_8_px": float(np.mean(away < 8)),
-            "median_px": float(np.median(away)),
-        }
-        print(f"{name:32s} {100 * np.mean(away < 8):5.1f} %  {np.median(away):6.2f} px")
-    return found
-
-
 # --- tables ---------------------------------------------------------------------------------------
 
 
@@ -314,7 +271,7 @@ def main() -> None:
 
     for part in options.parts or [*SETS, "stereo"]:
         if part == "stereo":
-            results["stereo"] = stereo()
+            results["stereo"] = by_search(xfeat_features(XFEAT))
             keep()
             continue
         of_set = results.setdefault(part, {})

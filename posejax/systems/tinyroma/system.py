@@ -202,17 +202,7 @@ class Tinyroma(System):
         """Maps of the training-free baseline, in the form of `_maps`."""
         pair = tuple(_unit(examples[k]) for k in ("image_a", "image_b"))
         found: Any = self.net.apply(self._published, *pair, False, method=TinyRoma.features)
-        a, b = found
-        coarse = jax.vmap(baseline.nearest_warp)(a.coarse, b.coarse)
-        fine = jax.vmap(baseline.doubled)(coarse)
-        count = len(coarse.warp)
-        return {
-            "warp": 4 * fine.warp,
-            "certainty": fine.certainty,
-            "coarse_warp": 8 * coarse.warp,
-            "coarse_certainty": coarse.certainty,
-            "loss": jnp.zeros(count),
-        }
+        return baseline.nearest_maps(*(features.coarse for features in found))
 
     @cached_property
     def _published(self) -> dict[str, Any]:
