@@ -5,19 +5,21 @@
 Methods: `xfeat`, published features without training at one size; `xfeat, views`, the same with a
 search over sizes and quarter turns; where --weights names a run folder or weights file of
 tinyroma, `tinyroma, NAME, HxW`, its matches at one size, and `tinyroma, NAME, views`, the search
-with its trained features. Other weights need another NAME, all that tells their results apart.
+with its trained features. With --share S these are S parts of the trained weights and 1 - S of
+those that the training started from (`coarse_features`); --rank says which mutual matches come
+first (`mutual_cells`). Other weights need another NAME, all that tells their results apart.
 PoseLib solves the same matches where it can be imported. Each number is the mean over five seeds of
 the robust estimate. Results are kept after every pair, and pairs that are there are not run again.
 """
 
 import argparse
+import functools
 import importlib
 import importlib.util
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,21 +27,17 @@ import numpy as np
 
 import posejax
 from benchmarks.harness import RESULTS, machine
+from benchmarks.motorcycle import DATA, by_search
 from posejax.data.files import read_json, whole
 from posejax.data.images import read_image, resize_image
-from posejax.image import resize
 from posejax.matching import (
-    Band,
-    Rows,
     bootstrap_auc,
     estimate_fundamental,
     estimate_homography,
     estimate_relative_pose,
-    expected_correspondence,
     relative_pose_errors,
 )
-from posejax.matching.mutual import MIN_SIMILARITY
-from posejax.matching.streaming import cell_centers
+from posejax.matching.mutual import MIN_SIMILARITY, Rank
 from posejax.matching.views import VIEWS, Features, View, search_views
 from posejax.report.text import markdown_table
 from posejax.systems.tinyroma.inference import coarse_features
@@ -47,7 +45,6 @@ from posejax.systems.tinyroma.training_free import xfeat_features
 
 # Any: the peer is optional and not installed where the types are checked.
 poselib: Any = importlib.import_module("poselib") if importlib.util.find_spec("poselib") else None
-DATA = Path(os.environ.get("POSEJAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
 XFEAT = DATA / "xfeat_weights" / "xfeat_folded.npz"
 SEEDS = 5
 # Pixels of the images as stored.
@@ -157,14 +154,20 @@ def scores(truth: dict[str, Any], matches: tuple) -> dict[str, Any]:
 # --- the methods ----------------------------------------------------------------------------------
 
 
-def by_features(features: Features, views: tuple[View, ...], least: float = MIN_SIMILARITY):
+def by_features(
+    features: Features,
+    views: tuple[View, ...],
+    least: float = MIN_SIMILARITY,
+    rank: Rank = "similarity",
+):
     """Mutual cells of features: (images, truth) -> (xy_a, xy_b, weights), and the view."""
 
     def match(images, truth):
         a, b = (x.astype(np.float32) / 255 for x in images)
         found = search_views(
-            jax.random.key(0), features, a, b, ours(truth, LOOK), views=views, min_similarity=least
-        )
+            jax.random.key(0), features, a, b, ours(truth, LOOK), views=views,
+            min_similarity=least, rank=rank,
+        )  # fmt: skip
         about = {"view": list(found.view), "inliers_by_view": list(found.inliers)}
         return found.matches, about if len(views) > 1 else {}
 
@@ -188,52 +191,23 @@ def by_tinyroma(source: str, size: tuple[int, int]):
     return match
 
 
-def trained_makers(source: str, size: tuple[int, int]) -> dict[str, Callable[[], Any]]:
+def trained_makers(
+    source: str, size: tuple[int, int], share: float, rank: Rank
+) -> dict[str, Callable[[], Any]]:
     """Methods of a trained system, under names that are not those of others."""
 
     def by_views():
-        return by_features(coarse_features(posejax.load(source)[1]), VIEWS, TRAINED_SIMILARITY)
+        features = coarse_features(posejax.load(source)[1], share)
+        return by_features(features, VIEWS, TRAINED_SIMILARITY, rank)
 
     name = f"tinyroma, {Path(source).resolve().name}"
+    part = f", share {share:g}" if share != 1 else ""
     return {f"{name}, {size[0]}x{size[1]}": lambda: by_tinyroma(source, size),
-            f"{name}, views": by_views}  # fmt: skip
+            f"{name}, views{part}{suffix(rank)}": by_views}  # fmt: skip
 
 
-def stereo() -> dict[str, Any]:
-    """Share of the cells of `stereo_motorcycle` within 8 px, by search and expectation."""
-    folder = DATA / "stereo_motorcycle"
-    features, shape = xfeat_features(XFEAT), (480, 736)
-    disparity = np.load(folder / "motorcycle_disp.npz")["arr_0"]
-    pair = []
-    for side in ("left", "right"):
-        image = read_image(folder / f"motorcycle_{side}.png").astype(np.float32) / 255
-        pair.append(features(resize(image, shape, antialias=False)))
-    xy = np.asarray(cell_centers((60, 92))).reshape(60, 92, 2) * 8
-    rows = np.clip((xy[..., 1] * 500 / 480).astype(int), 0, 499)
-    columns = np.clip((xy[..., 0] * 741 / 736).astype(int), 0, 740)
-    truth = disparity[rows, columns] * 736 / 741
-    known = np.isfinite(truth)
-    target = xy - np.stack([np.where(known, truth, 0), np.zeros_like(truth)], axis=-1)
-    known &= target[..., 0] > 0
-    found: dict[str, Any] = {"cells": int(known.sum())}
-    cases: dict[str, dict] = {
-        "full": {},
-        "full, refine=2": {"refine": 2},
-        "full, refine=1": {"refine": 1},
-        "rows": {"search": Rows()},
-        "rows, disparity 0..9 cells": {"search": Rows((0, 9))},
-        "rows, refine=2": {"search": Rows(), "refine": 2},
-        "band +-1, refine=2": {"search": Band(1), "refine": 2},
-    }
-    for name, settings in cases.items():
-        coords = np.asarray(expected_correspondence(*pair, **settings).coords) * 8
-        away = np.linalg.norm(coords - target, axis=-1)[known]
-        found[name] = {
-            "within_8_px": float(np.mean(away < 8)),
-            "median_px": float(np.median(away)),
-        }
-        print(f"{name:32s} {100 * np.mean(away < 8):5.1f} %  {np.median(away):6.2f} px")
-    return found
+def suffix(rank: Rank) -> str:
+    return "" if rank == "similarity" else f", {rank}"
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -270,18 +244,23 @@ def main() -> None:
     parser.add_argument("--weights", default="", help="run folder or weights file of tinyroma")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--methods", nargs="*", default=["xfeat", "xfeat, views"])
+    parser.add_argument("--rank", choices=get_args(Rank), default="similarity")
+    parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--out", type=Path, default=RESULTS / "matching_sets.json")
     options, _ = parser.parse_known_args()
     if not XFEAT.is_file():
         print(f"no data under {DATA} (set POSEJAX_DATA)")
         return
+    published = {"xfeat": (View(),), "xfeat, views": VIEWS}
     makers: dict[str, Callable[[], Any]] = {
-        "xfeat": lambda: by_features(xfeat_features(XFEAT), (View(),)),
-        "xfeat, views": lambda: by_features(xfeat_features(XFEAT), VIEWS),
+        name + suffix(options.rank): functools.partial(
+            lambda views: by_features(xfeat_features(XFEAT), views, rank=options.rank), views
+        )
+        for name, views in published.items()
     }
-    methods = list(options.methods)
+    methods = [name + suffix(options.rank) for name in options.methods]
     if options.weights:
-        trained = trained_makers(options.weights, tuple(options.size))
+        trained = trained_makers(options.weights, tuple(options.size), options.share, options.rank)
         makers, methods = makers | trained, [*methods, *trained]
     results = read_json(options.out)["results"] if options.out.is_file() else {}
 
@@ -292,7 +271,7 @@ def main() -> None:
 
     for part in options.parts or [*SETS, "stereo"]:
         if part == "stereo":
-            results["stereo"] = stereo()
+            results["stereo"] = by_search(xfeat_features(XFEAT))
             keep()
             continue
         of_set = results.setdefault(part, {})

@@ -14,7 +14,6 @@ weights in every form that they fit. A norm with statistics or another width mus
 """
 
 import argparse
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,7 @@ import numpy as np
 
 import posejax
 from benchmarks.harness import Row, time_interleaved, write_results
-from posejax.data.images import read_image
-from posejax.image import resize
-from posejax.matching.streaming import cell_centers
+from benchmarks.motorcycle import DATA, motorcycle
 from posejax.nn.folding import fold_batch_norms
 from posejax.systems.tinyroma.config import ModelConfig, SearchConfig
 from posejax.systems.tinyroma.model import TinyRoma
@@ -35,7 +32,6 @@ from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
 from posejax.systems.tinyroma.system import make_network
 from posejax.train.system import Batch
 
-DATA = Path(os.environ.get("POSEJAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
 OFFICIAL = ModelConfig()
 ROWS, BAND = SearchConfig("rows"), SearchConfig("band", rows=1)
 NPU = replace(OFFICIAL, fine=False, upsample="transposed", norm="batch")
@@ -119,20 +115,8 @@ def costs(names: list[str], sizes: list[tuple[int, int]], repeats: int) -> list[
 
 def accuracy(names: list[str], file: Path) -> dict[str, dict[str, float]]:
     """Of the motorcycle pair at 736x480: share of known cells within 8 px, and the median."""
-    folder, shape = DATA / "stereo_motorcycle", (480, 736)
-    disparity = np.load(folder / "motorcycle_disp.npz")["arr_0"]
-    pair = [
-        resize(read_image(folder / f"motorcycle_{side}.png").astype(np.float32) / 255, shape,
-               antialias=False)[None]
-        for side in ("left", "right")
-    ]  # fmt: skip
-    xy = np.asarray(cell_centers((60, 92))).reshape(60, 92, 2) * 8
-    row = np.clip((xy[..., 1] * 500 / 480).astype(int), 0, 499)
-    truth = disparity[row, np.clip((xy[..., 0] * 741 / 736).astype(int), 0, 740)] * 736 / 741
-    known = np.isfinite(truth)
-    target = xy - np.stack([np.where(known, truth, 0), np.zeros_like(truth)], axis=-1)
-    known &= target[..., 0] > 0
-    found = {}
+    images, target, known = motorcycle()
+    pair, found = [image[None] for image in images], {}
     for name in names:
         config = VARIANTS[name]
         if config.width != 1:
@@ -148,7 +132,7 @@ def accuracy(names: list[str], file: Path) -> dict[str, dict[str, float]]:
             load(file, net, start), *pair
         )
         flow = out.expected if trunk_alone else out.coarse.flow
-        pixels = (np.asarray(flow[0]) + 1) / 2 * np.array(shape[::-1])
+        pixels = (np.asarray(flow[0]) + 1) / 2 * np.array(images[0].shape[1::-1])
         error = np.linalg.norm(pixels - target, axis=-1)[known]
         found[name] = {
             "within_8_px": float(np.mean(error < 8)),

@@ -18,7 +18,9 @@ from typing import Any
 import jax
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"run", "harness", "power_cut", "segnet_torch", "__init__"}
+NOT_BENCHMARKS = {
+    *("run", "harness", "motorcycle", "power_cut", "segnet_torch", "sparse_peers", "__init__")
+}
 
 
 def machine() -> dict[str, str]:

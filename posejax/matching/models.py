@@ -104,7 +104,8 @@ def estimate_fundamental(
       key: of the samples; the same key gives the same result.
       xy_a: [n, 2] pixels in image a.
       xy_b: [n, 2] pixels in image b.
-      weights: [n] of the matches; zero for padding. Samples are drawn evenly from all others.
+      weights: [n] of the matches; zero for padding. Samples are drawn in proportion to
+        them.
       threshold: pixels, of the Sampson distance; see `posejax.matching.robust` for what it means
         to either score.
       score: "truncated" (MSAC) or "marginalised" (as MAGSAC++).

@@ -14,13 +14,16 @@ from posejax.geometry import (
     matmul,
     normalize,
     pixel_rays,
-    so3_exp,
 )
-from posejax.matching.five_point import five_point, upright_three_point
+from posejax.matching.gravity import (
+    facing_points,
+    keeping_gravity,
+    minimal_solver,
+    pose_manifold,
+)
 from posejax.matching.models import prepare, relative, shuffled, usable_pairs
 from posejax.matching.ransac import Budget, Problem, ransac
 from posejax.matching.refine import (
-    Manifold,
     implicit_step,
     inverse_information,
     levenberg_marquardt,
@@ -32,9 +35,7 @@ from posejax.matching.solvers import apply_similarity, conditioning, unit
 from posejax.matching.two_view import (
     RelativePose,
     decompose_essential,
-    depth_signs,
     displacement,
-    move_pose,
     pose_from_essential,
     signed_sampson,
 )
@@ -85,7 +86,8 @@ def estimate_relative_pose(
       xy_b: [n, 2] pixels in image b.
       K_a: [3, 3] intrinsics.
       K_b: [3, 3].
-      weights: [n] of the matches; zero for padding. Samples are drawn evenly from all others.
+      weights: [n] of the matches; zero for padding. Samples are drawn in proportion to
+        them.
       gravity_a: [3] direction of gravity in camera a, e.g. (0, 1, 0) for an upright camera. With
         both, samples have three matches instead of five and the turn is about gravity alone.
       gravity_b: [3] the same in camera b.
@@ -163,15 +165,6 @@ def _shaped(name: str, x: ArrayLike, *shape: int) -> Array:
     return x
 
 
-def _pose_manifold(gravity) -> tuple[Manifold, Array | None]:
-    """With gravity known the rotation has one freedom; and the basis [5, 3] of the steps."""
-    if gravity is None:
-        return Manifold(move_pose, 5), None
-    down = normalize(gravity[1])
-    basis = jnp.zeros((5, 3), down.dtype).at[0, 0].set(1).at[1, 1].set(1).at[2:, 2].set(down)
-    return Manifold(lambda pose, step: move_pose(pose, matmul(basis, step)), 3), basis
-
-
 def _fundamental(pose: RelativePose, inverses) -> Array:
     return matmul(matmul(inverses[1].T, pose.essential), inverses[0])
 
@@ -195,8 +188,8 @@ def _estimate(
         to_order, to_sample = jax.random.split(key)
         w, xy_a, xy_b = shuffled(to_order, relative(weights), xy_a, xy_b)
         a, b, rays_a, rays_b, inverses, limit = _conditioned(xy_a, xy_b, intrinsics, w, threshold)
-        size, solve = _minimal_solver(rays_a, rays_b, gravity)
-        manifold, _ = _pose_manifold(gravity)
+        size, solve = minimal_solver(rays_a, rays_b, gravity)
+        manifold, _ = pose_manifold(gravity)
         loss = functools.partial(LOSSES[score], threshold=limit)
 
         def fundamental(essential):
@@ -207,7 +200,7 @@ def _estimate(
             k_a, k_b = (inverse_intrinsics(k) for k in inverses)
             essential = matmul(matmul(k_b.T, model), k_a)
             first, second, t = decompose_essential(essential)
-            return _upright(RelativePose(first, t), second, gravity)
+            return keeping_gravity(RelativePose(first, t), second, gravity)
 
         def polish(model, steps):
             pose, total = levenberg_marquardt(
@@ -228,7 +221,7 @@ def _estimate(
         if gravity is None:
             pose = pose_from_essential(pose.essential, rays_a, rays_b, fits)
         else:
-            pose = _in_front(pose, rays_a, rays_b, fits)
+            pose = facing_points(pose, rays_a, rays_b, fits)
         # Among points that all lie within the threshold any model fits.
         return pose.matrix, found.samples, found.exists & (limit < 1)
 
@@ -244,58 +237,12 @@ def _estimate(
     )
 
 
-def _minimal_solver(rays_a: Array, rays_b: Array, gravity):
-    if gravity is None:
-        return 5, lambda index: five_point(rays_a[index], rays_b[index], slots=6)
-    to_upright = [_turn_onto(g, jnp.array([0.0, 1, 0], g.dtype)) for g in gravity]
-    a, b = (
-        matmul(jnp.pad(rays, ((0, 0), (0, 1)), constant_values=1), turn.T)
-        for rays, turn in zip((rays_a, rays_b), to_upright, strict=True)
-    )
-
-    def solve(index):
-        models, exist = upright_three_point(a[index], b[index])
-        return jax.vmap(lambda e: matmul(matmul(to_upright[1].T, e), to_upright[0]))(models), exist
-
-    return 3, solve
-
-
-def _turn_onto(start: Array, end: Array) -> Array:
-    """A rotation that takes one direction to another; the shortest, except between opposites."""
-    start, end = normalize(start), normalize(end)
-    across = jnp.cross(start, end)
-    sin = jnp.sqrt(jnp.sum(across**2))
-    angle = jnp.arctan2(sin, jnp.sum(start * end))
-    other = jnp.cross(start, jnp.eye(3, dtype=start.dtype)[jnp.argmin(jnp.abs(start))])
-    return so3_exp(angle * normalize(jnp.where(sin > 1e-6, across, other)))
-
-
-def _upright(pose: RelativePose, other: Array, gravity) -> RelativePose:
-    """The rotation of the two that keeps gravity better, made to keep it exactly."""
-    if gravity is None:
-        return pose
-    down_a, down_b = (normalize(g) for g in gravity)
-    kept = [jnp.sum(down_b * matmul(r, down_a)) for r in (pose.rotation, other)]
-    rotation = jnp.where(kept[0] > kept[1], pose.rotation, other)
-    fixed = matmul(_turn_onto(matmul(rotation, down_a), down_b), rotation)
-    return RelativePose(fixed, pose.translation)
-
-
-def _in_front(pose: RelativePose, rays_a: Array, rays_b: Array, weights: Array) -> RelativePose:
-    """The sign of the translation that has more points in front of both cameras."""
-    rays = [jnp.pad(r, ((0, 0), (0, 1)), constant_values=1) for r in (rays_a, rays_b)]
-    in_a, in_b = depth_signs(pose, *rays)
-    ahead = jnp.sum(weights * ((in_a > 0) & (in_b > 0)))
-    behind = jnp.sum(weights * ((in_a < 0) & (in_b < 0)))
-    return pose._replace(translation=jnp.where(ahead >= behind, 1, -1) * pose.translation)
-
-
 @functools.partial(jax.jit, static_argnums=(7,))
 def _refine(b_from_a, xy_a, xy_b, intrinsics, weights, gravity, threshold, score):
     xy_a, xy_b, given_weights = usable_pairs(xy_a, xy_b, weights)
     weights = relative(given_weights)
     a, b, *rays, inverses, limit = _conditioned(xy_a, xy_b, intrinsics, weights, threshold)
-    manifold, basis = _pose_manifold(lax.stop_gradient(gravity))
+    manifold, basis = pose_manifold(lax.stop_gradient(gravity))
     # Weights count matches: their sum is the number of equal matches that tell as much.
     total, square = jnp.sum(weights), jnp.sum(weights**2)
     weights = weights * lax.stop_gradient(total / jnp.maximum(square, 1))

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from posejax.geometry import as_float, normalize
 from posejax.image import resize, whole_size
-from posejax.matching.mutual import MIN_SIMILARITY, mutual_cells
+from posejax.matching.mutual import MIN_SIMILARITY, Rank, mutual_cells
 from posejax.matching.sampling import Matches
 
 Features = Callable[[Array], Array]
@@ -39,7 +39,7 @@ class ViewMatches(NamedTuple):
 
     Attributes:
       view: of `views`.
-      matches: pixels of the images as given, weights 1 and, for padding, 0.
+      matches: pixels of the images as given, and weights, 0 for padding.
       estimate: what `estimate` made of them.
       inliers: of each of `views`, how many matches agreed.
     """
@@ -61,6 +61,7 @@ def search_views(
     side: int = 960,
     count: int = 2048,
     min_similarity: float = MIN_SIMILARITY,
+    rank: Rank = "similarity",
 ) -> ViewMatches:
     """Mutual matches in the view of a pair in which most of them agree on one geometry.
 
@@ -75,8 +76,10 @@ def search_views(
 
       views: what is tried, see `VIEWS`.
       side: longer side in pixels of an image at scale 1.
-      count: matches that a view keeps, the most similar ones.
+      count: matches that a view keeps.
       min_similarity: cosine below which cells are no match.
+      rank: which matches a view keeps, and their weights; see `mutual_cells`. Views are compared
+        by the weights of the matches that agree.
 
     Returns:
       `ViewMatches`; the first of several equal views.
@@ -86,13 +89,14 @@ def search_views(
     images as given, and small views find fewer matches than large ones of the same quality.
     """
     a, b = (_Pyramid(features, as_float(image), side) for image in (image_a, image_b))
-    best, counts = None, []
+    best, counts, most = None, [], -1.0
     for view in views:
-        matches = _in_pixels(a, b, view, count, min_similarity)
+        matches = _in_pixels(a, b, view, count, min_similarity, rank)
         found = estimate(key, *matches)
         counts.append(int(jnp.sum(found.inliers)))
-        if best is None or counts[-1] > max(counts[:-1]):
-            best = view, matches, found
+        support = float(jnp.sum(found.inliers * matches.weights))
+        if support > most:
+            best, most = (view, matches, found), support
     if best is None:
         raise ValueError("no views to search")
     return ViewMatches(*best, tuple(counts))
@@ -124,10 +128,11 @@ class _Pyramid:
         return jnp.stack([x * given[0], y * given[1]], axis=-1)
 
 
-def _in_pixels(a: _Pyramid, b: _Pyramid, view: View, count: int, least: float) -> Matches:
-    cells = mutual_cells(
-        a(view.scale_a, 0), b(view.scale_b, view.turns), count=count, min_similarity=least
-    )
+def _in_pixels(
+    a: _Pyramid, b: _Pyramid, view: View, count: int, least: float, rank: Rank
+) -> Matches:
+    maps = a(view.scale_a, 0), b(view.scale_b, view.turns)
+    cells = mutual_cells(*maps, count=count, min_similarity=least, rank=rank)
     xy_a = a.pixels(cells.xy_a, view.scale_a, 0)
     xy_b = b.pixels(cells.xy_b, view.scale_b, view.turns)
     return Matches(xy_a, xy_b, cells.weights)

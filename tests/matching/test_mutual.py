@@ -3,7 +3,7 @@
 import numpy as np
 
 from posejax.geometry import normalize
-from posejax.matching.mutual import mutual_cells, round_trip
+from posejax.matching.mutual import TEMPERATURE, mutual_cells, round_trip
 
 
 def test_mutual_cells_are_padded_and_bounded_by_similarity(rng):
@@ -28,6 +28,32 @@ def test_images_of_two_sizes_are_matched_in_the_cells_of_each(rng):
     used = np.asarray(back.weights) > 0
     assert used.sum() == 20
     np.testing.assert_allclose((back.xy_a - back.xy_b)[used], np.tile([3, 2], (20, 1)), atol=1e-3)
+
+
+def test_the_probability_is_that_of_both_softmaxes(rng):
+    a, b = (normalize(rng.normal(size=(4, n, 8)).astype(np.float32)) for n in (5, 6))
+    trip = round_trip(a, b, min_similarity=-1)
+    scores = np.asarray(a, np.float64).reshape(20, 8) @ np.asarray(b).reshape(24, 8).T / TEMPERATURE
+    parts = np.exp(scores - scores.max())
+    both = parts / parts.sum(1, keepdims=True) * parts / parts.sum(0, keepdims=True)
+    x, y = np.floor(np.asarray(trip.there)).astype(int).reshape(-1, 2).T
+    want = both[np.arange(20), 6 * y + x]
+    np.testing.assert_allclose(np.asarray(trip.probability).reshape(-1), want, rtol=1e-3)
+
+
+def test_cells_of_empty_parts_are_alike_but_not_probable(rng):
+    """Half of the cells look the same but for noise: the most similar, and worth little."""
+    texture = np.asarray(normalize(rng.normal(size=(2, 8, 64)).astype(np.float32)))
+    empty = np.ones((2, 8, 64), np.float32) + 0.02 * rng.normal(size=(2, 8, 64))
+    a = np.concatenate([texture, normalize(empty.astype(np.float32))])
+    noise = np.concatenate([np.full((2, 8, 1), 0.04), np.full((2, 8, 1), 0.001)])
+    b = normalize((a + noise * rng.normal(size=a.shape)).astype(np.float32))
+    alike = mutual_cells(a, b, count=12)
+    assert (np.asarray(alike.xy_a)[:, 1] > 2).all() and set(np.asarray(alike.weights)) == {1}
+    told = mutual_cells(a, b, count=32, rank="probability")
+    row, weight = np.asarray(told.xy_a)[:, 1], np.asarray(told.weights)
+    assert (row[:16] < 2).all() and weight[:16].min() > 0.5 and (np.diff(weight) <= 0).all()
+    assert weight[16:].max() < 0.2
 
 
 def test_a_cell_whose_partner_prefers_another_is_no_match(rng):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posejax.matching import Matches
 from posejax.matching.views import SCALES, VIEWS, View, search_views
 
 
@@ -69,6 +70,20 @@ def test_a_larger_image_is_found_at_half_its_size(rng):
     )
     assert found.view == View(1.0, 0.5) and max(found.inliers) > 50  # of 64 cells
     assert found.inliers[0] < 10
+
+
+def test_views_are_compared_by_the_weights_of_what_agrees(monkeypatch):
+    """Many matches that are hardly probable against a few that are sure."""
+    known = {0: Matches(np.ones((9, 2)), np.ones((9, 2)), np.full(9, 0.1)),
+             1: Matches(np.ones((9, 2)), np.ones((9, 2)), np.repeat([0.9, 0], [4, 5]))}  # fmt: skip
+    monkeypatch.setattr(
+        "posejax.matching.views._in_pixels", lambda a, b, view, *_: known[view.turns]
+    )
+    found = search_views(
+        jax.random.key(0), features, np.zeros((64, 64, 3)), np.zeros((64, 64, 3)),
+        agreeing(lambda xy: xy, 1.0), views=(View(), View(turns=1)), rank="probability",
+    )  # fmt: skip
+    assert found.inliers == (9, 4) and found.view == View(turns=1)
 
 
 def test_the_views_are_distinct_and_a_search_needs_one():

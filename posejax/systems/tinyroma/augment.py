@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
-from posejax.config import check_range
+from posejax.config import ConfigError, check_range
 from posejax.data.images import crop_image, resize_image
 from posejax.data.rigid import se3_inverse
+from posejax.systems.tinyroma.config import SearchConfig
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 _MOST = {
-    "swap": 1, "crop": 0.9, "shift": math.inf, "flip": 1, "roll_deg": 180, "gain": math.inf,
-    "contrast": math.inf, "gamma": math.inf, "grey": 1, "noise": 1, "blur": math.inf,
+    "swap": 1, "crop": 0.9, "shift": math.inf, "flip": 1, "roll_deg": 180, "quarter_turns": 1,
+    "gain": math.inf, "contrast": math.inf, "gamma": math.inf, "grey": 1, "noise": 1,
+    "blur": math.inf,
 }  # fmt: skip
 
 
@@ -32,6 +34,7 @@ class Augment:
       flip: probability that both are mirrored, left to right.
       roll_deg: most that either camera is turned about its optical axis, each on its own; what it
         then sees beyond the image is black and unknown.
+      quarter_turns: probability that one camera is also turned by one to three quarters.
       gain: brightness is multiplied by up to exp(+-gain), each colour by another exp(+-gain / 4).
       contrast: contrast is multiplied by up to exp(+-contrast).
       gamma: values are raised to up to exp(+-gamma).
@@ -45,6 +48,7 @@ class Augment:
     shift: int = 16
     flip: float = 0.5
     roll_deg: float = 0.0
+    quarter_turns: float = 0.0
     gain: float = 0.3
     contrast: float = 0.3
     gamma: float = 0.3
@@ -173,8 +177,9 @@ def augmented(
     """A random version of a pair at (H, W): geometry that both know exactly, other light."""
     if rng.random() < augment.swap:
         pair = pair.swapped()
-    if augment.roll_deg:  # before the crop: depth is known beyond it, and the image would not be
-        pair = pair.rolled(*np.deg2rad(augment.roll_deg * rng.uniform(-1, 1, 2)))
+    # Before the crop: depth is known beyond it, and the image would not be.
+    if augment.roll_deg or augment.quarter_turns:
+        pair = pair.rolled(*_rolls(rng, augment))
     shift = rng.integers(-augment.shift, augment.shift + 1, 2)
     a, b = (_random_crop(view, size, shift, rng, augment.crop) for view in (pair.a, pair.b))
     pair = replace(pair, a=a.resized(size), b=b.resized(size))
@@ -182,6 +187,30 @@ def augmented(
         pair = pair.mirrored()
     a, b = (replace(view, image=photometric(view.image, rng, augment)) for view in (pair.a, pair.b))
     return replace(pair, a=a, b=b)
+
+
+def check_partners(search: SearchConfig, augment: Augment) -> None:
+    """Raise ConfigError for changes of a pair that take partners out of what is searched."""
+    if search.kind == "full":
+        return
+    # Partners leave their row; mirrored or swapped ones the bounds, unless those are symmetric.
+    moving = ["crop", "roll_deg", "quarter_turns"]
+    if search.columns is not None and search.columns[0] != -search.columns[1]:
+        moving += ["swap", "flip"]
+    for name in moving:
+        if value := getattr(augment, name):
+            raise ConfigError(
+                f"system.data.augment.{name}: {value}; expected 0 with --system.model.search.kind "
+                f"{search.kind}: it takes partners out of the search"
+            )
+
+
+def _rolls(rng: np.random.Generator, augment: Augment) -> np.ndarray:
+    """Angles of A and B, rad. A and B may have changed places: B alone takes quarters."""
+    angles = np.deg2rad(augment.roll_deg * rng.uniform(-1, 1, 2))
+    if augment.quarter_turns and rng.random() < augment.quarter_turns:
+        angles[1] += np.pi / 2 * rng.integers(1, 4)
+    return angles
 
 
 def _about_axis(angle: float) -> np.ndarray:

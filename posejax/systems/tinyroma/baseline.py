@@ -33,6 +33,19 @@ def nearest_warp(coarse_a: Array, coarse_b: Array) -> NearestWarp:
     return NearestWarp(jax.lax.stop_gradient(warp), jax.lax.stop_gradient(certainty))
 
 
+def nearest_maps(coarse_a: Array, coarse_b: Array) -> dict[str, Array]:
+    """Features of a batch, [B, h, w, C] each, to the maps that `Tinyroma.predict` names."""
+    coarse = jax.vmap(nearest_warp)(coarse_a, coarse_b)
+    fine = jax.vmap(doubled)(coarse)
+    return {
+        "warp": 4 * fine.warp,
+        "certainty": fine.certainty,
+        "coarse_warp": 8 * coarse.warp,
+        "coarse_certainty": coarse.certainty,
+        "loss": jnp.zeros(len(coarse.warp)),
+    }
+
+
 def doubled(found: NearestWarp) -> NearestWarp:
     """At stride 4, in its cells: the quarters of a cell move with it."""
 

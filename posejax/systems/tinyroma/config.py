@@ -39,7 +39,7 @@ class SearchConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The network; all but `width` are forms of one set of parameters.
+    """The network; all but `width` and `matcher` are forms of one set of parameters.
 
     Attributes:
       backbone: XFeat's weights that a training starts from, or a folder with one such file: batch
@@ -51,11 +51,13 @@ class ModelConfig:
       sampling: features of B where the warp points: "bilinear", or "gather" the nearest.
       coarse_passes: how often the coarse matcher runs, each time from where it arrived.
       width: factor of the trunk's channels; the released weights fit 1 alone.
+      matcher: channels of the coarse matcher, two thirds of the network's work at 256, those of the
+        released weights.
       search: where partners are looked for.
       mode: of the softmax; "official_fast" is the approximation of the released inference.
-      symmetric: also match B to A, from the same correlations. The loss is that of A to B alone:
-        B to A runs with the same weights and is taught by no targets of its own, so train with
-        `data.augment.swap`, which shows the network either order.
+      symmetric: also match B to A, from the same correlations and with the same weights. With
+        `data.both_ways` the loss is the mean of both ways'; without, it is that of A to B alone,
+        and `data.augment.swap` shows the network either order.
       refine: expectation only over so many cells around the best one; None for all cells, as the
         released weights want it.
       temperature: of the softmax; None for sqrt(channels).
@@ -74,6 +76,7 @@ class ModelConfig:
     sampling: Literal["bilinear", "gather"] = "bilinear"
     coarse_passes: int = 1
     width: float = 1.0
+    matcher: int = 256
     search: SearchConfig = SearchConfig()
     mode: Literal["exact", "official_fast"] = "exact"
     symmetric: bool = False
@@ -89,6 +92,7 @@ class ModelConfig:
         self.search.check()
         check_range(f"{at}.coarse_passes", self.coarse_passes, 1)
         check_range(f"{at}.width", self.width, 0, above=True)
+        check_range(f"{at}.matcher", self.matcher, 1)
         if self.refine is not None:
             check_range(f"{at}.refine", self.refine, 0)
         if self.temperature is not None:
@@ -101,6 +105,8 @@ class ModelConfig:
         if self.width != 1 and (self.backbone or self.weights):
             name = "backbone" if self.backbone else "weights"
             raise ConfigError(f"{at}.{name}: published weights fit width 1 alone")
+        if self.matcher != 256 and self.weights:
+            raise ConfigError(f"{at}.weights: published weights fit matcher 256 alone")
         one_way = self.search.kind != "full" or self.symmetric or self.refine is not None
         if self.mode == "official_fast" and one_way:
             raise ConfigError(

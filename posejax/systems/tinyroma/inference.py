@@ -14,7 +14,7 @@ from posejax.loading import Predictor
 from posejax.matching.views import Features
 from posejax.systems.tinyroma.config import ModelConfig
 from posejax.systems.tinyroma.data import SimulatedPairs
-from posejax.systems.tinyroma.pretrained import load_tiny_roma
+from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
 from posejax.systems.tinyroma.system import Tinyroma
 
 
@@ -120,15 +120,33 @@ def searching(predict: Predictor, **search: Any) -> Predictor:
     return dataclasses.replace(predict, experiment=dataclasses.replace(experiment, system=system))
 
 
-def coarse_features(predict: Predictor) -> Features:
+def coarse_features(predict: Predictor, share: float = 1.0) -> Features:
     """The trained trunk alone, image [H, W, 3] in [0, 1] -> [H/8, W/8, 64], for `search_views`.
 
     The matchers look a few cells around where the features send them; over changes of scale and
     turns that need a search over views, the features decide.
+
+    Args:
+      predict: see `posejax.load`.
+      share: of the trained weights, the rest being those that the training started from
+        (`model.backbone`). Half of either keeps much of what a training on few scenes forgets
+        (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+
+    Raises:
+      ConfigError: a share below 1 of a network that started from no published weights.
     """
     experiment: Any = predict.experiment
-    net = experiment.system.net
+    system = experiment.system
+    net = system.net
     variables = {"params": predict.params, "batch_stats": predict.state["batch_stats"]}
+    if share != 1:
+        if not system.model.backbone:
+            raise ConfigError("system.model.backbone: none; the weights that a training started "
+                              "from are needed for a mean with them")  # fmt: skip
+        before = load_backbone(system.model.backbone, net, variables)
+        variables = jax.tree.map(
+            lambda x, y: share * np.asarray(x) + (1 - share) * np.asarray(y), variables, before
+        )
 
     @jax.jit
     def features(image: jax.Array) -> jax.Array:

@@ -21,8 +21,8 @@ from posejax.nn.xfeat import ConvBlock, Upsample, XFeatTrunk, block_entries, tru
 from posejax.systems.tinyroma.config import ModelConfig, Norm, SearchConfig
 from posejax.systems.tinyroma.layers import InputNorm, Sampling, enlarged, look_up
 
-COARSE = ((256, 3, 1),) * 4
-FINE = ((64, 3, 1),) * 4
+LAYERS = 4  # of a matcher, before its output
+FINE = ((64, 3, 1),) * LAYERS
 
 
 class Features(NamedTuple):
@@ -67,7 +67,8 @@ class TinyRoma(nn.Module):
         it is right for every batch size.
       folded: batch norms folded into the convolutions.
 
-    For the others see `config.ModelConfig`. All but `width` and `folded` keep the parameters.
+    For the others see `config.ModelConfig`. All but `width`, `matcher` and `folded` keep the
+    parameters.
     """
 
     search: Search = Full()
@@ -80,6 +81,7 @@ class TinyRoma(nn.Module):
     sampling: Sampling = "bilinear"
     coarse_passes: int = 1
     width: float = 1.0
+    matcher: int = 256
     symmetric: bool = False
     refine: int | None = None
     temperature: float | None = None
@@ -90,7 +92,7 @@ class TinyRoma(nn.Module):
         start = nn.initializers.zeros if self.zero_out else nn.initializers.lecun_normal()
         self.input_norm = InputNorm(self.norm)
         self.trunk = XFeatTrunk(self.folded, self.dtype, self.width, self.upsample)
-        self.coarse_matcher = ConvBlock(COARSE, self.folded, self.dtype)
+        self.coarse_matcher = ConvBlock(((self.matcher, 3, 1),) * LAYERS, self.folded, self.dtype)
         self.coarse_out = nn.Conv(3, (1, 1), dtype=self.dtype, kernel_init=start)
         if self.fine:
             self.fine_matcher = ConvBlock(FINE, self.folded, self.dtype)
@@ -171,6 +173,7 @@ def make_network(model: ModelConfig) -> TinyRoma:
         sampling=model.sampling,
         coarse_passes=model.coarse_passes,
         width=model.width,
+        matcher=model.matcher,
         symmetric=model.symmetric,
         refine=model.refine,
         temperature=model.temperature,
@@ -252,10 +255,10 @@ def tiny_roma_table(model: TinyRoma) -> NameTable:
             Entry(f"xfeat.0.norm.running_{k}", ("batch_stats", "input_norm", k))
             for k in ("mean", "var")
         ]
-    for part, layers in {"coarse": COARSE, **({"fine": FINE} if model.fine else {})}.items():
+    for part in ("coarse", "fine") if model.fine else ("coarse",):
         name = f"{part}_matcher"
-        entries += block_entries(name, len(layers), name, folded=model.folded)
-        entries += conv(f"{name}.{len(layers)}", f"{part}_out", bias=True)
+        entries += block_entries(name, LAYERS, name, folded=model.folded)
+        entries += conv(f"{name}.{LAYERS}", f"{part}_out", bias=True)
     ignored = [r".*\.num_batches_tracked"]
     if not model.fine:
         ignored.append(r"fine_matcher\..*")

@@ -4,14 +4,18 @@ Lengths are in halves of image B along each axis, as the flow is: one pixel is 2
 2 / H down.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
+from posejax.geometry import normalized_from_pixels
 from posejax.image import bilinear_sample
-from posejax.systems.tinyroma.config import ObjectiveConfig
-from posejax.systems.tinyroma.model import Warp
+from posejax.systems.tinyroma.config import ModelConfig, ObjectiveConfig
+from posejax.systems.tinyroma.model import TinyRomaOutput, Warp
 
 
 class Targets(NamedTuple):
@@ -100,6 +104,42 @@ def total_loss(parts: dict[int, dict[str, Array]]) -> tuple[Array, dict[str, Arr
         if name != "loss"
     }
     return jnp.stack([part["loss"] for part in parts.values()]).sum(), scalars
+
+
+def pair_loss(
+    out: TinyRomaOutput, examples: Mapping[str, Array], config: ObjectiveConfig, model: ModelConfig
+) -> tuple[Array, dict[str, Array]]:
+    """The loss of a batch of pairs, and the parts of the way from A to B.
+
+    Args:
+      out: of a symmetric network with `reverse`.
+      examples: `target_s`, `visible_s`, `known_s` at the strides s = 8 and 4, the images, and, to
+        teach the way back, `back_target_s` and so on: the loss then is the mean of both ways.
+      config, model: which terms there are.
+    """
+    total, scalars = _one_way(out, examples, "", examples["image_b"], config, model)
+    if out.reverse is not None and "back_target_8" in examples:
+        back, _ = _one_way(out.reverse, examples, "back_", examples["image_a"], config, model)
+        return (total + back) / 2, {**scalars, "loss_back": back}
+    return total, scalars
+
+
+def _one_way(out: TinyRomaOutput, examples, prefix: str, target_image: Array, config, model):
+    shape = target_image.shape[1], target_image.shape[2]
+    parts = {}
+    for stride, warp in {8: out.coarse, **({4: out.fine} if model.fine else {})}.items():
+        xy, *seen = (examples[f"{prefix}{k}_{stride}"] for k in ("target", "visible", "known"))
+        targets = Targets(normalized_from_pixels(xy, shape), *seen)
+        parts[stride] = warp_loss(warp, targets, stride, config)
+    total, scalars = total_loss(parts)
+    if config.contrast:
+        contrast = jax.vmap(partial(contrastive_loss, temperature=model.temperature))(
+            out.features_a.coarse, out.features_b.coarse, out.log_partition,
+            examples[f"{prefix}target_8"] / 8, examples[f"{prefix}visible_8"],
+        ).mean()  # fmt: skip
+        total += config.contrast * contrast
+        scalars["contrast"] = contrast
+    return total, scalars
 
 
 def _mean(values: Array, counts: Array) -> Array:

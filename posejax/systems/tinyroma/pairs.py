@@ -11,9 +11,15 @@ from posejax.config import ConfigError, check_range
 from posejax.data.dataset import Dataset, Source
 from posejax.data.rigid import rotation_angle
 from posejax.systems.tinyroma.augment import Augment, Pair, View, augmented
-from posejax.systems.tinyroma.warp_targets import cell_centers, depth_targets, homography_targets
+from posejax.systems.tinyroma.warp_targets import (
+    Targets,
+    cell_centers,
+    depth_targets,
+    homography_targets,
+)
 
 STRIDES = (8, 4)
+_BACK = {"target": "xy", "visible": "visible", "known": "known"}
 _LEAST_KNOWN = 0.02  # share of known cells from which on the overlap is counted
 
 
@@ -34,10 +40,13 @@ class Pairs(Dataset):
     Attributes:
       size: (H, W) of all examples, multiples of 32.
       augment: random changes of training pairs.
+      both_ways: examples also tell where B's cells lie in A, which teaches a symmetric network its
+        way back.
     """
 
     size: tuple[int, int] = (256, 320)
     augment: Augment = field(default_factory=Augment)
+    both_ways: bool = False
 
     simulated: ClassVar[bool] = False
 
@@ -65,9 +74,10 @@ class Pairs(Dataset):
 
         Returns:
           image_a, image_b [H, W, 3] uint8; for the strides s = 8 and 4 target_s [H/s, W/s, 2]
-          pixels of B, visible_s and known_s [H/s, W/s]; K_a, K_b [3, 3]; b_from_a [4, 4] (identity
-          where unknown) and has_pose; overlap and rotation_deg (NaN where unknown); index.
-          All float32, but for the images and `index` (int32).
+          pixels of B, visible_s and known_s [H/s, W/s]; with both_ways the same from B to A as
+          back_target_s and so on; K_a, K_b [3, 3]; b_from_a [4, 4] (identity where unknown) and
+          has_pose; overlap and rotation_deg (NaN where unknown); index. All float32, but for the
+          images and `index` (int32).
         """
         pair = pair_of(record)
         if train:
@@ -88,6 +98,9 @@ class Pairs(Dataset):
             example[f"visible_{stride}"], example[f"known_{stride}"] = visible, known
             if known.mean() > _LEAST_KNOWN:
                 overlap = visible.sum() / known.sum()
+            if self.both_ways:
+                back = pair_targets(pair.swapped(), stride)
+                example |= {f"back_{k}_{stride}": getattr(back, v) for k, v in _BACK.items()}
         has_pose = bool(np.isfinite(pair.b_from_a).all())
         pose = pair.b_from_a if has_pose else np.eye(4)
         angle = np.rad2deg(rotation_angle(np.eye(3), pose[:3, :3])) if has_pose else np.nan
@@ -105,7 +118,7 @@ def pair_of(record: dict[str, Any]) -> Pair:
     return Pair(a, b, pose, record.get("homography"), float(record.get("overlap", np.nan)))
 
 
-def pair_targets(pair: Pair, stride: int):
+def pair_targets(pair: Pair, stride: int) -> Targets:
     """`Targets` of the cells of a stride; nothing is known without depths or a homography."""
     a, b = pair.a, pair.b
     centers = cell_centers(a.size, stride)
@@ -115,7 +128,7 @@ def pair_targets(pair: Pair, stride: int):
         return homography_targets(centers, b.size, pair.image_homography(), sizes, maps)
     if a.depth is None or b.depth is None or not np.isfinite(pair.b_from_a).all():
         shape = centers.shape[:2]
-        return np.zeros((*shape, 2), np.float32), *np.zeros((2, *shape), np.float32)
+        return Targets(np.zeros((*shape, 2), np.float32), *np.zeros((2, *shape), np.float32))
     cameras = a.intrinsics, b.intrinsics
     return depth_targets(centers, b.size, cameras, pair.b_from_a, (a.depth, b.depth), maps)
 

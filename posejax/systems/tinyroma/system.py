@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -12,25 +12,19 @@ import numpy as np
 from posejax.config import ConfigError
 from posejax.data.dataset import Dataset
 from posejax.deploy.program import Program
-from posejax.geometry import normalized_from_pixels, pixels_from_normalized
+from posejax.geometry import pixels_from_normalized
 from posejax.matching import Matches
 from posejax.report import Report
 from posejax.systems.tinyroma import baseline, poses, summary
-from posejax.systems.tinyroma.augment import Augment
+from posejax.systems.tinyroma.augment import check_partners
 from posejax.systems.tinyroma.config import (
     MatchConfig,
     ModelConfig,
     ObjectiveConfig,
-    SearchConfig,
 )
 from posejax.systems.tinyroma.data import SimulatedPairs
 from posejax.systems.tinyroma.model import TinyRoma, TinyRomaOutput, Warp, make_network
-from posejax.systems.tinyroma.objective import (
-    Targets,
-    contrastive_loss,
-    total_loss,
-    warp_loss,
-)
+from posejax.systems.tinyroma.objective import pair_loss
 from posejax.systems.tinyroma.pairs import Pairs
 from posejax.systems.tinyroma.pretrained import load_backbone, load_tiny_roma
 from posejax.systems.tinyroma.programs import network_programs
@@ -67,6 +61,8 @@ class Tinyroma(System):
             self.data.check()
         if self.match.consistency is not None and not self.model.symmetric:
             raise ConfigError("system.match.consistency: needs --system.model.symmetric True")
+        if isinstance(self.data, Pairs) and self.data.both_ways and not self.model.symmetric:
+            raise ConfigError("system.data.both_ways: True; needs --system.model.symmetric True")
         if self.baseline == "xfeat":
             if not self.model.backbone:
                 raise ConfigError("system.baseline: 'xfeat' needs --system.model.backbone FILE")
@@ -74,7 +70,7 @@ class Tinyroma(System):
 
     def check_start(self) -> None:
         if isinstance(self.data, Pairs):  # what is augmented is trained on alone
-            _check_partners(self.model.search, self.data.augment)
+            check_partners(self.model.search, self.data.augment)
         zeros = _zeros(self.net)
         self.start(zeros["params"], zeros)
 
@@ -126,31 +122,13 @@ class Tinyroma(System):
             raise ConfigError("system.baseline: there is nothing to train; evaluate it")
         out, state = self._apply(params, state, batch, train)
         with jax.named_scope("objective"):
-            total, scalars = self._losses(out, batch.examples)
+            total, scalars = pair_loss(out, batch.examples, self.objective, self.model)
             visible = batch.examples["visible_4"] > 0
             off = pixels_from_normalized(out.fine.flow, _sides(batch.examples["image_b"]))
             off = jnp.sqrt(jnp.sum((off - batch.examples["target_4"]) ** 2, axis=-1))
             count = jnp.maximum(jnp.sum(visible), 1)
             scalars["within_3px"] = jnp.sum(visible & (off < 3)) / count
         return total, LossOutput(state, jax.lax.stop_gradient(scalars))
-
-    def _losses(self, out: TinyRomaOutput, examples: Mapping[str, jax.Array]):
-        shape_b = _sides(examples["image_b"])
-        warps = {8: out.coarse, **({4: out.fine} if self.model.fine else {})}
-        parts = {}
-        for stride, warp in warps.items():
-            flow = normalized_from_pixels(examples[f"target_{stride}"], shape_b)
-            targets = Targets(flow, examples[f"visible_{stride}"], examples[f"known_{stride}"])
-            parts[stride] = warp_loss(warp, targets, stride, self.objective)
-        total, scalars = total_loss(parts)
-        if self.objective.contrast:
-            contrast = jax.vmap(partial(contrastive_loss, temperature=self.model.temperature))(
-                out.features_a.coarse, out.features_b.coarse, out.log_partition,
-                examples["target_8"] / 8, examples["visible_8"],
-            ).mean()  # fmt: skip
-            total += self.objective.contrast * contrast
-            scalars["contrast"] = contrast
-        return total, scalars
 
     def predict(self, params: Any, state: Any, batch: Batch) -> dict[str, jax.Array]:
         """Warp, matches and pose of every pair.
@@ -215,24 +193,16 @@ class Tinyroma(System):
             outputs["consistency"] = distance
         if "target_4" in examples:
             each = jax.tree.map(lambda x: x[:, None], (out, dict(examples)))
-            outputs["loss"] = jax.vmap(lambda pair: self._losses(*pair)[0])(each)
+            outputs["loss"] = jax.vmap(lambda o, x: pair_loss(o, x, self.objective, self.model)[0])(
+                *each
+            )
         return outputs
 
     def _nearest(self, examples: Mapping[str, jax.Array]) -> dict[str, Any]:
         """Maps of the training-free baseline, in the form of `_maps`."""
         pair = tuple(_unit(examples[k]) for k in ("image_a", "image_b"))
         found: Any = self.net.apply(self._published, *pair, False, method=TinyRoma.features)
-        a, b = found
-        coarse = jax.vmap(baseline.nearest_warp)(a.coarse, b.coarse)
-        fine = jax.vmap(baseline.doubled)(coarse)
-        count = len(coarse.warp)
-        return {
-            "warp": 4 * fine.warp,
-            "certainty": fine.certainty,
-            "coarse_warp": 8 * coarse.warp,
-            "coarse_certainty": coarse.certainty,
-            "loss": jnp.zeros(count),
-        }
+        return baseline.nearest_maps(*(features.coarse for features in found))
 
     @cached_property
     def _published(self) -> dict[str, Any]:
@@ -311,22 +281,6 @@ class Tinyroma(System):
             protocol=f"posejax: own robust estimate, {self.match.threshold:g} px, "
             "one deterministic draw",
         )
-
-
-def _check_partners(search: SearchConfig, augment: Augment) -> None:
-    """Raise ConfigError for changes of a pair that take partners out of what is searched."""
-    if search.kind == "full":
-        return
-    # Partners leave their row; mirrored or swapped ones the bounds, unless those are symmetric.
-    moving = ["crop", "roll_deg"]
-    if search.columns is not None and search.columns[0] != -search.columns[1]:
-        moving += ["swap", "flip"]
-    for name in moving:
-        if value := getattr(augment, name):
-            raise ConfigError(
-                f"system.data.augment.{name}: {value}; expected 0 with --system.model.search.kind "
-                f"{search.kind}: it takes partners out of the search"
-            )
 
 
 def _zeros(net: TinyRoma) -> Any:

@@ -76,16 +76,24 @@ def test_examples_have_the_stated_form_whatever_they_are_made_of():
 
 
 @pytest.mark.parametrize(
-    "seed, roll_deg", [*((seed, 0) for seed in range(8)), *((seed, 50) for seed in range(6))]
+    "seed, roll_deg, quarter_turns",
+    [
+        *((seed, 0, 0) for seed in range(8)),
+        *((seed, 50, 0) for seed in range(6)),
+        *((seed, 0, 1) for seed in range(6)),
+    ],
 )
-def test_targets_lead_to_the_same_point_of_the_pictures(seed, roll_deg):
+def test_targets_lead_to_the_same_point_of_the_pictures(seed, roll_deg, quarter_turns):
     """Colours tell which pixel of the original each pixel is; the plane's homography does the rest.
 
     Seeds 0 to 7 hold swapped and mirrored pairs.
     """
     rng = np.random.default_rng(seed)
-    data = dataclasses.replace(DATA, augment=dataclasses.replace(STILL, roll_deg=roll_deg))
-    example = data.transform(record(), rng, True)
+    augment = dataclasses.replace(STILL, roll_deg=roll_deg, quarter_turns=quarter_turns)
+    example = dataclasses.replace(DATA, augment=augment).transform(record(), rng, True)
+    if quarter_turns:
+        assert abs(example["rotation_deg"] % 90 - 90 * (example["rotation_deg"] % 90 > 45)) < 10
+        assert example["rotation_deg"] > 80
     if roll_deg:  # the pose turned, too
         still = DATA.transform(record(), np.random.default_rng(seed), True)
         assert abs(example["rotation_deg"] - still["rotation_deg"]) > 1
@@ -104,7 +112,9 @@ def test_targets_lead_to_the_same_point_of_the_pictures(seed, roll_deg):
         (np.abs(_moved(h, at_a) - at_b) for h in (planar_homography(), _inverse())),
         key=np.mean,
     )
-    assert error.mean() < (0.22 if roll_deg else 0.12), "half a pixel beside would be 0.3 and more"
+    assert error.mean() < (0.22 if roll_deg or quarter_turns else 0.12), (
+        "half a pixel beside would be 0.3 and more"
+    )
 
 
 def _inverse():
@@ -125,6 +135,36 @@ def _sampled(image, xy):
     top = image[i, j] * (1 - fx) + image[i, j + 1] * fx
     low = image[i + 1, j] * (1 - fx) + image[i + 1, j + 1] * fx
     return top * (1 - fy) + low * fy
+
+
+def test_the_way_back_is_that_of_the_swapped_pair():
+    """Of a pair as it is read, so that nothing is drawn: B to A is what its swapped record has."""
+    both = dataclasses.replace(DATA, both_ways=True)
+    made = record(K_b=K * [[1.2], [1.1], [1]])
+    other = {"a": "b", "b": "a"}
+    swapped = {k[:-1] + other[k[-1]]: v for k, v in made.items() if k[:-1] in _SIDES}
+    swapped = made | swapped | {"b_from_a": se3_inverse(made["b_from_a"])}
+    found = both.transform(made, np.random.default_rng(0), False)
+    there = DATA.transform(swapped, np.random.default_rng(0), False)
+    for stride in (8, 4):
+        assert found[f"back_visible_{stride}"].mean() > 0.3
+        for name in ("target", "visible", "known"):
+            back = found.pop(f"back_{name}_{stride}")
+            np.testing.assert_allclose(back, there[f"{name}_{stride}"], atol=1e-4)
+    assert set(found) == set(SPEC)
+
+
+_SIDES = ("image_", "depth_", "K_")
+
+
+def test_quarter_turns_are_as_frequent_as_asked():
+    turned = dataclasses.replace(DATA, augment=dataclasses.replace(STILL, quarter_turns=0.5))
+    angles = [
+        turned.transform(record(), np.random.default_rng(seed), True)["rotation_deg"]
+        for seed in range(40)
+    ]
+    assert 10 < (np.array(angles) > 45).sum() < 30
+    assert {round(float(angle) / 90) for angle in angles} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("seed", range(4))

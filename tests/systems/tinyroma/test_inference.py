@@ -1,12 +1,16 @@
 """A network on images of any size: what comes back is in the pixels that were given."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
-from posejax.config import ConfigError, Experiment
+from posejax.config import ConfigError, Experiment, replace
 from posejax.data.images import resize_image
 from posejax.loading import Predictor
 from posejax.matching import Rows
+from posejax.systems.tinyroma import inference
 from posejax.systems.tinyroma.inference import coarse_features, match_images, searching
 from tests.systems.tinyroma.test_system import SIZE, SYSTEM, batch, predicted, started
 
@@ -88,3 +92,19 @@ def test_features_are_those_that_the_network_matches(predict):
     out = SYSTEM.net.apply(variables, a, b, False)
     found = coarse_features(predict)(b[0])
     np.testing.assert_allclose(found, out.features_b.coarse[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_share_of_the_features_is_that_of_their_weights(predict, monkeypatch):
+    with pytest.raises(ConfigError, match=r"system\.model\.backbone: none"):
+        coarse_features(predict, 0.5)
+    image = images()[0] / np.float32(255)
+    own = {"params": predict.params, "batch_stats": predict.state["batch_stats"]}
+    before = jax.tree.map(lambda x: 0.5 * x + 0.1, own)
+    monkeypatch.setattr(inference, "load_backbone", lambda path, net, variables: before)
+    system = replace(SYSTEM, **{"model.backbone": "weights.npz"})
+    started_from = dataclasses.replace(predict, experiment=Experiment("pair", system))
+    middle = jax.tree.map(lambda x, y: 0.25 * x + 0.75 * y, own, before)
+    for share, weights in ((0.0, before), (0.25, middle), (1.0, own)):
+        found = coarse_features(started_from, share)(image)
+        want = SYSTEM.net.apply(weights, image[None], method="trunk_features").coarse[0]
+        np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-4)

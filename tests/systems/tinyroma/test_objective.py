@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from posejax.matching import expected_correspondence
-from posejax.systems.tinyroma import ObjectiveConfig
-from posejax.systems.tinyroma.model import Warp
+from posejax.systems.tinyroma import ModelConfig, ObjectiveConfig
+from posejax.systems.tinyroma.model import Features, TinyRomaOutput, Warp
 from posejax.systems.tinyroma.objective import (
     Targets,
     contrastive_loss,
+    pair_loss,
     total_loss,
     warp_loss,
 )
@@ -130,3 +131,45 @@ def test_the_contrast_is_the_chance_of_the_true_cell(rng):
     assert all(np.abs(s).max() > 0.01 for s in slopes)
     value, slopes = both(a, b, np.zeros_like(visible))
     assert value == 0 and not any(np.any(s) for s in slopes)
+
+
+def one_way(rng, reverse=None):
+    """What a network says of two pairs of images of 16 x 24 pixels."""
+    coarse, fine = (2, 2, 3), (2, 4, 6)
+    warps = [
+        Warp(jnp.float32(rng.uniform(-1, 1, (*s, 2))), jnp.float32(rng.normal(size=s)))
+        for s in (coarse, fine)
+    ]
+    a, b = (Features(None, jnp.float32(rng.normal(size=(*coarse, 8)))) for _ in "ab")
+    partition = jnp.float32(3 + rng.normal(size=coarse))
+    return TinyRomaOutput(a, b, warps[0].flow, partition, *warps, reverse=reverse)
+
+
+def targets(rng, prefix=""):
+    found = {}
+    for stride, shape in ((8, (2, 2, 3)), (4, (2, 4, 6))):
+        found[f"{prefix}target_{stride}"] = jnp.float32(rng.uniform(0, 16, (*shape, 2)))
+        found[f"{prefix}visible_{stride}"] = jnp.float32(rng.uniform(size=shape) < 0.7)
+        found[f"{prefix}known_{stride}"] = jnp.ones(shape)
+    return found
+
+
+def test_taught_both_ways_the_loss_is_the_mean_of_the_two(rng):
+    config, model = ObjectiveConfig(contrast=0.1), ModelConfig(symmetric=True)
+    back = one_way(rng)
+    there, images = one_way(rng, back), {f"image_{c}": jnp.zeros((2, 16, 24, 3)) for c in "ab"}
+    ways = targets(rng), targets(rng)
+    forward, parts = pair_loss(there, images | ways[0], config, model)
+    backward, _ = pair_loss(back, images | ways[1], config, model)
+    both = images | ways[0] | {f"back_{k}": v for k, v in ways[1].items()}
+    total, scalars = pair_loss(there, both, config, model)
+    assert abs(forward - backward) > 1e-3
+    np.testing.assert_allclose(total, (forward + backward) / 2, rtol=1e-6)
+    np.testing.assert_allclose(scalars.pop("loss_back"), backward, rtol=1e-6)
+    assert {k: float(v) for k, v in scalars.items()} == {k: float(v) for k, v in parts.items()}
+
+    def of_reverse(flow):
+        turned = back._replace(coarse=back.coarse._replace(flow=flow))
+        return pair_loss(there._replace(reverse=turned), both, config, model)[0]
+
+    assert np.abs(jax.grad(of_reverse)(back.coarse.flow)).max() > 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from posejax.systems.tinyroma import pictures
+from posejax.systems.tinyroma import epipolar_lines, pictures
 from tests.systems.tinyroma import made_up
 
 
@@ -33,12 +33,12 @@ def test_points_are_sampled_between_centres():
 def test_matches_satisfy_the_fundamental_matrix_of_the_pose(rng):
     pair = made_up.example(rng)
     pair["matches_b"] = pair["target_4"].reshape(-1, 2)
-    truth, estimate = pictures.fundamentals(pair)
-    away = pictures.epipolar_distance(truth, pair["matches_a"], pair["matches_b"])
+    truth, estimate = epipolar_lines.fundamentals(pair)
+    away = epipolar_lines.epipolar_distance(truth, pair["matches_a"], pair["matches_b"])
     assert away.max() < 1e-9
     np.testing.assert_allclose(estimate, truth)
     off = pair["matches_b"] + (-made_up.SHIFT[1], made_up.SHIFT[0])  # across the line, 12.6 px
-    away = pictures.epipolar_distance(truth, pair["matches_a"], off)
+    away = epipolar_lines.epipolar_distance(truth, pair["matches_a"], off)
     np.testing.assert_allclose(away, np.linalg.norm(made_up.SHIFT) / np.sqrt(2), rtol=1e-6)
 
 
@@ -52,7 +52,7 @@ def test_matches_satisfy_the_fundamental_matrix_of_the_pose(rng):
     ],
 )
 def test_lines_end_at_the_border(line, ends):
-    found = pictures.line_in(np.array(line, float), (0.0, 10.0), (0.0, 8.0))
+    found = epipolar_lines.line_in(np.array(line, float), (0.0, 10.0), (0.0, 8.0))
     if ends is None:
         assert found is None
     else:

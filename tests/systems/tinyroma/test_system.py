@@ -44,6 +44,9 @@ SYSTEM = Tinyroma(
 )
 
 
+BOTH_WAYS = RgbdFolder(both_ways=True)
+
+
 @functools.cache
 def batch():
     return Batch(batch_of(2, SIZE))
@@ -272,6 +275,15 @@ def test_searches_of_the_config():
     ("changes", "option"),
     [
         ({"model.symmetric": False}, "match.consistency"),
+        (
+            {"model.symmetric": False, "match.consistency": None, "data": BOTH_WAYS},
+            "data.both_ways: True; needs --system.model.symmetric",
+        ),
+        ({"model.matcher": 0}, "model.matcher: 0; expected"),
+        (
+            {"model": ModelConfig(weights="x", matcher=128), "match.consistency": None},
+            "model.weights: published weights fit matcher 256",
+        ),
         ({"model.backbone": "x", "model.weights": "y"}, "model.backbone"),
         ({"model.backbone": "x", "model.width": 2.0}, "model.backbone"),
         ({"baseline": "xfeat"}, "baseline"),
@@ -304,6 +316,10 @@ def test_searches_of_the_config():
         ({"objective.contrast": -1.0}, "objective.contrast: -1.0; expected"),
         ({"data": RgbdFolder(augment=Augment(flip=2))}, "data.augment.flip: 2; expected"),
         ({"data": RgbdFolder(augment=Augment(roll_deg=-5))}, "data.augment.roll_deg: -5; expected"),
+        (
+            {"data": RgbdFolder(augment=Augment(quarter_turns=2))},
+            "data.augment.quarter_turns: 2; expected",
+        ),
         ({"data": RgbdFolder(size=(64, 100))}, "data.size: .64, 100.; expected"),
     ],
 )
@@ -318,7 +334,8 @@ def test_training_keeps_partners_where_they_are_looked_for():
     experiment: Any = load_config("tinyroma_stereo")
     system = experiment.system
     system.check_start()
-    for name, value in (("crop", 0.1), ("roll_deg", 5.0), ("swap", 0.5), ("flip", 0.5)):
+    moving = {"crop": 0.1, "roll_deg": 5.0, "quarter_turns": 0.5, "swap": 0.5, "flip": 0.5}
+    for name, value in moving.items():
         wrong = replace(system, **{f"data.augment.{name}": value})
         wrong.check()
         with pytest.raises(ConfigError, match=rf"system\.data\.augment\.{name}: {value}; exp"):

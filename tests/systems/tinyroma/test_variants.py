@@ -67,7 +67,7 @@ def run(**options):
 
 
 def test_every_form_takes_the_same_parameters():
-    """All but the width: the trained weights run in any of them."""
+    """All but the widths: the trained weights run in any of them."""
     full = shapes(TinyRoma())["params"]
     assert sum(x.size for x in jax.tree.leaves(full)) == 2_842_490
     options = {"upsample": "transposed", "norm": "none", "sampling": "gather", "coarse_passes": 2}
@@ -77,6 +77,10 @@ def test_every_form_takes_the_same_parameters():
     assert len(tiny_roma_table(TinyRoma()).entries) == 112 - 26  # counters
     wide = jax.tree.leaves(shapes(TinyRoma(width=1.5))["params"]["trunk"])
     assert sum(x.size for x in wide) > 2 * 633_140
+    narrow = shapes(TinyRoma(matcher=128))["params"]
+    assert sum(x.size for x in jax.tree.leaves(narrow)) == 1_365_242
+    same = {k for k in full if not k.startswith("coarse")}
+    assert {k: narrow[k] for k in same} == {k: full[k] for k in same}
 
 
 @pytest.mark.parametrize("factor", [2, 4])
