@@ -88,6 +88,7 @@ def solve(
         stride=config.stride,
         modes=config.hypotheses,
         grid=config.grid,
+        iterations=config.iterations,
         sharpness=sharpness,
     )
     peaks = local_peaks(logits)

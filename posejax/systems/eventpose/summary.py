@@ -81,7 +81,7 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
     `score` (E_t + E_r of SPARK 2026, Kelvins 2019) decides model selection; `score_low`,
     `score_high`: its 95 % interval, bootstrapped by sequence; `speed_plus`; `relative_position`
     (E_t), `position_m`, `position_median_m`, `rotation_deg`, `rotation_median_deg`,
-    `beyond_90deg` (a share), per axis
+    `within_15deg`, `beyond_90deg` (shares), per axis
     `rms_x_m`, `rms_y_m`, `rms_z_m`; `within_0.1m_5deg`, `within_0.2m_15deg`; `examples`,
     `sequences`, `nonfinite`; with predicted spreads `sigma_ratio_m`, `sigma_ratio_rad` (RMS of
     error over spread: 1 if honest). `constant/score`, `constant/relative_position`,
@@ -124,6 +124,7 @@ def _main(errors: PoseErrors) -> dict[str, np.floating]:
         "relative_position": np.mean(errors.relative),
         "rotation_deg": np.mean(errors.rotation),
         "rotation_median_deg": np.median(errors.rotation),
+        "within_15deg": np.mean(errors.rotation < 15),
         "beyond_90deg": np.mean(errors.rotation > 90),
     }
 

@@ -1,5 +1,7 @@
 """Keypoints: exact targets, the truth's heatmaps give the true pose, honest spreads and weights."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from posejax.systems.eventpose import (
     TrajectoryConfig,
     WindowRule,
 )
+from posejax.systems.eventpose.answers import solved_poses
 from posejax.systems.eventpose.hypotheses import (
     CHI2_95,
     calibration,
@@ -135,6 +138,49 @@ def test_the_heatmaps_of_the_truth_have_no_loss_and_give_the_true_pose(system, p
     np.testing.assert_allclose(found.weight.sum(1), 1, rtol=1e-5)
 
 
+def test_an_evaluation_chooses_points_modes_and_refinement(system, prepared):
+    """Of a network that is wrong about the points of a box and right about others."""
+    chosen = dataclasses.replace(CONFIG, points=("box", "surface"), count=8, use=("surface",))
+    points = jnp.asarray(body_points(chosen))
+    scale = {"covariance": jnp.float32(1), "sharpness": jnp.float32(1)}
+
+    def heatmaps(view, pose):
+        cells = projections(points, view, pose)[0] / CONFIG.stride
+        return jnp.log(heatmap_targets(cells, (32, 32), sigma=CONFIG.sigma) + 1e-7)
+
+    logits = jax.jit(jax.vmap(heatmaps))(prepared.view, prepared.pose)
+    wrong = logits.at[..., :26].set(logits[:, :, ::-1, :26])
+
+    def errors(**changes):
+        changed = dataclasses.replace(chosen, **changes)
+        found = jax.jit(lambda x: solved_poses(x, points, prepared, changed, scale))(wrong)
+        turn = jax.vmap(rotation_angle)(found["pose"][:, :3, :3], prepared.pose[:, :3, :3])
+        return np.rad2deg(turn), found
+
+    single, found = errors(hypotheses=1)
+    assert single.max() < 3 and found["keypoints"].shape[1] == 8
+    assert found["hypotheses"].shape[1] == 1 and (found["hypothesis_weight"] == 1).all()
+    assert errors(hypotheses=1, use=())[0].max() > 20  # the box's points outvote them
+    assert errors(hypotheses=1, iterations=0)[0].max() > 3  # a grid is coarse
+
+
+def test_the_answer_is_that_of_the_pose_heads_where_it_is_asked_for(system, batch):
+    direct = config.replace(system, **{"keypoints.answer": "direct"})
+    direct.check()
+    assert not direct.calibrates
+    shapes = jax.eval_shape(system.init, jax.random.key(0), batch)
+    params, state = jax.tree.map(lambda x: jnp.full(x.shape, 0.01, x.dtype), shapes)
+    outputs = jax.jit(direct.predict)(params, state, batch)
+    assert not {"hypotheses", "keypoints", "sigma_m"} & set(outputs)
+    records = direct.metrics(outputs, batch)
+    assert "hypothesis_weight" not in records and np.isfinite(records["error"]).all()
+    assert direct.calibrate(state, records) is state
+    with pytest.raises(ConfigError, match="heads keypoints has not"):
+        config.replace(direct, **{"model.heads": "keypoints"}).check()
+    with pytest.raises(ValueError, match="use is of"):
+        dataclasses.replace(CONFIG, use=("surface",))
+
+
 def test_the_view_turned_by_half_a_turn_sees_points_at_opposite_places(prepared, perfect):
     """A network that is right about both views: their mean is what it says of one."""
     points = jnp.asarray(body_points(CONFIG))
@@ -167,6 +213,10 @@ def test_a_network_with_both_heads_learns_answers_and_is_calibrated(system, batc
     assert jax.tree.structure(out.state) == jax.tree.structure(state)
     outputs = jax.jit(system.predict)(params, state, batch)
     assert outputs["hypotheses"].shape == (3, 3, 4, 4)
+    # What the pose heads say is in both answers; one of them is the answer.
+    heads_alone = config.replace(system, **{"keypoints.answer": "direct"})
+    pose = jax.jit(lambda *x: heads_alone.predict(*x)["pose"])(params, state, batch)
+    np.testing.assert_allclose(pose, outputs["direct_pose"], atol=1e-4)
     records = jax.device_get(system.metrics(outputs, batch))
     records["index"] = np.arange(3)
     numbers = system.summarize(records)

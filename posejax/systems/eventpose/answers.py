@@ -1,0 +1,84 @@
+"""From heatmaps to an answer, and from an answer to what is recorded of it; pure functions."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+from jax import Array
+
+from posejax.geometry import matrix_to_quat_xyzw
+from posejax.systems.eventpose import scores
+from posejax.systems.eventpose.config import KeypointConfig
+from posejax.systems.eventpose.inputs import Prepared
+from posejax.systems.eventpose.keypoints import Solved, solve, spreads, square_distance
+from posejax.systems.eventpose.points import used_rows
+
+_OPTIONAL = ("sigma_m", "sigma_rad", "hypothesis_weight", "hypothesis_log_score")
+
+
+def solved_poses(
+    logits: Array,
+    points: Array,
+    prepared: Prepared,
+    config: KeypointConfig,
+    scale: Mapping[str, Array],
+) -> dict[str, Array]:
+    """Outputs of heatmaps [B, h, w, P]: hypotheses of the pose, the best one, its covariance.
+
+    Args:
+      points: [P, 3] body frame, one for each heatmap; those of `config.use` are asked.
+      scale: `covariance` and `sharpness`, calibrated.
+    """
+    rows = used_rows(config)
+    logits, points = logits[..., rows], points[rows]
+    solver = partial(solve, points=points, config=config, sharpness=scale["sharpness"])
+    found: Solved = jax.vmap(lambda x, view: solver(x, view=view))(logits, prepared.view)
+    # A craft that the border cuts is known less well than the network can tell.
+    doubt = 1 + prepared.view.cut
+    covariance = found.covariance * (scale["covariance"] * doubt**2)[:, None, None]
+    position, rotation = spreads(covariance)
+    return {
+        "pose": found.hypotheses[:, 0],
+        "hypotheses": found.hypotheses,
+        "hypothesis_weight": found.weight,
+        "hypothesis_log_score": found.log_score,
+        "covariance": covariance,
+        "sigma_m": position,
+        "sigma_rad": rotation,
+        "keypoints": found.keypoints,
+        "keypoint_weight": found.keypoint_weight,
+        "heatmap": jax.nn.softmax(logits, axis=(1, 2)).sum(-1),
+    }
+
+
+def pose_records(outputs: Mapping[str, Array], examples: Mapping[str, Array]) -> dict[str, Array]:
+    """What is kept of each example of a batch: see `summary`."""
+    pose, truth = outputs["pose"], outputs["truth"]
+    t, q = _parts(truth)
+    t_hat, q_hat = _parts(pose)
+    optional = {k: outputs[k] for k in _OPTIONAL if k in outputs}
+    for prefix, name in (("direct", "direct_pose"), ("hypothesis", "hypotheses")):
+        if name in outputs:
+            t_other, q_other = _parts(outputs[name])
+            optional |= {f"{prefix}_translation_hat": t_other, f"{prefix}_quat_xyzw_hat": q_other}
+    if "covariance" in outputs:
+        square = jax.vmap(square_distance)(pose, truth, outputs["covariance"])
+        optional["square_distance"] = square
+    return {
+        "loss": outputs["loss"],
+        "error": scores.spark_2026(t, q, t_hat, q_hat),
+        "translation": t,
+        "quat_xyzw": q,
+        "translation_hat": t_hat,
+        "quat_xyzw_hat": q_hat,
+        "zoom": outputs["zoom"],
+        "sequence": examples["sequence"],
+        "time": examples["time"],
+        "light": examples["light"],
+        "events": examples["found"],
+        **optional,
+    }
+
+
+def _parts(pose: Array) -> tuple[Array, Array]:
+    return pose[..., :3, 3], matrix_to_quat_xyzw(pose[..., :3, :3])
