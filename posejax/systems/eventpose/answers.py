@@ -10,10 +10,11 @@ from posejax.geometry import matrix_to_quat_xyzw
 from posejax.systems.eventpose import scores
 from posejax.systems.eventpose.config import KeypointConfig
 from posejax.systems.eventpose.inputs import Prepared
-from posejax.systems.eventpose.keypoints import Solved, solve, spreads, square_distance
+from posejax.systems.eventpose.keypoints import Solved, solve, spreads, square_distances
 from posejax.systems.eventpose.points import used_rows
 
-_OPTIONAL = ("sigma_m", "sigma_rad", "hypothesis_weight", "hypothesis_log_score")
+_OPTIONAL = ("sigma_m", "sigma_rad", "hypothesis_weight", "hypothesis_log_score", "covariance")
+_SQUARES = ("square_distance", "position_square_distance", "rotation_square_distance")
 
 
 def solved_poses(
@@ -62,8 +63,8 @@ def pose_records(outputs: Mapping[str, Array], examples: Mapping[str, Array]) ->
             t_other, q_other = _parts(outputs[name])
             optional |= {f"{prefix}_translation_hat": t_other, f"{prefix}_quat_xyzw_hat": q_other}
     if "covariance" in outputs:
-        square = jax.vmap(square_distance)(pose, truth, outputs["covariance"])
-        optional["square_distance"] = square
+        squares = jax.vmap(square_distances)(pose, truth, outputs["covariance"])
+        optional |= dict(zip(_SQUARES, squares, strict=True))
     return {
         "loss": outputs["loss"],
         "error": scores.spark_2026(t, q, t_hat, q_hat),

@@ -61,6 +61,8 @@ class KeypointConfig:
       count: points of "surface" and of "wireframe".
       stride: pixels of the grid along a cell of the heatmaps.
       sigma: spread of the targets in cells.
+      outside: weight of the loss of points out of the view: the cross-entropy (nats) that spreads
+        their heatmaps evenly, so that the solver asks them nothing; 0 leaves them what they are.
       direct_weight: with heads "both", of the direct loss beside the mean of the points'
         cross-entropies (nats).
       use: kinds of `points` that the pose is computed from; none means all.
@@ -79,6 +81,7 @@ class KeypointConfig:
     count: int = 20
     stride: int = 2
     sigma: float = 1.0
+    outside: float = 0.0
     direct_weight: float = 0.3
     use: tuple[PointKind, ...] = ()
     hypotheses: int = 8

@@ -2,7 +2,8 @@
 
 Records: those of `summary`, and `hypothesis_translation_hat` [N, M, 3], `hypothesis_quat_xyzw_hat`
 [N, M, 4], the best first; `hypothesis_log_score`, `hypothesis_weight` [N, M], zero for a pose that
-repeats a better one; `square_distance` [N], Mahalanobis, of the truth from the best pose.
+repeats a better one; `square_distance` [N], Mahalanobis, of the truth from the best pose, and
+`position_square_distance`, `rotation_square_distance` [N] of its position and rotation alone.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from posejax.geometry import quat_xyzw_to_matrix, se3_from_rotation_translation
+from posejax.report.statistics import chi_square_quantile
 from posejax.systems.eventpose import scores
 from posejax.systems.eventpose.config import TrajectoryConfig
 from posejax.systems.eventpose.smoothing import smoothed
@@ -17,8 +19,8 @@ from posejax.trajectory import choose_hypotheses
 
 Records = Mapping[str, np.ndarray]
 
-CHI2_95 = 12.591587
-"""95 % of a chi-square distribution of six degrees of freedom lie below it."""
+CHI2_95 = chi_square_quantile(0.95, 6)
+_OF_THREE = chi_square_quantile(0.95, 3)
 _SHARPNESS = np.geomspace(0.1, 300, 60)
 _RIGHT = np.deg2rad(15)  # no hypothesis is right that is turned further from the truth
 _KEYS = ("translation_hat", "quat_xyzw_hat")
@@ -42,9 +44,16 @@ def nearest(records: Records) -> tuple[np.ndarray, np.ndarray]:
     return chosen, turn[np.arange(len(chosen)), chosen]
 
 
-def coverage(records: Records) -> float:
-    """Share of truths within the 95 % ellipsoid of the best pose's covariance."""
-    return float(np.mean(np.asarray(records["square_distance"]) <= CHI2_95))
+def coverage(records: Records) -> dict[str, float]:
+    """Shares of truths within the 95 % ellipsoids: of poses, of positions and of rotations."""
+    return {
+        f"coverage_95{suffix}": float(np.mean(np.asarray(records[key]) <= limit))
+        for suffix, key, limit in (
+            ("", "square_distance", CHI2_95),
+            ("_position", "position_square_distance", _OF_THREE),
+            ("_rotation", "rotation_square_distance", _OF_THREE),
+        )
+    }
 
 
 def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float]:

@@ -49,7 +49,9 @@ def keypoint_losses(
 
     Returns:
       Scalars: `keypoint_nll`, mean over the points in the view of the cross-entropy above its least
-      value, nats; the monitor `keypoint_px`, mean distance from a point to its brightest cell.
+      value, nats, and `config.outside` times the same of points out of the view, whose targets are
+      even, over all points; the monitor `keypoint_px`, mean distance from a point in the view to
+      its brightest cell.
     """
     xy, ahead = projections(points, prepared.view, prepared.pose)
     cells = xy / config.stride
@@ -60,8 +62,13 @@ def keypoint_losses(
     brightest = jnp.stack([best % width, best // width], axis=-1) + 0.5
     away = jnp.linalg.norm(jax.lax.stop_gradient(brightest - cells), axis=-1)
     count = jnp.maximum(inside.sum(), 1)
+    loss = nll.sum() / count
+    if config.outside:
+        even = jax.nn.logsumexp(logits, axis=(0, 1)) - logits.mean((0, 1))
+        even = even - math.log(height * width)
+        loss = loss + config.outside * jnp.where(inside, 0, even).mean()
     return {
-        "keypoint_nll": nll.sum() / count,
+        "keypoint_nll": loss,
         "keypoint_px": config.stride * jnp.sum(away * inside) / count,
     }
 
@@ -108,8 +115,14 @@ def spreads(covariance: Array) -> tuple[Array, Array]:
     return jnp.sqrt(variance[..., :3].mean(-1)), jnp.sqrt(variance[..., 3:].mean(-1))
 
 
-def square_distance(pose: Array, truth: Array, covariance: Array) -> Array:
-    """Squared Mahalanobis distance of the truth in the estimate's covariance; chi2 of six if it
-    is honest."""
+def square_distances(pose: Array, truth: Array, covariance: Array) -> tuple[Array, Array, Array]:
+    """Squared Mahalanobis distances of the truth from the estimate, in the estimate's covariance:
+    of the pose, its position and its rotation. Chi-square of 6, 3 and 3 degrees if it is honest.
+    """
     xi = se3_log(matmul(se3_inverse(pose), truth))
-    return einsum("i,i->", xi, jnp.linalg.solve(covariance, xi))
+
+    def distance(part: slice) -> Array:
+        x = xi[part]
+        return einsum("i,i->", x, jnp.linalg.solve(covariance[part, part], x))
+
+    return distance(slice(0, 6)), distance(slice(0, 3)), distance(slice(3, 6))

@@ -21,7 +21,6 @@ from posejax.systems.eventpose.config import TrajectoryConfig
 from posejax.systems.eventpose.smoothing import smoothed
 
 Records = Mapping[str, np.ndarray]
-STRATA = {"range_m": "range (m)", "events": "events in the window", "light": "light"}
 
 
 class PoseErrors(NamedTuple):
@@ -88,10 +87,11 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
     `constant/rotation_deg`: of a constant answer, the mean of the truths themselves, which anything
     that looks at its input should beat. With a trajectory layer the same under `smoothed/`.
 
-    With hypotheses: `coverage_95`, the share of truths in the 95 % ellipsoid of the best pose;
-    under `best_of/` the numbers of an oracle that picks from each window's hypotheses; under
-    `direct/` those of pose heads beside the heatmaps; and with a trajectory layer, under
-    `tracked/`, those of hypotheses chosen over time and then smoothed.
+    With hypotheses: `coverage_95`, `coverage_95_position`, `coverage_95_rotation`, the shares of
+    truths in the 95 % ellipsoids of the best pose, its position and its rotation; under `best_of/`
+    the numbers of an oracle that picks from each window's hypotheses; under `direct/` those of pose
+    heads beside the heatmaps; and with a trajectory layer, under `tracked/`, those of hypotheses
+    chosen over time and then smoothed.
     """
     numbers = {
         "examples": float(len(records["sequence"])),
@@ -99,7 +99,7 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
         **_numbers(records),
     }
     if "square_distance" in records:
-        numbers["coverage_95"] = hypotheses.coverage(records)
+        numbers |= hypotheses.coverage(records)
     for prefix, other in _others(records).items():
         errors = pose_errors(other)
         numbers |= {f"{prefix}/{k}": float(v) for k, v in _main(errors).items()}
@@ -184,8 +184,6 @@ def sigma_ratios(records: Records) -> dict[str, float]:
     }
 
 
-def condition(records: Records, by: str) -> np.ndarray:
-    """[N] value of an example that strata are made by: a key of `STRATA`."""
-    if by == "range_m":
-        return np.linalg.norm(np.asarray(records["translation"], np.float64), axis=1)
-    return np.asarray(records[by], np.float64)
+def true_range(records: Records) -> np.ndarray:
+    """[N] m from the camera to the body's origin."""
+    return np.linalg.norm(np.asarray(records["translation"], np.float64), axis=1)

@@ -344,5 +344,6 @@ class Eventpose(System):
             title=f"eventpose on {data.title}",
             simulated=data.simulated,
             trajectory=self.trajectory,
+            focal=float(self.camera.intrinsics[0, 0]),
             wireframe=wireframe,
         )
