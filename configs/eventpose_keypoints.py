@@ -41,7 +41,7 @@ def get_config() -> Experiment:
                 size=(128, 128),
                 upright=True,
                 roll=0.3,
-                augment=AugmentRule(roll=0.0, keep=(0.5, 1.0), polarity_flip=0.1),
+                augment=AugmentRule(roll=0.0, keep=(0.5, 1.0), polarity_flip=0.1, grid_noise=0.0),
             ),
             model=ModelConfig(
                 heads="both", backbone="event_unet", widths=(64, 96, 192, 384), pool="flatten"
@@ -50,7 +50,7 @@ def get_config() -> Experiment:
             trajectory=TrajectoryConfig(method="rts"),
         ),
         train=TrainConfig(
-            steps=4000,
+            steps=5000,
             batch_size=32,
             ema=0.995,
             optimizer=Optimizer(
@@ -66,7 +66,7 @@ def get_config() -> Experiment:
                 "score",
                 "smoothed/score",
             ),
-            evaluation=Evaluation(every_steps=2000, batch_size=64),
+            evaluation=Evaluation(every_steps=2500, batch_size=64),
             checkpoint=Checkpoint(best_metric="score"),
         ),
     )

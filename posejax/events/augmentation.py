@@ -148,4 +148,6 @@ _PARTS = (
 
 def augment_grid(key: Array, grid: ArrayLike, rule: AugmentRule) -> Array:
     """The rule's noise on a representation [H, W, C]."""
+    if rule.grid_noise == 0:  # millions of random numbers for nothing
+        return as_float(grid)
     return add_grid_noise(key, grid, probability=rule.grid_noise, amplitude=rule.grid_amplitude)

@@ -18,19 +18,22 @@ from posejax.geometry import as_float, einsum
 _TINY = 1e-12
 
 
-def _profile(position: Array, count: int, sigma: float) -> Array:
-    """Share of each of `count` cells [count, P] in points at `position` [P], summing to one.
+def _profile(position: Array, count: Array, cells: int, sigma: float) -> Array:
+    """Share of each of `cells` cells [cells, P] in points at `position` [P], summing to one; those
+    from `count` on have none.
 
     A normal density convolved with a hat two cells wide: linear interpolation of a blurred point.
     The hat's spectrum has double zeros at all sampling frequencies but zero, so that the sum of the
     samples is one and their mean is the position, exactly, for any sigma.
     """
-    away = -jnp.abs(position[None] - (jnp.arange(count, dtype=position.dtype) + 0.5)[:, None])
+    middle = (jnp.arange(cells, dtype=position.dtype) + 0.5)[:, None]
+    away = -jnp.abs(position[None] - middle)
 
     def ramp(x):  # the integral of the normal distribution function; its far side loses no digits
         return x * norm.cdf(x / sigma) + sigma**2 * norm.pdf(x, scale=sigma)
 
     share = jnp.maximum(ramp(away + 1) - 2 * ramp(away) + ramp(away - 1), 0)
+    share = jnp.where(middle < count, share, 0)
     return share / jnp.maximum(jnp.sum(share, axis=0, keepdims=True), _TINY)
 
 
@@ -44,7 +47,13 @@ def _profiles(xy: ArrayLike, size: tuple[int, int], sigma: float) -> tuple[Array
     limit = jnp.array(size[::-1], xy.dtype)[None]
     inside = jnp.all((xy >= 0) & (xy <= limit), axis=1)  # False for NaN
     xy = jnp.where(inside[:, None], xy, limit / 2)
-    return _profile(xy[:, 1], size[0], sigma), _profile(xy[:, 0], size[1], sigma), inside
+    # A loop over the two axes, because what it returns is kept: XLA's CPU compiler otherwise moves
+    # the profiles' arithmetic into the gradient of every cell of the map, 2.6 times the work.
+    rows, columns = jax.lax.map(
+        lambda axis: _profile(axis[0], axis[1], max(size), sigma),
+        (xy.T[::-1], jnp.array(size, xy.dtype)),
+    )
+    return rows[: size[0]], columns[: size[1]], inside
 
 
 @partial(jax.jit, static_argnames=("size", "sigma"))
