@@ -25,6 +25,7 @@ from posejax.systems.eventpose.answers import pose_records
 from posejax.train import setup
 from posejax.train.evaluation import Evaluator
 
+ALIGN = 0.1  # weight of an edge's point
 COLUMNS = {
     "rotation, mean": ("rotation_deg", 2), "median": ("rotation_median_deg", 2),
     "< 15 deg": ("within_15deg", 3), "> 90 deg": ("beyond_90deg", 3),
@@ -78,19 +79,28 @@ def ways_of(system: Eventpose) -> dict[str, KeypointConfig]:
     found["one mode"] = change(hypotheses=1)
     found["without the half turn"] = change(half_turn=False)
     found["without refinement"] = change(iterations=0)
+    if system.data.simulated:
+        found["aligned to the events"] = change(align=base.align or ALIGN)
     if system.model.heads == "both":
         found["direct head"] = change(answer="direct")
     return found
 
 
 def ablate(
-    run: str, split: str, *, fit: str = "train", calibrate: int = 256, examples: int | None = None
+    run: str,
+    split: str,
+    *,
+    checkpoint: str = "best",
+    fit: str = "train",
+    calibrate: int = 256,
+    examples: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Summaries of all ways on a split.
 
     Args:
       run: run folder, or whatever `posejax.load` takes.
       split: to be judged on.
+      checkpoint: "best", "latest" or a step of a run folder.
       fit: split whose first `calibrate` examples each way's scales are fitted on.
       examples: the first so many of the split; None for all.
 
@@ -99,7 +109,7 @@ def ablate(
     """
     if fit == split:
         raise ValueError(f"{split} is judged on; calibrate on another split")
-    loaded = posejax.load(run).predict
+    loaded = posejax.load(run, checkpoint).predict
     params, state, experiment = loaded.params, loaded.state, loaded.experiment
     base: Any = experiment.system
     if not base.points:
@@ -143,6 +153,7 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="?", default="", help="trained run with keypoints")
+    parser.add_argument("--checkpoint", default="best", help="best, latest or a step")
     parser.add_argument("--split", default="val")
     parser.add_argument("--fit", default="train", help="split that scales are fitted on")
     parser.add_argument("--calibrate", type=int, default=256, help="examples of it; 0 for none")
@@ -153,7 +164,7 @@ def main() -> None:
         print("needs a run: python -m benchmarks.eventpose_ablation RUN")
         return
     found = ablate(
-        options.run, options.split,
+        options.run, options.split, checkpoint=options.checkpoint,
         fit=options.fit, calibrate=options.calibrate, examples=options.examples,
     )  # fmt: skip
     print(table(found))

@@ -49,8 +49,8 @@ class ModelConfig:
 class KeypointConfig:
     """Points of the body, their heatmaps, and the pose that explains them.
 
-    `use`, `hypotheses`, `grid`, `iterations`, `half_turn` and `answer` change no parameter: an
-    evaluation may ask a trained network for any of them.
+    `use`, `hypotheses`, `grid`, `iterations`, `align`, `half_turn`, `answer` change no parameter:
+    an evaluation may ask a trained network for any of them.
 
     Attributes:
       points: kinds, taken together. "box": the 8 corners, 12 edge middles and 6 face centres of a
@@ -70,6 +70,8 @@ class KeypointConfig:
       grid: rotations that the solver starts from.
       iterations: of the poses' refinement to the heatmaps, in each of three stages; 0 leaves them
         where the grid's rotations put them.
+      align: weight of a point of the simulated craft's edges, which are aligned to the events of
+        the view, against a heatmap's; 0 for no alignment.
       half_turn: heatmaps are averaged with those of the view turned by half a turn, in evaluation.
       answer: "solver", poses from the heatmaps, or "direct", that of the pose heads beside them
         (heads "both").
@@ -87,6 +89,7 @@ class KeypointConfig:
     hypotheses: int = 8
     grid: int = 1024
     iterations: int = 4
+    align: float = 0.0
     half_turn: bool = True
     answer: Literal["solver", "direct"] = "solver"
 

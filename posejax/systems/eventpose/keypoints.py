@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from posejax.geometry import einsum, matmul, project, se3_apply, se3_inverse, se3_log
-from posejax.keypoints import heatmap_nll, local_peaks, pose_hypotheses
+from posejax.keypoints import Peaks, align_pose, heatmap_nll, local_peaks, pose_hypotheses
+from posejax.systems.eventpose.alignment import craft_edges
 from posejax.systems.eventpose.config import KeypointConfig
 from posejax.systems.eventpose.inputs import Prepared
 from posejax.systems.eventpose.view import View, in_camera, in_view
@@ -24,7 +25,9 @@ class Solved(NamedTuple):
     hypotheses: [M, 4, 4] camera_from_body.
     log_score: [M], see `posejax.keypoints.Hypotheses`.
     weight: [M], sums to one.
-    covariance: [6, 6] of xi in pose @ se3_exp(xi), see `se3_exp`.
+    within: [6, 6] covariance of xi in pose @ se3_exp(xi), see `se3_exp`, if this is the right one.
+    between: [6, 6] second moment of the xi of all hypotheses, by their weights: what it adds that
+      another one may be right.
     keypoints: [P, K, 2] modes of the heatmaps, pixels of the grid.
     keypoint_weight: [P, K] their probabilities.
     """
@@ -32,7 +35,8 @@ class Solved(NamedTuple):
     hypotheses: Array
     log_score: Array
     weight: Array
-    covariance: Array
+    within: Array
+    between: Array
     keypoints: Array
     keypoint_weight: Array
 
@@ -85,9 +89,18 @@ def averaged(*logits: Array) -> Array:
 
 
 def solve(
-    logits: Array, points: Array, view: View, config: KeypointConfig, sharpness: Array | float = 1.0
+    logits: Array,
+    points: Array,
+    view: View,
+    config: KeypointConfig,
+    sharpness: Array | float = 1.0,
+    density: Array | None = None,
 ) -> Solved:
-    """Poses of one view from its heatmaps [h, w, P]."""
+    """Poses of one view from its heatmaps [h, w, P], with `config.align` aligned to events.
+
+    Args:
+      density: [H, W] of the events in the view, for the alignment.
+    """
     found = pose_hypotheses(
         logits,
         points,
@@ -99,11 +112,24 @@ def solve(
         sharpness=sharpness,
     )
     peaks = local_peaks(logits)
+    poses = found.pose
+    if config.align:
+        in_pixels = Peaks(
+            config.stride * peaks.xy, config.stride**2 * peaks.covariance, peaks.weight
+        )
+
+        def aligned(pose):
+            about = (craft_edges(), density, points, in_pixels, view.intrinsics)
+            return align_pose(pose, *about, weight=config.align)[0]
+
+        poses = jax.vmap(aligned)(poses)
+    apart = jax.vmap(lambda pose: twist_between(poses[0], pose))(poses)
     return Solved(
-        jax.vmap(lambda pose: in_camera(view, pose))(found.pose),
+        jax.vmap(lambda pose: in_camera(view, pose))(poses),
         found.log_score,
         found.weight,
         found.covariance[0],
+        einsum("m,mi,mj->ij", found.weight, apart, apart),
         config.stride * peaks.xy,
         peaks.weight,
     )
@@ -115,14 +141,6 @@ def spreads(covariance: Array) -> tuple[Array, Array]:
     return jnp.sqrt(variance[..., :3].mean(-1)), jnp.sqrt(variance[..., 3:].mean(-1))
 
 
-def square_distances(pose: Array, truth: Array, covariance: Array) -> tuple[Array, Array, Array]:
-    """Squared Mahalanobis distances of the truth from the estimate, in the estimate's covariance:
-    of the pose, its position and its rotation. Chi-square of 6, 3 and 3 degrees if it is honest.
-    """
-    xi = se3_log(matmul(se3_inverse(pose), truth))
-
-    def distance(part: slice) -> Array:
-        x = xi[part]
-        return einsum("i,i->", x, jnp.linalg.solve(covariance[part, part], x))
-
-    return distance(slice(0, 6)), distance(slice(0, 3)), distance(slice(3, 6))
+def twist_between(pose: Array, other: Array) -> Array:
+    """xi [6] with pose @ se3_exp(xi) = other, see `se3_exp`."""
+    return se3_log(matmul(se3_inverse(pose), other))

@@ -16,7 +16,7 @@ from posejax.systems.eventpose import summary as summaries
 from posejax.systems.eventpose.conditions import conditions_of
 from posejax.systems.eventpose.config import TrajectoryConfig
 from posejax.systems.eventpose.failures import errors_by_condition
-from posejax.systems.eventpose.hypotheses import tracked
+from posejax.systems.eventpose.hypotheses import PARTS, square_distances, tracked
 from posejax.systems.eventpose.pictures import Example, Wireframe, pose_figure
 from posejax.systems.eventpose.smoothing import smoothed
 from posejax.systems.eventpose.summary import PoseErrors, Records
@@ -222,14 +222,13 @@ def _spreads(
         claims.append(parts.Claim(f"{name} ({unit})", region, square, 3, columns))
         measure = f"{name} error ({unit})"
         risk.append(parts.risk(name, measure, error, sigma, by="sigma", noun="windows"))
-    if "square_distance" in records:
+    if "twist_error" in records:
         region = "ellipsoids of the best pose"
         columns = {k: "" for k in columns} if claims else {}
-        for name, prefix, dof in (("pose", "", 6), ("its position", "position_", 3),
-                                  ("its rotation", "rotation_", 3)):  # fmt: skip
-            squares = np.asarray(records[f"{prefix}square_distance"], np.float64)
+        for name, squares in square_distances(records).items():
             squares = np.where(missing, np.nan, squares)
-            claims.append(parts.Claim(name, region, squares, dof, columns))
+            dof = PARTS[name].stop - PARTS[name].start
+            claims.append(parts.Claim(f"{name}, ellipsoid", region, squares, dof, columns))
     caption = "Do the predicted standard deviations, one for three axes, tell the truth?"
     return parts.calibration(claims, caption=caption, first="error of"), risk
 

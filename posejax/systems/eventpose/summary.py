@@ -98,7 +98,7 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
         "sequences": float(len(np.unique(records["sequence"]))),
         **_numbers(records),
     }
-    if "square_distance" in records:
+    if "twist_error" in records:
         numbers |= hypotheses.coverage(records)
     for prefix, other in _others(records).items():
         errors = pose_errors(other)

@@ -14,6 +14,7 @@ from posejax.config import ConfigError
 from posejax.data.cameras import Camera
 from posejax.report import Report
 from posejax.systems.eventpose import hypotheses, summary
+from posejax.systems.eventpose.alignment import event_density
 from posejax.systems.eventpose.answers import pose_records, solved_poses
 from posejax.systems.eventpose.config import (
     FROM_SCRATCH,
@@ -92,6 +93,11 @@ class Eventpose(System):
             raise ConfigError(
                 f"system.keypoints.points: {', '.join(sorted(simulated))} are of the simulated "
                 "craft; other data have points of a 'box'"
+            )
+        if self.solves and self.keypoints.align and not self.data.simulated:
+            raise ConfigError(
+                "system.keypoints.align: edges are known of the simulated craft alone; leave it at "
+                "0 for other data"
             )
         if (
             self.model.pool == "flatten"
@@ -286,7 +292,9 @@ class Eventpose(System):
             if self.keypoints.half_turn:
                 logits = averaged(logits, heads["opposite"])
             points, scale = state["keypoints"]["points"], state["hypothesis_scale"]
-            return outputs | solved_poses(logits, points, prepared, self.keypoints, scale)
+            density = event_density(prepared.grid, self.input) if self.keypoints.align else None
+            found = solved_poses(logits, points, prepared, self.keypoints, scale, density)
+            return outputs | found
         if "sigma_scale" in state:
             position, rotation = predicted_sigma(heads, stats)
             # A craft that the border cuts is known less well than the network can tell.
