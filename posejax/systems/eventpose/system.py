@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posejax.config import ConfigError
 from posejax.data.cameras import Camera
 from posejax.report import Report
 from posejax.systems.eventpose import hypotheses, summary
 from posejax.systems.eventpose.alignment import event_density
 from posejax.systems.eventpose.answers import pose_records, solved_poses
+from posejax.systems.eventpose.checks import check_options
 from posejax.systems.eventpose.config import (
-    FROM_SCRATCH,
     InputConfig,
     KeypointConfig,
     ModelConfig,
@@ -73,41 +72,7 @@ class Eventpose(System):
     calibration: ClassVar[tuple[str, ...]] = ("sigma_scale", "hypothesis_scale")
 
     def check(self) -> None:
-        if self.model.weights and self.model.backbone in FROM_SCRATCH:
-            raise ConfigError(
-                f"system.model.weights: {self.model.backbone!r} has no published weights; choose "
-                "another --system.model.backbone or leave the weights out"
-            )
-        if self.objective.stats == "spades" and self.input.view != "full":
-            raise ConfigError(
-                "system.objective.stats: 'spades' are metres in the camera; the canonical view has "
-                "its own scale: use --system.input.view full, or stats 'train'"
-            )
-        if self.keypoints.answer == "direct" and self.model.heads == "keypoints":
-            raise ConfigError(
-                "system.keypoints.answer: 'direct' is the answer of pose heads, which "
-                "--system.model.heads keypoints has not; with 'both' it has"
-            )
-        simulated = self.points and set(self.keypoints.points) - {"box"}
-        if simulated and not self.data.simulated:
-            raise ConfigError(
-                f"system.keypoints.points: {', '.join(sorted(simulated))} are of the simulated "
-                "craft; other data have points of a 'box'"
-            )
-        if self.solves and self.keypoints.align and not self.data.simulated:
-            raise ConfigError(
-                "system.keypoints.align: edges are known of the simulated craft alone; leave it at "
-                "0 for other data"
-            )
-        if (
-            self.model.pool == "flatten"
-            and self.model.heads != "keypoints"
-            and min(self.input.size) % 32
-        ):
-            raise ConfigError(
-                f"system.input.size: {self.input.size}; expected multiples of 32 with "
-                "system.model.pool 'flatten'"
-            )
+        check_options(self.data, self.input, self.model, self.objective, self.keypoints)
 
     @cached_property
     def points(self) -> int:
