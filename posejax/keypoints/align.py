@@ -7,7 +7,7 @@ edge says nothing.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,9 @@ def edges_of(
     at = np.concatenate([(np.arange(n) + 0.5) / n for n in count])[:, None]
     places = a[which] + at * (b - a)[which]
     along = ((b - a) / length[:, None])[which]
-    return Edges(*(np.asarray(x, np.float32) for x in (places, along, blockers)))
+    # NumPy's arrays: made while a program is traced, they are no part of it.
+    parts: list[Any] = [np.asarray(x, np.float32) for x in (places, along, blockers)]
+    return Edges(*parts)
 
 
 def visible(pose: Array, edges: Edges) -> Array:
@@ -185,7 +187,7 @@ def align_pose(
     this way along the normals of its edges; here the densest place is not looked for but pulls.
     """
     pose, points, intrinsics = as_float(pose), as_float(points), as_float(intrinsics)
-    density, peaks = as_float(density), jax.tree.map(as_float, peaks)
+    density, weight, peaks = as_float(density), as_float(weight), jax.tree.map(as_float, peaks)
     everything = jnp.concatenate([points, edges.points.astype(points.dtype)])
     maps = jnp.stack([blurred(density, blur) for blur in blurs])
     sigmas = jnp.array(blurs, pose.dtype)

@@ -17,10 +17,9 @@ def craft_edges() -> Edges:
     """Edges of the simulated craft, and the boxes of it that hide what is behind them."""
     from posejax.sim.spacecraft import HALF, MIDDLE, WING_Y, WINGS, spacecraft_wireframe
 
-    boxes = [[MIDDLE - HALF, MIDDLE + HALF]]
-    for x0, x1, z0, z1 in WINGS:
-        boxes.append([(x0, WING_Y - _WING, z0), (x1, WING_Y + _WING, z1)])
-    return edges_of(*spacecraft_wireframe(), np.array(boxes))
+    wings = [[(x0, WING_Y - _WING, z0), (x1, WING_Y + _WING, z1)] for x0, x1, z0, z1 in WINGS]
+    boxes = np.concatenate([[[MIDDLE - HALF, MIDDLE + HALF]], wings])
+    return edges_of(*spacecraft_wireframe(), boxes)
 
 
 def event_density(grid: Array, config: InputConfig) -> Array:

@@ -43,7 +43,7 @@ def errors_by_condition(
     for label, errors in others:
         columns[f"{label}: rotation deg"] = lambda rows, e=errors: float(mean(e.rotation[rows]))
         columns[f"{label}: 95 % interval"] = lambda rows, e=errors: cluster_bootstrap(
-            e.rotation[rows], sequence[rows], mean
+            e.rotation[rows], sequence[rows], lambda x: float(mean(x))
         )
         columns |= _lost(errors, f"{label}: ")
     found = []

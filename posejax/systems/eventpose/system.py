@@ -236,7 +236,7 @@ class Eventpose(System):
         return prepared, heads
 
     def answer(
-        self, state: Any, prepared: Prepared, heads: Mapping[str, jax.Array]
+        self, state: Any, prepared: Prepared, heads: dict[str, jax.Array]
     ) -> dict[str, jax.Array]:
         """Outputs of `predict` from what `see` gives, in the way that the config asks for."""
         outputs = {
