@@ -41,8 +41,8 @@ class EvalOptions:
       split: split to evaluate: train, val or test.
       checkpoint: best, latest or a step of the run; with --config a weights file, run or
         checkpoint folder, or the name of shipped weights; else the config's train.init_from.
-      calibrate: examples of train, without augmentation, that System.calibrate is fitted on;
-        0 for none.
+      calibrate: examples, without augmentation, that System.calibrate is fitted on; 0 for none.
+      calibrate_on: split that they are of; errors on train may be smaller than on any other.
       examples: evaluate the first N examples only.
       batch_size: examples per batch; the config's evaluation batch size if not given.
       worst: worst examples shown in the report.
@@ -62,6 +62,7 @@ class EvalOptions:
     split: str = "val"
     checkpoint: str = "best"
     calibrate: int = 256
+    calibrate_on: str = "train"
     examples: int | None = None
     batch_size: int | None = None
     worst: int = 12
@@ -105,6 +106,10 @@ def evaluate(
         if getattr(o, name) is not None:
             check_range(f"--{name.replace('_', '-')}", getattr(o, name), 1)
     rundir.check_writable(folder, "--out")
+    if o.calibrate and o.calibrate_on == o.split != "train":
+        raise cli.ConfigError(
+            f"--calibrate-on: {o.split} is what is evaluated; calibrate on another split"
+        )
     others = [comparison.read_scores(path) for path in o.beside]
     runtime.start(RunOptions(None, o.cache, debug=Debug(), distributed=Distributed()))
     _say(f"{experiment.name}: opening {o.split}")
@@ -120,8 +125,9 @@ def evaluate(
 
     calibrated = 0
     if o.calibrate > 0 and system.calibrates:
-        fitted = parts.eval_examples("train")
-        _say(f"calibrating on {min(o.calibrate, len(fitted.source)):,} examples of train")
+        fitted = parts.eval_examples(o.calibrate_on)
+        count = min(o.calibrate, len(fitted.source))
+        _say(f"calibrating on {count:,} examples of {o.calibrate_on}")
         # Twice: what is fitted second (a covariance) may depend on what is fitted first (a
         # temperature), and only a second pass sees it.
         for _ in range(2):

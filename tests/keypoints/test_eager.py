@@ -12,7 +12,21 @@ POSE[2, 3] = 3.0
 XY = projected(POSE)
 LOGITS = normal_logits(XY)
 INFORMATION = np.tile(np.eye(2), (26, 1, 1))
+EDGES = keypoints.edges_of(
+    BOX, np.array([(0, 1)]), np.array([[[-0.8, -0.3, -0.5], [0.8, 0.3, 0.5]]])
+)
 EXAMPLES = {
+    "align_pose": example(
+        POSE,
+        EDGES,
+        np.ones((64, 64)),
+        BOX,
+        keypoints.local_peaks(LOGITS),
+        K,
+        weight=np.float64(0.1),
+        iterations=np.int64(1),
+    ),
+    "edges_of": example(BOX, np.array([(0, 1)]), np.zeros((1, 2, 3)), spacing=np.float64(0.1)),
     "heatmap_nll": example(LOGITS, XY, np.ones(26), sigma=np.float64(1.5)),
     "heatmap_targets": example(XY, (np.int64(64), np.int64(64)), sigma=np.float64(1.5)),
     "local_peaks": example(LOGITS, modes=np.int64(2), radius=np.int64(4)),

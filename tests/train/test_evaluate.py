@@ -152,6 +152,22 @@ def test_calibration_is_fitted_on_train_and_used(trained):
     assert before["rms"] == after["rms"]
 
 
+def test_calibration_may_be_fitted_on_another_split(trained, monkeypatch, capsys):
+    seen = []
+    original = Beacons.calibrate
+
+    def calibrate(self, state, records):
+        seen.append(len(records["index"]))
+        return original(self, state, records)
+
+    monkeypatch.setattr(Beacons, "calibrate", calibrate)
+    options = EvalOptions(split="test", calibrate_on="val", report=False, cache="off")
+    evaluate(trained.experiment, options, trained.workdir)
+    assert seen == [64, 64] and "calibrating on 64 examples of val" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="test is what is evaluated"):
+        evaluate(trained.experiment, replace(options, calibrate_on="test"), trained.workdir)
+
+
 def test_system_without_parameters_needs_no_checkpoint(beacons, tmp_path):
     experiment = beacons(system=Centroid())
     options = EvalOptions(out=tmp_path, report=False, cache="off", examples=10)

@@ -49,6 +49,9 @@ class ModelConfig:
 class KeypointConfig:
     """Points of the body, their heatmaps, and the pose that explains them.
 
+    `use`, `hypotheses`, `grid`, `iterations`, `align`, `half_turn`, `answer` change no parameter:
+    an evaluation may ask a trained network for any of them.
+
     Attributes:
       points: kinds, taken together. "box": the 8 corners, 12 edge middles and 6 face centres of a
         box, which need no model of the craft, since the labels say where they project to.
@@ -58,11 +61,20 @@ class KeypointConfig:
       count: points of "surface" and of "wireframe".
       stride: pixels of the grid along a cell of the heatmaps.
       sigma: spread of the targets in cells.
+      outside: weight of the loss of points out of the view: the cross-entropy (nats) that spreads
+        their heatmaps evenly, so that the solver asks them nothing; 0 leaves them what they are.
       direct_weight: with heads "both", of the direct loss beside the mean of the points'
         cross-entropies (nats).
-      hypotheses: poses that are kept.
+      use: kinds of `points` that the pose is computed from; none means all.
+      hypotheses: poses that are kept, 1 for a single one.
       grid: rotations that the solver starts from.
+      iterations: of the poses' refinement to the heatmaps, in each of three stages; 0 leaves them
+        where the grid's rotations put them.
+      align: weight of a point of the simulated craft's edges, which are aligned to the events of
+        the view, against a heatmap's; 0 for no alignment.
       half_turn: heatmaps are averaged with those of the view turned by half a turn, in evaluation.
+      answer: "solver", poses from the heatmaps, or "direct", that of the pose heads beside them
+        (heads "both").
     """
 
     points: tuple[PointKind, ...] = ("box",)
@@ -71,16 +83,28 @@ class KeypointConfig:
     count: int = 20
     stride: int = 2
     sigma: float = 1.0
+    outside: float = 0.0
     direct_weight: float = 0.3
+    use: tuple[PointKind, ...] = ()
     hypotheses: int = 8
     grid: int = 1024
+    iterations: int = 4
+    align: float = 0.0
     half_turn: bool = True
+    answer: Literal["solver", "direct"] = "solver"
 
     def __post_init__(self):
         if not self.points or min(*self.half, self.sigma) <= 0 or self.count < 4:
             raise ValueError(
                 "keypoints need at least one kind of points, positive half sizes and sigma, and a "
                 f"count of 4: {self}"
+            )
+        if not set(self.use) <= set(self.points):
+            raise ValueError(f"keypoints.use is of keypoints.points, {self.points}: {self.use}")
+        if self.hypotheses < 1 or self.iterations < 0:
+            raise ValueError(
+                "keypoints need at least one hypothesis and no negative number of iterations: "
+                f"{self.hypotheses}, {self.iterations}"
             )
 
 

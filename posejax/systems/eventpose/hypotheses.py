@@ -2,14 +2,18 @@
 
 Records: those of `summary`, and `hypothesis_translation_hat` [N, M, 3], `hypothesis_quat_xyzw_hat`
 [N, M, 4], the best first; `hypothesis_log_score`, `hypothesis_weight` [N, M], zero for a pose that
-repeats a better one; `square_distance` [N], Mahalanobis, of the truth from the best pose.
+repeats a better one; `twist_error` [N, 6], the xi with best pose @ se3_exp(xi) = truth, and its
+covariance [N, 6, 6] in two parts, `covariance_within` if the best pose is the right one, and
+`covariance_between`, what it adds that another may be.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from posejax.geometry import quat_xyzw_to_matrix, se3_from_rotation_translation
+from posejax.report.statistics import chi_square_quantile, squared_mahalanobis
 from posejax.systems.eventpose import scores
 from posejax.systems.eventpose.config import TrajectoryConfig
 from posejax.systems.eventpose.smoothing import smoothed
@@ -17,9 +21,10 @@ from posejax.trajectory import choose_hypotheses
 
 Records = Mapping[str, np.ndarray]
 
-CHI2_95 = 12.591587
-"""95 % of a chi-square distribution of six degrees of freedom lie below it."""
 _SHARPNESS = np.geomspace(0.1, 300, 60)
+PARTS = {"pose": slice(0, 6), "position": slice(0, 3), "rotation": slice(3, 6)}
+"""Parts of a twist that have an ellipsoid."""
+_LOG_SCALE = (-10.0, 14.0)  # of a covariance, searched
 _RIGHT = np.deg2rad(15)  # no hypothesis is right that is turned further from the truth
 _KEYS = ("translation_hat", "quat_xyzw_hat")
 
@@ -42,27 +47,51 @@ def nearest(records: Records) -> tuple[np.ndarray, np.ndarray]:
     return chosen, turn[np.arange(len(chosen)), chosen]
 
 
-def coverage(records: Records) -> float:
-    """Share of truths within the 95 % ellipsoid of the best pose's covariance."""
-    return float(np.mean(np.asarray(records["square_distance"]) <= CHI2_95))
+def square_distances(records: Records, scale: float = 1.0) -> dict[str, np.ndarray]:
+    """Squared Mahalanobis distances [N] of the truth from the best pose.
+
+    Of the `pose`, its `position` and its `rotation`, which are chi-square of 6, 3 and 3 degrees of
+    freedom where the covariance, its first part times `scale`, is honest; NaN without one.
+    """
+    error = np.asarray(records["twist_error"], np.float64)
+    within, between = (
+        np.asarray(records[f"covariance_{k}"], np.float64) for k in ("within", "between")
+    )
+    covariance = scale * within + between
+    return {
+        name: squared_mahalanobis(error[:, part], covariance[:, part, part])
+        for name, part in PARTS.items()
+    }
+
+
+def coverage(records: Records, scale: float = 1.0) -> dict[str, float]:
+    """Shares of truths within the 95 % ellipsoids: of poses, of positions and of rotations."""
+    found = {}
+    for name, squares in square_distances(records, scale).items():
+        limit = chi_square_quantile(0.95, PARTS[name].stop - PARTS[name].start)
+        suffix = "" if name == "pose" else f"_{name}"
+        found[f"coverage_95{suffix}"] = float(np.mean(squares <= limit))
+    return found
 
 
 def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float]:
     """Scales under which these records' spreads and weights are honest.
 
-    covariance: so that the ellipsoid of 95 % holds 95 % of the truths; not so that the mean square
-    is right, which a few half turns would decide. sharpness: the factor of the log scores under
-    which the hypotheses near the truth are likeliest.
+    covariance: of its first part, so that the ellipsoid of 95 % holds 95 % of the truths; not so
+    that the mean square is right, which a few half turns would decide. sharpness: the factor of the
+    log scores under which the hypotheses near the truth are likeliest; it decides the second part.
 
     Args:
       records: of windows that chose nothing else.
       scale: the scales that they were made with.
     """
-    distance = np.asarray(records["square_distance"], np.float64)
-    distance = np.where(np.isfinite(distance), distance, np.inf)
-    wide = float(np.quantile(distance, 0.95, method="lower") / CHI2_95)
+    low, high = _LOG_SCALE
+    for _ in range(30):
+        middle = (low + high) / 2
+        enough = coverage(records, math.exp(middle))["coverage_95"] >= 0.95
+        low, high = (low, middle) if enough else (middle, high)
     found = {
-        "covariance": float(scale["covariance"]) * (wide if np.isfinite(wide) and wide > 0 else 1),
+        "covariance": float(scale["covariance"]) * (math.exp(high) if high < _LOG_SCALE[1] else 1),
         "sharpness": float(scale["sharpness"]),
     }
     chosen, turn = nearest(records)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from posejax.geometry import einsum, matmul, project, se3_apply, se3_inverse, se3_log
-from posejax.keypoints import heatmap_nll, local_peaks, pose_hypotheses
+from posejax.keypoints import Peaks, align_pose, heatmap_nll, local_peaks, pose_hypotheses
+from posejax.systems.eventpose.alignment import craft_edges
 from posejax.systems.eventpose.config import KeypointConfig
 from posejax.systems.eventpose.inputs import Prepared
 from posejax.systems.eventpose.view import View, in_camera, in_view
@@ -24,7 +25,9 @@ class Solved(NamedTuple):
     hypotheses: [M, 4, 4] camera_from_body.
     log_score: [M], see `posejax.keypoints.Hypotheses`.
     weight: [M], sums to one.
-    covariance: [6, 6] of xi in pose @ se3_exp(xi), see `se3_exp`.
+    within: [6, 6] covariance of xi in pose @ se3_exp(xi), see `se3_exp`, if this is the right one.
+    between: [6, 6] second moment of the xi of all hypotheses, by their weights: what it adds that
+      another one may be right.
     keypoints: [P, K, 2] modes of the heatmaps, pixels of the grid.
     keypoint_weight: [P, K] their probabilities.
     """
@@ -32,7 +35,8 @@ class Solved(NamedTuple):
     hypotheses: Array
     log_score: Array
     weight: Array
-    covariance: Array
+    within: Array
+    between: Array
     keypoints: Array
     keypoint_weight: Array
 
@@ -49,7 +53,9 @@ def keypoint_losses(
 
     Returns:
       Scalars: `keypoint_nll`, mean over the points in the view of the cross-entropy above its least
-      value, nats; the monitor `keypoint_px`, mean distance from a point to its brightest cell.
+      value, nats, and `config.outside` times the same of points out of the view, whose targets are
+      even, over all points; the monitor `keypoint_px`, mean distance from a point in the view to
+      its brightest cell.
     """
     xy, ahead = projections(points, prepared.view, prepared.pose)
     cells = xy / config.stride
@@ -60,8 +66,13 @@ def keypoint_losses(
     brightest = jnp.stack([best % width, best // width], axis=-1) + 0.5
     away = jnp.linalg.norm(jax.lax.stop_gradient(brightest - cells), axis=-1)
     count = jnp.maximum(inside.sum(), 1)
+    loss = nll.sum() / count
+    if config.outside:
+        even = jax.nn.logsumexp(logits, axis=(0, 1)) - logits.mean((0, 1))
+        even = even - math.log(height * width)
+        loss = loss + config.outside * jnp.where(inside, 0, even).mean()
     return {
-        "keypoint_nll": nll.sum() / count,
+        "keypoint_nll": loss,
         "keypoint_px": config.stride * jnp.sum(away * inside) / count,
     }
 
@@ -78,9 +89,18 @@ def averaged(*logits: Array) -> Array:
 
 
 def solve(
-    logits: Array, points: Array, view: View, config: KeypointConfig, sharpness: Array | float = 1.0
+    logits: Array,
+    points: Array,
+    view: View,
+    config: KeypointConfig,
+    sharpness: Array | float = 1.0,
+    density: Array | None = None,
 ) -> Solved:
-    """Poses of one view from its heatmaps [h, w, P]."""
+    """Poses of one view from its heatmaps [h, w, P], with `config.align` aligned to events.
+
+    Args:
+      density: [H, W] of the events in the view, for the alignment.
+    """
     found = pose_hypotheses(
         logits,
         points,
@@ -88,14 +108,28 @@ def solve(
         stride=config.stride,
         modes=config.hypotheses,
         grid=config.grid,
+        iterations=config.iterations,
         sharpness=sharpness,
     )
     peaks = local_peaks(logits)
+    poses = found.pose
+    if config.align:
+        in_pixels = Peaks(
+            config.stride * peaks.xy, config.stride**2 * peaks.covariance, peaks.weight
+        )
+
+        def aligned(pose):
+            about = (craft_edges(), density, points, in_pixels, view.intrinsics)
+            return align_pose(pose, *about, weight=config.align)[0]
+
+        poses = jax.vmap(aligned)(poses)
+    apart = jax.vmap(lambda pose: twist_between(poses[0], pose))(poses)
     return Solved(
-        jax.vmap(lambda pose: in_camera(view, pose))(found.pose),
+        jax.vmap(lambda pose: in_camera(view, pose))(poses),
         found.log_score,
         found.weight,
         found.covariance[0],
+        einsum("m,mi,mj->ij", found.weight, apart, apart),
         config.stride * peaks.xy,
         peaks.weight,
     )
@@ -107,8 +141,6 @@ def spreads(covariance: Array) -> tuple[Array, Array]:
     return jnp.sqrt(variance[..., :3].mean(-1)), jnp.sqrt(variance[..., 3:].mean(-1))
 
 
-def square_distance(pose: Array, truth: Array, covariance: Array) -> Array:
-    """Squared Mahalanobis distance of the truth in the estimate's covariance; chi2 of six if it
-    is honest."""
-    xi = se3_log(matmul(se3_inverse(pose), truth))
-    return einsum("i,i->", xi, jnp.linalg.solve(covariance, xi))
+def twist_between(pose: Array, other: Array) -> Array:
+    """xi [6] with pose @ se3_exp(xi) = other, see `se3_exp`."""
+    return se3_log(matmul(se3_inverse(pose), other))

@@ -5,18 +5,26 @@ import itertools
 
 import numpy as np
 
-from posejax.systems.eventpose.config import KeypointConfig
+from posejax.systems.eventpose.config import KeypointConfig, PointKind
 
 
 @functools.cache
 def body_points(config: KeypointConfig) -> np.ndarray:
     """[P, 3] float32 m, body frame, in the order of `config.points`."""
-    kinds = {
-        "box": lambda: box_points(config.half, config.middle),
-        "surface": lambda: spread_points(_surface(), config.count),
-        "wireframe": lambda: spread_points(_wireframe(), config.count),
-    }
-    return np.concatenate([kinds[kind]() for kind in config.points]).astype(np.float32)
+    return np.concatenate([_of_kind(config, kind) for kind in config.points]).astype(np.float32)
+
+
+def used_rows(config: KeypointConfig) -> np.ndarray:
+    """Rows of `body_points` that poses are computed from: those of the kinds in `config.use`."""
+    kinds = np.repeat(config.points, [len(_of_kind(config, kind)) for kind in config.points])
+    return np.flatnonzero(np.isin(kinds, config.use or config.points))
+
+
+@functools.cache
+def _of_kind(config: KeypointConfig, kind: PointKind) -> np.ndarray:
+    if kind == "box":
+        return box_points(config.half, config.middle)
+    return spread_points(_surface() if kind == "surface" else _wireframe(), config.count)
 
 
 def box_points(half: tuple[float, ...], middle: tuple[float, ...]) -> np.ndarray:

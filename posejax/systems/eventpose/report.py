@@ -7,21 +7,22 @@ from functools import partial
 import numpy as np
 
 from posejax.report import parts
-from posejax.report.contents import Condition, Part, Plot, condition, pictures
+from posejax.report.contents import Part, Plot, pictures
 from posejax.report.figures import agreement
 from posejax.report.skeleton import Report
-from posejax.report.statistics import mean, median
+from posejax.report.statistics import median
 from posejax.report.text import Share, number
 from posejax.systems.eventpose import summary as summaries
+from posejax.systems.eventpose.conditions import conditions_of
 from posejax.systems.eventpose.config import TrajectoryConfig
-from posejax.systems.eventpose.hypotheses import tracked
+from posejax.systems.eventpose.failures import errors_by_condition
+from posejax.systems.eventpose.hypotheses import PARTS, square_distances, tracked
 from posejax.systems.eventpose.pictures import Example, Wireframe, pose_figure
 from posejax.systems.eventpose.smoothing import smoothed
-from posejax.systems.eventpose.summary import STRATA, PoseErrors, Records
+from posejax.systems.eventpose.summary import PoseErrors, Records
 
 _PLAIN = "single windows"
 _SMOOTHERS = {"rts": "Kalman/RTS", "spline": "SE(3) spline", "twist": "constant twist"}
-Errors = Mapping[str, np.ndarray]  # what a column of a table is called -> [N]
 _WORST = 20  # rows of the table of worst windows
 
 
@@ -72,6 +73,7 @@ def make_report(
     title: str,
     simulated: bool,
     trajectory: TrajectoryConfig,
+    focal: float,
     wireframe: Wireframe | None = None,
 ) -> Report:
     """The report of a split.
@@ -82,6 +84,7 @@ def make_report(
       examples: a few examples to picture, see `pose_figure`, with their `index`.
       title, simulated: see `Report`.
       trajectory: the smoothing that numbers and curves are shown after.
+      focal: of the camera, pixels: for speeds in the picture.
       wireframe: points [P, 3] m of the body frame and edges [E, 2] to draw at the poses.
     """
     estimates, prefixes = {_PLAIN: records}, {_PLAIN: ""}
@@ -94,7 +97,7 @@ def make_report(
         prefixes[label] = prefix
     errors = {label: summaries.pose_errors(r) for label, r in estimates.items()}
     plain, missing = errors[_PLAIN], ~summaries.is_finite(records)
-    distance = summaries.condition(records, "range_m")
+    distance = summaries.true_range(records)
     at = zip(records["sequence"], records["time"], strict=True)
     records = {"name": np.array([f"sequence {s} at {t:.2f} s" for s, t in at]), **records}
     order = np.lexsort((-plain.score, ~missing))  # what is not finite first
@@ -131,9 +134,11 @@ def make_report(
             *_distributions(estimates, errors, missing),
         ],
         calibration=calibration,
-        conditions=[
-            _condition(records, plain, by, more) for by in STRATA if by in ("range_m", *known)
-        ],
+        conditions=errors_by_condition(
+            {"over time" if label != _PLAIN else _PLAIN: e for label, e in errors.items()},
+            conditions_of(records, focal),
+            records["sequence"],
+        ),
         risk=risk,
         tracks=parts.tracks(records, curves, missing, {"range m": distance}, noun="windows"),
         worst=parts.rows(
@@ -144,7 +149,7 @@ def make_report(
                 "score": plain.score,
                 **more,
                 "range m": distance,
-                **{k: records[k] for k in known if k in STRATA},
+                **{k: records[k] for k in known if k != "zoom"},
                 "finite": np.where(missing, "no", "yes"),
             },
             order[:_WORST],
@@ -190,7 +195,7 @@ def _distributions(
         for kind, unit in (("position", "m"), ("rotation", "deg"))
     }
     hats = {k: np.linalg.norm(r["translation_hat"], axis=1) for k, r in estimates.items()}
-    distance = summaries.condition(estimates[_PLAIN], "range_m")
+    distance = summaries.true_range(estimates[_PLAIN])
     draw = partial(agreement, distance, hats, quantity="range (m)")
     caption = "Estimated against true range; the line is where they agree."
     plots = parts.distributions(series, "windows", most={"rotation": 180.0})
@@ -217,28 +222,15 @@ def _spreads(
         claims.append(parts.Claim(f"{name} ({unit})", region, square, 3, columns))
         measure = f"{name} error ({unit})"
         risk.append(parts.risk(name, measure, error, sigma, by="sigma", noun="windows"))
-    if "square_distance" in records:
-        squares = np.asarray(records["square_distance"], np.float64)
-        squares = np.where(missing, np.nan, squares)
+    if "twist_error" in records:
         region = "ellipsoids of the best pose"
         columns = {k: "" for k in columns} if claims else {}
-        claims.append(parts.Claim("pose", region, squares, 6, columns))
+        for name, squares in square_distances(records).items():
+            squares = np.where(missing, np.nan, squares)
+            dof = PARTS[name].stop - PARTS[name].start
+            claims.append(parts.Claim(f"{name}, ellipsoid", region, squares, dof, columns))
     caption = "Do the predicted standard deviations, one for three axes, tell the truth?"
     return parts.calibration(claims, caption=caption, first="error of"), risk
-
-
-def _condition(records: Records, plain: PoseErrors, by: str, more: Errors) -> Condition:
-    return condition(
-        by,
-        STRATA[by],
-        summaries.condition(records, by),
-        plain.score,
-        mean,
-        measure="single-window SPARK score",
-        bins=4,
-        sequence=records["sequence"],
-        columns={k: lambda rows, v=v: float(mean(v[rows])) for k, v in more.items()},
-    )
 
 
 def _describe(

@@ -21,7 +21,6 @@ from posejax.systems.eventpose.config import TrajectoryConfig
 from posejax.systems.eventpose.smoothing import smoothed
 
 Records = Mapping[str, np.ndarray]
-STRATA = {"range_m": "range (m)", "events": "events in the window", "light": "light"}
 
 
 class PoseErrors(NamedTuple):
@@ -81,25 +80,26 @@ def summarize(records: Records, trajectory: TrajectoryConfig) -> dict[str, float
     `score` (E_t + E_r of SPARK 2026, Kelvins 2019) decides model selection; `score_low`,
     `score_high`: its 95 % interval, bootstrapped by sequence; `speed_plus`; `relative_position`
     (E_t), `position_m`, `position_median_m`, `rotation_deg`, `rotation_median_deg`,
-    `beyond_90deg` (a share), per axis
+    `within_15deg`, `beyond_90deg` (shares), per axis
     `rms_x_m`, `rms_y_m`, `rms_z_m`; `within_0.1m_5deg`, `within_0.2m_15deg`; `examples`,
     `sequences`, `nonfinite`; with predicted spreads `sigma_ratio_m`, `sigma_ratio_rad` (RMS of
     error over spread: 1 if honest). `constant/score`, `constant/relative_position`,
     `constant/rotation_deg`: of a constant answer, the mean of the truths themselves, which anything
     that looks at its input should beat. With a trajectory layer the same under `smoothed/`.
 
-    With hypotheses: `coverage_95`, the share of truths in the 95 % ellipsoid of the best pose;
-    under `best_of/` the numbers of an oracle that picks from each window's hypotheses; under
-    `direct/` those of pose heads beside the heatmaps; and with a trajectory layer, under
-    `tracked/`, those of hypotheses chosen over time and then smoothed.
+    With hypotheses: `coverage_95`, `coverage_95_position`, `coverage_95_rotation`, the shares of
+    truths in the 95 % ellipsoids of the best pose, its position and its rotation; under `best_of/`
+    the numbers of an oracle that picks from each window's hypotheses; under `direct/` those of pose
+    heads beside the heatmaps; and with a trajectory layer, under `tracked/`, those of hypotheses
+    chosen over time and then smoothed.
     """
     numbers = {
         "examples": float(len(records["sequence"])),
         "sequences": float(len(np.unique(records["sequence"]))),
         **_numbers(records),
     }
-    if "square_distance" in records:
-        numbers["coverage_95"] = hypotheses.coverage(records)
+    if "twist_error" in records:
+        numbers |= hypotheses.coverage(records)
     for prefix, other in _others(records).items():
         errors = pose_errors(other)
         numbers |= {f"{prefix}/{k}": float(v) for k, v in _main(errors).items()}
@@ -124,6 +124,7 @@ def _main(errors: PoseErrors) -> dict[str, np.floating]:
         "relative_position": np.mean(errors.relative),
         "rotation_deg": np.mean(errors.rotation),
         "rotation_median_deg": np.median(errors.rotation),
+        "within_15deg": np.mean(errors.rotation < 15),
         "beyond_90deg": np.mean(errors.rotation > 90),
     }
 
@@ -183,8 +184,6 @@ def sigma_ratios(records: Records) -> dict[str, float]:
     }
 
 
-def condition(records: Records, by: str) -> np.ndarray:
-    """[N] value of an example that strata are made by: a key of `STRATA`."""
-    if by == "range_m":
-        return np.linalg.norm(np.asarray(records["translation"], np.float64), axis=1)
-    return np.asarray(records[by], np.float64)
+def true_range(records: Records) -> np.ndarray:
+    """[N] m from the camera to the body's origin."""
+    return np.linalg.norm(np.asarray(records["translation"], np.float64), axis=1)

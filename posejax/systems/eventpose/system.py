@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posejax.config import ConfigError
 from posejax.data.cameras import Camera
-from posejax.geometry import matrix_to_quat_xyzw
 from posejax.report import Report
-from posejax.systems.eventpose import hypotheses, scores, summary
+from posejax.systems.eventpose import hypotheses, summary
+from posejax.systems.eventpose.alignment import event_density
+from posejax.systems.eventpose.answers import pose_records, solved_poses
+from posejax.systems.eventpose.checks import check_options
 from posejax.systems.eventpose.config import (
-    FROM_SCRATCH,
     InputConfig,
     KeypointConfig,
     ModelConfig,
@@ -30,14 +30,7 @@ from posejax.systems.eventpose.inputs import (
     prepare_events,
     prepare_frame,
 )
-from posejax.systems.eventpose.keypoints import (
-    averaged,
-    keypoint_losses,
-    solve,
-    spreads,
-    square_distance,
-    turned,
-)
+from posejax.systems.eventpose.keypoints import averaged, keypoint_losses, turned
 from posejax.systems.eventpose.model import PoseNet
 from posejax.systems.eventpose.objective import (
     SPADES_STATS,
@@ -54,7 +47,6 @@ from posejax.systems.eventpose.view import uncanonical
 from posejax.train.system import Batch, LossOutput, System
 
 _STATS_EXAMPLES = 128
-_OPTIONAL = ("sigma_m", "sigma_rad", "hypothesis_weight", "hypothesis_log_score")
 
 
 @dataclass(frozen=True)
@@ -80,31 +72,7 @@ class Eventpose(System):
     calibration: ClassVar[tuple[str, ...]] = ("sigma_scale", "hypothesis_scale")
 
     def check(self) -> None:
-        if self.model.weights and self.model.backbone in FROM_SCRATCH:
-            raise ConfigError(
-                f"system.model.weights: {self.model.backbone!r} has no published weights; choose "
-                "another --system.model.backbone or leave the weights out"
-            )
-        if self.objective.stats == "spades" and self.input.view != "full":
-            raise ConfigError(
-                "system.objective.stats: 'spades' are metres in the camera; the canonical view has "
-                "its own scale: use --system.input.view full, or stats 'train'"
-            )
-        simulated = self.points and set(self.keypoints.points) - {"box"}
-        if simulated and not self.data.simulated:
-            raise ConfigError(
-                f"system.keypoints.points: {', '.join(sorted(simulated))} are of the simulated "
-                "craft; other data have points of a 'box'"
-            )
-        if (
-            self.model.pool == "flatten"
-            and self.model.heads != "keypoints"
-            and min(self.input.size) % 32
-        ):
-            raise ConfigError(
-                f"system.input.size: {self.input.size}; expected multiples of 32 with "
-                "system.model.pool 'flatten'"
-            )
+        check_options(self.data, self.input, self.model, self.objective, self.keypoints)
 
     @cached_property
     def points(self) -> int:
@@ -254,10 +222,23 @@ class Eventpose(System):
         inner = predicted_pose(heads, self.objective, stats)
         return jax.vmap(uncanonical)(prepared.view, inner)
 
-    def predict(self, params: Any, state: Any, batch: Batch) -> dict[str, jax.Array]:
-        stats = TranslationStats(**state["translation"])
+    def see(self, params: Any, state: Any, batch: Batch) -> tuple[Prepared, dict[str, jax.Array]]:
+        """What the network gets of a batch, and what it says to it: all that parameters are for.
+
+        With `keypoints.half_turn` the heads also hold `opposite`, the heatmaps that it has of the
+        view turned by half a turn.
+        """
         prepared = self.prepare(batch, None)
         heads, _ = cast(tuple, self._heads(params, state, prepared.grid, False))
+        if self.solves and self.keypoints.half_turn:
+            other, _ = cast(tuple, self._heads(params, state, turned(prepared.grid), False))
+            heads = {**heads, "opposite": turned(other["heatmaps"])}
+        return prepared, heads
+
+    def answer(
+        self, state: Any, prepared: Prepared, heads: dict[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """Outputs of `predict` from what `see` gives, in the way that the config asks for."""
         outputs = {
             "loss": self._losses(heads, prepared, state)["loss"],
             "grid": prepared.grid,
@@ -266,81 +247,43 @@ class Eventpose(System):
             "zoom": prepared.view.zoom,
             "truth": prepared.pose,
         }
-        # A craft that the border cuts is known less well than the network can tell.
-        doubt = 1 + prepared.view.cut
+        stats = TranslationStats(**state["translation"])
         if "translation" in heads:
             outputs["pose"] = self._camera_pose(heads, prepared, stats)
-        if "heatmaps" in heads:
+        if self.solves:
             if "pose" in outputs:
                 outputs["direct_pose"] = outputs["pose"]
-            return outputs | self._solved(params, state, prepared, heads["heatmaps"], doubt)
-        if self.objective.uncertainty == "gaussian":
+            logits = heads["heatmaps"]
+            if self.keypoints.half_turn:
+                logits = averaged(logits, heads["opposite"])
+            points, scale = state["keypoints"]["points"], state["hypothesis_scale"]
+            density = event_density(prepared.grid, self.input) if self.keypoints.align else None
+            found = solved_poses(logits, points, prepared, self.keypoints, scale, density)
+            return outputs | found
+        if "sigma_scale" in state:
             position, rotation = predicted_sigma(heads, stats)
-            scale = state["sigma_scale"]
+            # A craft that the border cuts is known less well than the network can tell.
+            scale, doubt = state["sigma_scale"], 1 + prepared.view.cut
             outputs["sigma_m"] = position.mean(-1) * prepared.view.zoom * scale["position"] * doubt
             outputs["sigma_rad"] = rotation * scale["rotation"] * doubt
         return outputs
 
-    def _solved(
-        self, params: Any, state: Any, prepared: Prepared, logits: jax.Array, doubt: jax.Array
-    ) -> dict[str, jax.Array]:
-        """Outputs of the heatmaps: hypotheses of the pose, the best one, and its covariance."""
-        if self.keypoints.half_turn:
-            heads, _ = cast(tuple, self._heads(params, state, turned(prepared.grid), False))
-            logits = averaged(logits, turned(heads["heatmaps"]))
-        points, scale = state["keypoints"]["points"], state["hypothesis_scale"]
-        solver = partial(solve, points=points, config=self.keypoints, sharpness=scale["sharpness"])
-        found = jax.vmap(lambda x, view: solver(x, view=view))(logits, prepared.view)
-        covariance = found.covariance * (scale["covariance"] * doubt**2)[:, None, None]
-        position, rotation = spreads(covariance)
-        return {
-            "pose": found.hypotheses[:, 0],
-            "hypotheses": found.hypotheses,
-            "hypothesis_weight": found.weight,
-            "hypothesis_log_score": found.log_score,
-            "covariance": covariance,
-            "sigma_m": position,
-            "sigma_rad": rotation,
-            "keypoints": found.keypoints,
-            "keypoint_weight": found.keypoint_weight,
-            "heatmap": jax.nn.softmax(logits, axis=(1, 2)).sum(-1),
-        }
+    def predict(self, params: Any, state: Any, batch: Batch) -> dict[str, jax.Array]:
+        return self.answer(state, *self.see(params, state, batch))
 
     def metrics(self, outputs: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
-        pose, truth = outputs["pose"], outputs["truth"]
-        t, q = truth[:, :3, 3], matrix_to_quat_xyzw(truth[:, :3, :3])
-        t_hat, q_hat = pose[:, :3, 3], matrix_to_quat_xyzw(pose[:, :3, :3])
-        optional = {k: outputs[k] for k in _OPTIONAL if k in outputs}
-        if "direct_pose" in outputs:
-            direct = outputs["direct_pose"]
-            optional["direct_translation_hat"] = direct[:, :3, 3]
-            optional["direct_quat_xyzw_hat"] = matrix_to_quat_xyzw(direct[:, :3, :3])
-        if "hypotheses" in outputs:
-            several = outputs["hypotheses"]
-            optional["hypothesis_translation_hat"] = several[..., :3, 3]
-            optional["hypothesis_quat_xyzw_hat"] = matrix_to_quat_xyzw(several[..., :3, :3])
-            optional["square_distance"] = jax.vmap(square_distance)(
-                pose, truth, outputs["covariance"]
-            )
-        return {
-            "loss": outputs["loss"],
-            "error": scores.spark_2026(t, q, t_hat, q_hat),
-            "translation": t,
-            "quat_xyzw": q,
-            "translation_hat": t_hat,
-            "quat_xyzw_hat": q_hat,
-            "zoom": outputs["zoom"],
-            "sequence": batch.examples["sequence"],
-            "time": batch.examples["time"],
-            "light": batch.examples["light"],
-            "events": batch.examples["found"],
-            **optional,
-        }
+        return pose_records(outputs, batch.examples)
+
+    @property
+    def solves(self) -> bool:
+        """Whether poses come from heatmaps."""
+        return self.model.heads != "direct" and self.keypoints.answer == "solver"
 
     @property
     def calibrates(self) -> bool:  # type: ignore[override]
         """Whether there are predicted spreads to scale."""
-        return self.objective.uncertainty == "gaussian" or self.model.heads != "direct"
+        direct = self.model.heads == "direct" and self.objective.uncertainty == "gaussian"
+        return direct or self.solves
 
     def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:
         if not self.calibrates:
@@ -374,5 +317,6 @@ class Eventpose(System):
             title=f"eventpose on {data.title}",
             simulated=data.simulated,
             trajectory=self.trajectory,
+            focal=float(self.camera.intrinsics[0, 0]),
             wireframe=wireframe,
         )

@@ -1,5 +1,7 @@
 """Keypoints: exact targets, the truth's heatmaps give the true pose, honest spreads and weights."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,13 +22,9 @@ from posejax.systems.eventpose import (
     TrajectoryConfig,
     WindowRule,
 )
+from posejax.systems.eventpose.answers import solved_poses
 from posejax.systems.eventpose.hypotheses import (
-    CHI2_95,
-    calibration,
     coverage,
-    nearest,
-    over_time,
-    with_hypothesis,
 )
 from posejax.systems.eventpose.keypoints import (
     averaged,
@@ -135,6 +133,67 @@ def test_the_heatmaps_of_the_truth_have_no_loss_and_give_the_true_pose(system, p
     np.testing.assert_allclose(found.weight.sum(1), 1, rtol=1e-5)
 
 
+def test_heatmaps_of_points_out_of_the_view_learn_to_be_even(prepared, perfect):
+    one = jax.tree.map(lambda x: x[0], prepared)
+    points = jnp.asarray(body_points(CONFIG)).at[0].set(jnp.array([9.0, 0, 0]))
+    told = dataclasses.replace(CONFIG, outside=1.0)
+
+    def loss(logits, config=told):
+        return keypoint_losses(logits, points, one, config)["keypoint_nll"]
+
+    slope = jax.grad(loss)(perfect[0])[..., 0]
+    bright = jnp.unravel_index(jnp.argmax(perfect[0, ..., 0]), slope.shape)
+    assert slope[bright] > 0 > slope[0, 0]  # what stands out is to fall
+    assert float(jnp.abs(jax.grad(lambda x: loss(x, CONFIG))(perfect[0])[..., 0]).max()) == 0
+    even = perfect[0].at[..., 0].set(0.3)
+    assert float(loss(even)) == pytest.approx(float(loss(even, CONFIG)), abs=1e-5)
+
+
+def test_an_evaluation_chooses_points_modes_and_refinement(system, prepared):
+    """Of a network that is wrong about the points of a box and right about others."""
+    chosen = dataclasses.replace(CONFIG, points=("box", "surface"), count=8, use=("surface",))
+    points = jnp.asarray(body_points(chosen))
+    scale = {"covariance": jnp.float32(1), "sharpness": jnp.float32(1)}
+
+    def heatmaps(view, pose):
+        cells = projections(points, view, pose)[0] / CONFIG.stride
+        return jnp.log(heatmap_targets(cells, (32, 32), sigma=CONFIG.sigma) + 1e-7)
+
+    logits = jax.jit(jax.vmap(heatmaps))(prepared.view, prepared.pose)
+    wrong = logits.at[..., :26].set(logits[:, :, ::-1, :26])
+
+    def errors(**changes):
+        changed = dataclasses.replace(chosen, **changes)
+        found = jax.jit(lambda x: solved_poses(x, points, prepared, changed, scale))(wrong)
+        turn = jax.vmap(rotation_angle)(found["pose"][:, :3, :3], prepared.pose[:, :3, :3])
+        return np.rad2deg(turn), found
+
+    single, found = errors(hypotheses=1)
+    assert single.max() < 3 and found["keypoints"].shape[1] == 8
+    assert found["hypotheses"].shape[1] == 1 and (found["hypothesis_weight"] == 1).all()
+    assert errors(hypotheses=1, use=())[0].max() > 20  # the box's points outvote them
+    assert errors(hypotheses=1, iterations=0)[0].max() > 3  # a grid is coarse
+
+
+def test_the_answer_is_that_of_the_pose_heads_where_it_is_asked_for(system, batch):
+    direct = config.replace(system, **{"keypoints.answer": "direct"})
+    direct.check()
+    assert not direct.calibrates
+    shapes = jax.eval_shape(system.init, jax.random.key(0), batch)
+    params, state = jax.tree.map(lambda x: jnp.full(x.shape, 0.01, x.dtype), shapes)
+    outputs = jax.jit(direct.predict)(params, state, batch)
+    assert not {"hypotheses", "keypoints", "sigma_m"} & set(outputs)
+    records = direct.metrics(outputs, batch)
+    assert "hypothesis_weight" not in records and np.isfinite(records["error"]).all()
+    assert direct.calibrate(state, records) is state
+    with pytest.raises(ConfigError, match="heads keypoints has not"):
+        config.replace(direct, **{"model.heads": "keypoints"}).check()
+    with pytest.raises(ConfigError, match="edges are known of the simulated craft"):
+        config.replace(system, **{"keypoints.align": 0.1}).check()
+    with pytest.raises(ValueError, match="use is of"):
+        dataclasses.replace(CONFIG, use=("surface",))
+
+
 def test_the_view_turned_by_half_a_turn_sees_points_at_opposite_places(prepared, perfect):
     """A network that is right about both views: their mean is what it says of one."""
     points = jnp.asarray(body_points(CONFIG))
@@ -167,13 +226,30 @@ def test_a_network_with_both_heads_learns_answers_and_is_calibrated(system, batc
     assert jax.tree.structure(out.state) == jax.tree.structure(state)
     outputs = jax.jit(system.predict)(params, state, batch)
     assert outputs["hypotheses"].shape == (3, 3, 4, 4)
+    # What the pose heads say is in both answers; one of them is the answer.
+    heads_alone = config.replace(system, **{"keypoints.answer": "direct"})
+    pose = jax.jit(lambda *x: heads_alone.predict(*x)["pose"])(params, state, batch)
+    np.testing.assert_allclose(pose, outputs["direct_pose"], atol=1e-4)
     records = jax.device_get(system.metrics(outputs, batch))
     records["index"] = np.arange(3)
     numbers = system.summarize(records)
     assert numbers["best_of/score"] <= numbers["score"] and np.isfinite(numbers["direct/score"])
+    # Events that lie on the device give what events in the batch give.
+    resident = config.replace(system, **{"data.rule.resident": True})
+    source = resident.data.source("train")
+    rows = [resident.data.transform(source[i], np.random.default_rng(0), False) for i in (0, 3, 7)]
+    lying = Batch({k: np.stack([r[k] for r in rows]) for k in rows[0]}, source.resident())
+    assert "events" not in lying.examples
+    prepared, heads = jax.jit(resident.see)(params, state, lying)
+    np.testing.assert_allclose(prepared.grid, outputs["grid"], atol=1e-5)
+    again = jax.jit(resident.answer)(state, prepared, heads)
+    np.testing.assert_allclose(again["heatmap"], outputs["heatmap"], atol=1e-4)
+    np.testing.assert_allclose(again["pose"], outputs["pose"], atol=1e-2)
     scale = system.calibrate(state, records)["hypothesis_scale"]
     ratio = float(scale["covariance"] / state["hypothesis_scale"]["covariance"])
-    assert (records["square_distance"] / ratio <= CHI2_95 * 1.001).sum() >= 2
+    assert coverage(records, ratio * 1.001)["coverage_95"] == 1  # the least that holds 95 % of 3
+    total = records["covariance_within"] + records["covariance_between"]
+    np.testing.assert_allclose(total, outputs["covariance"], rtol=1e-5)
 
 
 def test_points_of_the_simulated_craft_are_refused_for_other_data(system):
@@ -181,59 +257,6 @@ def test_points_of_the_simulated_craft_are_refused_for_other_data(system):
     with pytest.raises(ConfigError, match="surface are of the simulated craft"):
         changed.check()
     system.check()
-
-
-def made_up(rng, sequences=4, windows=30, ambiguous=0.3):
-    """A body that turns slowly; two hypotheses half a turn apart, of which the first is often the
-    wrong one."""
-    n = sequences * windows
-    sequence, step = np.divmod(np.arange(n), windows)
-    time = 0.1 * step
-    turn = Rotation.from_rotvec(np.outer(0.05 * time, [0.3, 1, -0.2]) + sequence[:, None])
-    right = turn * Rotation.from_rotvec(rng.normal(0, 0.03, (n, 3)))
-    wrong = right * Rotation.from_rotvec([0, np.pi, 0])
-    t = np.tile([0.0, 0.0, 5.0], (n, 1))
-    first = rng.uniform(size=n) > ambiguous
-    order = np.where(first[:, None], [0, 1], [1, 0])
-    quats = np.stack([right.as_quat(), wrong.as_quat()], 1)
-    quats = np.take_along_axis(quats, order[..., None], axis=1)
-    t_hat = np.stack([t + rng.normal(0, 0.02, (n, 3))] * 2, 1)
-    weight = np.tile([0.6, 0.4], (n, 1))
-    return {
-        "sequence": sequence,
-        "time": time,
-        "translation": t,
-        "quat_xyzw": turn.as_quat(),
-        "translation_hat": t_hat[:, 0],
-        "quat_xyzw_hat": quats[:, 0],
-        "hypothesis_translation_hat": t_hat,
-        "hypothesis_quat_xyzw_hat": quats,
-        "hypothesis_weight": weight,
-        "hypothesis_log_score": np.log(weight),
-        "square_distance": 4.0 * rng.chisquare(6, n),
-    }, np.where(first, 0, 1)
-
-
-def test_windows_before_and_after_tell_which_hypothesis_is_right(rng):
-    records, right = made_up(rng)
-    np.testing.assert_array_equal(nearest(records)[0], right)
-    chosen = over_time(records, TrajectoryConfig())
-    np.testing.assert_array_equal(chosen, right)
-    turn = Rotation.from_quat(with_hypothesis(records, chosen)["quat_xyzw_hat"])
-    truth = Rotation.from_quat(records["quat_xyzw"])
-    assert np.rad2deg((turn.inv() * truth).magnitude()).max() < 10
-
-
-def test_calibrated_ellipsoids_hold_what_they_say_and_weights_are_probabilities(rng):
-    records, right = made_up(rng, sequences=100)
-    scale = calibration(records, {"covariance": 1.0, "sharpness": 2.0})
-    assert scale["covariance"] == pytest.approx(4, rel=0.1)
-    assert coverage(records) < 0.5
-    again = {**records, "square_distance": records["square_distance"] / scale["covariance"]}
-    assert coverage(again) == pytest.approx(0.95, abs=0.01)
-    # 70 % of the first are right: the factor of log 0.6 and log 0.4 that says so.
-    expected = np.log(np.mean(right == 0) / np.mean(right == 1)) / np.log(0.6 / 0.4)
-    assert scale["sharpness"] == pytest.approx(expected, rel=0.15)
 
 
 def test_quaternions_of_hypotheses_are_those_of_their_matrices():

@@ -83,7 +83,7 @@ def made_up_example(rng, records, k, size=128, bins=5):
 
 
 def made_up_report(records, examples=(), trajectory=SMOOTH, **changes):
-    options = {"title": "a <made-up> craft", "simulated": True, **changes}
+    options = {"title": "a <made-up> craft", "simulated": True, "focal": 1000.0, **changes}
     summary = summarize(records, trajectory)
     return make_report(records, summary, examples, trajectory=trajectory, **options)
 
@@ -96,8 +96,8 @@ def test_report_says_what_was_measured(tmp_path, rng):
     examples = [made_up_example(rng, records, k) for k in (5, worst)]
     report = made_up_report(records, examples, wireframe=BOX)
     text = write(report, tmp_path).read_text(encoding="utf-8")
-    # 2 CDFs, ranges, 3 sequences, 3 conditions, 2 examples.
-    assert text.count("<img") == 11
+    # 2 CDFs, ranges, 3 sequences, 8 conditions, 2 examples.
+    assert text.count("<img") == 16
     assert f"(sequence 0 at {records['time'][5]:.2f} s): " in text and "worst 1 of 72" in text
     facts = report.to_json()
     assert facts["worst"][0]["index"] == records["index"][worst]
@@ -107,11 +107,15 @@ def test_report_says_what_was_measured(tmp_path, rng):
     assert [s["sequence"] for s in facts["sequences"]] == [f"sequence {k}" for k in range(3)]
     assert facts["sequences"][2]["range m"][0] == pytest.approx(6.0, abs=0.01)
     assert facts["sequences"][1]["score"] == pytest.approx(errors.score[24:48].mean())
-    for by in ("range_m", "events", "light"):
+    for by in ("range_m", "events", "light", "direction_deg", "roll_deg"):
         rows = facts["conditions"][by]
         assert sum(row["windows"] for row in rows) == 72
         means = [row["windows"] * row["single-window SPARK score"] for row in rows]
         assert sum(means) / 72 == pytest.approx(errors.score.mean())
+        turns = [row["windows"] * row["rotation error of single windows (deg)"] for row in rows]
+        assert sum(turns) / 72 == pytest.approx(errors.rotation.mean())
+        later = [row["windows"] * row["over time: rotation deg"] for row in rows]
+        assert sum(later) / 72 == pytest.approx(facts["summary"]["smoothed/rotation_deg"])
     # A body of constant twist and independent errors: smoothing must help, and be told apart.
     assert facts["summary"]["smoothed/score"] < 0.7 * facts["summary"]["score"]
     low, high = facts["intervals"]["single windows"]["score"]
