@@ -18,9 +18,9 @@ from typing import Any
 import jax
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {
-    *("run", "harness", "motorcycle", "power_cut", "segnet_torch", "sparse_peers", "__init__")
-}
+PARTS = {"run", "harness", "motorcycle", "segnet_torch", "sparse_peers", "__init__"}
+NEED_A_RUN_OR_ROOT = {"eventpose_ablation", "eventpose_conditions", "power_cut"}
+NOT_BENCHMARKS = PARTS | NEED_A_RUN_OR_ROOT
 
 
 def machine() -> dict[str, str]:

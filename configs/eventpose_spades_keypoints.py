@@ -46,7 +46,7 @@ def get_config() -> Experiment:
                 size=(128, 128),
                 upright=True,
                 roll=0.3,
-                augment=AugmentRule(roll=0.0, keep=(0.5, 1.0), polarity_flip=0.1),
+                augment=AugmentRule(roll=0.0, keep=(0.5, 1.0), polarity_flip=0.1, grid_noise=0.0),
             ),
             model=ModelConfig(
                 heads="both", backbone="event_unet", widths=(64, 96, 192, 384), pool="flatten"

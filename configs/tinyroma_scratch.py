@@ -1,7 +1,7 @@
 """Dense matching from nothing: a small Tiny RoMa that starts from random weights.
 
-    python train_main.py --config configs/tinyroma_scratch.py
-    python eval_main.py --workdir runs/tinyroma_scratch --split test
+python train_main.py --config configs/tinyroma_scratch.py
+python eval_main.py --workdir runs/tinyroma_scratch --split test
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
