@@ -22,7 +22,7 @@ import posejax
 from benchmarks.harness import write_results
 from posejax.systems.eventpose import Eventpose, KeypointConfig
 from posejax.systems.eventpose.answers import pose_records
-from posejax.train import setup
+from posejax.train import setup, sharding
 from posejax.train.evaluation import Evaluator
 
 ALIGN = 0.1  # weight of an edge's point
@@ -121,6 +121,8 @@ def ablate(
     parts, train = setup.open_split(experiment, split), experiment.train
     size = train.evaluation.batch_size or train.batch_size
     evaluator = Evaluator(system, parts.mesh, size, train.data)
+    everywhere = sharding.replicated(parts.mesh)
+    params, state = jax.device_put((params, state), everywhere)
     for _ in range(2 if calibrate else 0):  # as in posejax.evaluate: one scale depends on the other
         records = evaluator.run(params, state, parts.eval_examples(fit), calibrate).records
         scales = {}
@@ -128,7 +130,7 @@ def ablate(
             one = {**state, "hypothesis_scale": state["hypothesis_scale"][name]}
             fitted = system.asked(name).calibrate(one, system.of(name, records))
             scales[name] = fitted["hypothesis_scale"]
-        state = {**state, "hypothesis_scale": scales}
+        state = jax.device_put({**state, "hypothesis_scale": scales}, everywhere)
     records = evaluator.run(params, state, parts.examples, examples).records
     return {name: system.asked(name).summarize(system.of(name, records)) for name in ways}
 

@@ -1,7 +1,14 @@
 """Dense matching from nothing: a small Tiny RoMa that starts from random weights.
 
-python train_main.py --config configs/tinyroma_scratch.py
-python eval_main.py --workdir runs/tinyroma_scratch --split test
+    python train_main.py --config configs/tinyroma_scratch.py
+    python eval_main.py --workdir runs/tinyroma_scratch --split test
+
+Made for 20 minutes on two free cores after some 4 minutes of simulation, at 160 x 128 pixels, with
+half of the coarse matcher's channels (1,365,242 parameters); timed only on cores that much other
+work shared, where a step took 0.9 to 6 s. 1.8 GiB.
+Expected, simulated, split test (356 pairs with a pose): AUC@5/10/20 of the pose 2.5/6.8/13.5; of
+the cells that B sees 9, 29 and 39 % within 1, 3 and 5 px. It shows that a network learns from
+nothing here, and no more: to match, start from published weights (tinyroma_sim.py).
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig

@@ -3,8 +3,9 @@
     python examples/match_two_images.py A B --weights FILE [--K FX FY CX CY] [--out match.png]
     python examples/match_two_images.py --video FOLDER --weights FILE [--out pictures]
 
-FILE is a run folder or weights of tinyroma, Tiny RoMa's released weights (.safetensors, .npz,
-.pth), or XFeat's: its features are then matched without training, by expectation and mutual check.
+FILE is a run folder or weights of tinyroma (tinyroma_scratch is the name of those that come with
+posejax), Tiny RoMa's released weights (.safetensors, .npz, .pth), or XFeat's: its features are then
+matched without training, by expectation and mutual check.
 --K is that of both cameras (--K-a, --K-b for each): four numbers as OpenCV gives them, the first
 pixel's centre at (0, 0), or a text file with four or nine numbers. Without it a focal length is
 guessed.

@@ -8,6 +8,7 @@ import pytest
 
 from posejax import __main__ as door
 from posejax import cli, demo, systems
+from posejax.train import weights
 from posejax.train.system import System
 
 
@@ -83,8 +84,12 @@ def test_help_of_export_names_the_programs_of_every_system(capsys):
             assert re.search(rf"\b{name}\b", told), f"{folder} has {name}; the help: {told}"
 
 
-@pytest.mark.parametrize("system", ["georeg", "eventpose"])
-def test_demos_start_from_weights_that_are_shipped(system):
+@pytest.mark.parametrize(
+    "system, name",
+    [("georeg", "georeg_sim"), ("eventpose", "eventpose_sim"), ("tinyroma", "tinyroma_scratch")],
+)
+def test_demos_start_from_weights_that_are_shipped(system, name):
     experiment = cli.load_config(demo.find(system))
     assert isinstance(experiment, cli.Experiment)
-    assert experiment.system.data.simulated and experiment.train.init_from == f"{system}_sim"
+    assert experiment.system.data.simulated and experiment.train.init_from == name
+    assert name in weights.shipped()

@@ -75,7 +75,10 @@ def _shapes(system):
 
     size = system.data.online_shape if hasattr(system.data, "online_shape") else None
     if size is None:
-        return jax.eval_shape(system.init, jax.random.key(0), Batch({}))[0]
+        pair = getattr(system.data, "size", None)  # of two images
+        names = ("image_a", "image_b") if pair else ()
+        images = {name: np.zeros((1, *pair, 3), np.uint8) for name in names}
+        return jax.eval_shape(system.init, jax.random.key(0), Batch(images))[0]
     margin = 2 * system.data.geo_margin
     channels = {"online": len(system.data.channels), "geo": 5}
     shapes = {"online": size, "geo": tuple(n + margin for n in size)}
