@@ -22,6 +22,7 @@ IDS = RNG.integers(0, 5, (10, 12))
 CHECKED = simulated(0, 3)
 
 EXAMPLES = {
+    "check_lidar": example(RNG.uniform(-5, 5, (40, 3)), np.eye(4), *BOXES, np.full(3, 6, np.int32)),
     "check_rig": example(
         CHECKED.k,
         CHECKED.poses,
