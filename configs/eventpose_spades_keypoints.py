@@ -5,8 +5,8 @@
     python examples/pose_from_events.py RECORDING --run RUN --out poses.csv
 
 DIR as in configs/eventpose_spades.py. The points are those of a box around the craft
-(`--keypoints.half`, `--keypoints.middle`): the labels say where they project to. The network, its
-view and its steps are those of configs/eventpose_sim.py, but windows come from the sequences.
+(`--keypoints.half`, `--keypoints.middle`): the labels say where they project to. The network and
+its view are those of configs/eventpose_sim.py, but windows come from the sequences.
 `--model.heads direct` regresses by the same network.
 
 Not run to its end: the files were not at hand. A few steps on simulated sequences of the same
