@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import posejax
-from benchmarks.harness import write_results
+from benchmarks.harness import commit, write_results
 from posejax.systems.eventpose import Eventpose, KeypointConfig
 from posejax.systems.eventpose.answers import pose_records
 from posejax.train import setup, sharding
@@ -170,7 +170,12 @@ def main() -> None:
         fit=options.fit, calibrate=options.calibrate, examples=options.examples,
     )  # fmt: skip
     print(table(found))
-    write_results("eventpose_ablation", [], options.out, split=options.split, ways=found)
+    about = {
+        "commit": commit(), "run": Path(options.run).name, "checkpoint": options.checkpoint,
+        "split": options.split, "fit": options.fit, "calibrate": options.calibrate,
+        "examples": options.examples,
+    }  # fmt: skip
+    write_results("eventpose_ablation", [], options.out, **about, ways=found)
 
 
 if __name__ == "__main__":

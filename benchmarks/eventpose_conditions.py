@@ -2,24 +2,26 @@
 
     python -m benchmarks.eventpose_conditions RUN/eval/val [--no-train] [--out FILE]
 
-Reads what an evaluation left (records.npz, config.json) and prints, for bins of each condition, the
+Reads what an evaluation left (records.npz and its JSON) and prints, for bins of each condition, the
 rotation errors of single windows and over time with intervals by sequence, beside the share of the
 training windows that lie in the same bin (all of them are read once: half a minute for 16,000).
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import write_results
+from benchmarks.harness import commit, write_results
 from posejax import config_io
 from posejax.systems.eventpose.conditions import conditions_of, record_conditions
 from posejax.systems.eventpose.failures import errors_by_condition, table
 from posejax.systems.eventpose.hypotheses import tracked
 from posejax.systems.eventpose.smoothing import smoothed
 from posejax.systems.eventpose.summary import pose_errors
+from posejax.train.comparison import METRICS
 
 
 def main() -> None:
@@ -46,7 +48,14 @@ def main() -> None:
     )
     print(table(found))
     rows = {c.name: c.rows("windows") for c in found}
-    write_results("eventpose_conditions", [], options.out, conditions=rows)
+    told = json.loads((options.evaluation / METRICS).read_text())
+    about = {
+        "commit": commit(),
+        "experiment": told["experiment"],
+        "checkpoint": Path(told["checkpoint"]).name,
+        **{k: told[k] for k in ("split", "calibrated_on", "examples")},
+    }
+    write_results("eventpose_conditions", [], options.out, **about, conditions=rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ of what the code itself costs; both are kept.
 import json
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -144,6 +146,15 @@ def machine() -> dict[str, Any]:
         "jax": jax.__version__,
         "devices": [d.device_kind for d in jax.devices()],
     }
+
+
+def commit() -> str | None:
+    """Commit of the checkout, "-dirty" behind it where files differ; None outside of one."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
 
 
 def write_results(name: str, rows: list[Row], path: Path | None = None, **extra) -> Path:

@@ -82,6 +82,11 @@ gathered.defvjp(
 
 
 def mean_of_members(members: ArrayLike, groups: Groups) -> Array:
-    """Mean over each group's members, [M, C] -> [G, C]; zero for empty groups."""
+    """Mean over each group's members, [M, C] -> [G, C]; zero for empty groups.
+
+    Sum and division in float32 at least: a sum of float16 members may exceed its range.
+    """
     members = jnp.asarray(members)
-    return gathered(members, groups) / jnp.maximum(groups.size, 1)[:, None].astype(members.dtype)
+    dtype = jnp.promote_types(members.dtype, jnp.float32)
+    total = gathered(members.astype(dtype), groups)
+    return (total / jnp.maximum(groups.size, 1)[:, None].astype(dtype)).astype(members.dtype)

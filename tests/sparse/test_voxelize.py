@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from posejax import sparse
+from posejax.sparse.groups import make_groups, mean_of_members
 from posejax.sparse.voxelize import voxel_index
 
 N, CAPACITY = 200, 192
@@ -48,6 +49,13 @@ def test_voxels_means_and_inverse(cloud, rounding):
     np.testing.assert_array_equal(got.points.group, inverse)
     np.testing.assert_array_equal(got.points.size[:n], sizes)
     assert not np.any(got.features[n:]) and not np.any(got.level.mask[n:])
+
+
+def test_a_mean_of_float16_is_finite_where_the_sum_is_not():
+    groups = make_groups(jnp.array([0, 1, 0, 0, 3], jnp.int32), 3)
+    got = mean_of_members(jnp.array([[60000], [2], [50000], [40000], [1]], jnp.float16), groups)
+    assert got.dtype == jnp.float16
+    np.testing.assert_array_equal(got[:, 0], np.array([50000, 2, 0], np.float16))
 
 
 def test_masked_and_non_finite_points_are_absent(cloud):

@@ -44,6 +44,12 @@ def check_options(
             f"system.keypoints.points: {', '.join(sorted(simulated))} are of the simulated "
             "craft; other data have points of a 'box'"
         )
+    if keypoints.align and (model.heads == "direct" or keypoints.answer == "direct"):
+        raise ConfigError(
+            "system.keypoints.align: pose heads answer, whose poses are not aligned; leave it at "
+            "0, or let the heatmaps answer: system.model.heads 'keypoints' or 'both', "
+            "system.keypoints.answer 'solver'"
+        )
     if keypoints.align and not data.simulated:
         raise ConfigError(
             "system.keypoints.align: edges are known of the simulated craft alone; leave it at "

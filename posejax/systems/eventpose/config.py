@@ -71,7 +71,8 @@ class KeypointConfig:
       iterations: of the poses' refinement to the heatmaps, in each of three stages; 0 leaves them
         where the grid's rotations put them.
       align: weight of a point of the simulated craft's edges, which are aligned to the events of
-        the view, against a heatmap's; 0 for no alignment.
+        the view, against a heatmap's; 0 for no alignment. Scores, weights, order and covariance
+        stay those of the poses before it.
       half_turn: heatmaps are averaged with those of the view turned by half a turn, in evaluation.
       answer: "solver", poses from the heatmaps, or "direct", that of the pose heads beside them
         (heads "both").
@@ -101,11 +102,11 @@ class KeypointConfig:
             )
         if not set(self.use) <= set(self.points):
             raise ValueError(f"keypoints.use is of keypoints.points, {self.points}: {self.use}")
-        if self.hypotheses < 1 or self.iterations < 0:
-            raise ValueError(
-                "keypoints need at least one hypothesis and no negative number of iterations: "
-                f"{self.hypotheses}, {self.iterations}"
-            )
+        least = {"hypotheses": 1, "grid": 1}
+        for name in ("hypotheses", "grid", "iterations", "outside", "direct_weight", "align"):
+            value = getattr(self, name)
+            if not value >= least.get(name, 0):
+                raise ValueError(f"keypoints.{name} is at least {least.get(name, 0)}: {value}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from posejax.report.text import Share, number
 from posejax.systems.eventpose.conditions import LABELS
 from posejax.systems.eventpose.summary import PoseErrors
 
-SCORE = "single-window SPARK score"
+_SCORE = "single-window SPARK score"
 
 
 def errors_by_condition(
@@ -37,7 +37,7 @@ def errors_by_condition(
     columns: dict[str, Callable[[np.ndarray], object]] = {
         "of the windows": lambda rows: Share(len(rows) / len(sequence)),
         **_lost(plain, ""),
-        SCORE: lambda rows: float(mean(plain.score[rows])),
+        _SCORE: lambda rows: float(mean(plain.score[rows])),
         "position m": lambda rows: float(mean(plain.position[rows])),
     }
     for label, errors in others:

@@ -8,6 +8,7 @@ covariance [N, 6, 6] in two parts, `covariance_within` if the best pose is the r
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,7 +25,9 @@ Records = Mapping[str, np.ndarray]
 _SHARPNESS = np.geomspace(0.1, 300, 60)
 PARTS = {"pose": slice(0, 6), "position": slice(0, 3), "rotation": slice(3, 6)}
 """Parts of a twist that have an ellipsoid."""
-_LOG_SCALE = (-10.0, 14.0)  # of a covariance, searched
+_LEAST, _MOST = 0.1, 1e6
+"""Factors of a covariance, searched. Where the second part covers the truths by itself, any first
+part is enough and they say nothing of it: it must not vanish for the windows without a second."""
 _RIGHT = np.deg2rad(15)  # no hypothesis is right that is turned further from the truth
 _KEYS = ("translation_hat", "quat_xyzw_hat")
 
@@ -80,18 +83,14 @@ def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float
     covariance: of its first part, so that the ellipsoid of 95 % holds 95 % of the truths; not so
     that the mean square is right, which a few half turns would decide. sharpness: the factor of the
     log scores under which the hypotheses near the truth are likeliest; it decides the second part.
+    The first part shrinks to a tenth at most. Warns where the records do not decide its scale.
 
     Args:
       records: of windows that chose nothing else.
       scale: the scales that they were made with.
     """
-    low, high = _LOG_SCALE
-    for _ in range(30):
-        middle = (low + high) / 2
-        enough = coverage(records, math.exp(middle))["coverage_95"] >= 0.95
-        low, high = (low, middle) if enough else (middle, high)
     found = {
-        "covariance": float(scale["covariance"]) * (math.exp(high) if high < _LOG_SCALE[1] else 1),
+        "covariance": float(scale["covariance"]) * _covering(records),
         "sharpness": float(scale["sharpness"]),
     }
     chosen, turn = nearest(records)
@@ -106,6 +105,30 @@ def calibration(records: Records, scale: Mapping[str, float]) -> dict[str, float
         likelihood = (right - np.log(np.exp(energy).sum(1))).mean(0)
         found["sharpness"] = float(_SHARPNESS[likelihood.argmax()])
     return found
+
+
+def _covering(records: Records) -> float:
+    """The least factor of the covariance's first part under which 95 % of the truths are held."""
+    covers = lambda factor: coverage(records, factor)["coverage_95"] >= 0.95  # noqa: E731
+    if covers(_LEAST):
+        warnings.warn(
+            "the 95 % ellipsoids hold 95 % of the truths even at a tenth of the best pose's "
+            "covariance: its scale becomes a tenth, which these windows do not decide",
+            stacklevel=3,
+        )
+        return _LEAST
+    if not covers(_MOST):
+        warnings.warn(
+            "no scale of the best pose's covariance brings 95 % of the truths into the 95 % "
+            "ellipsoids: it stays as it is",
+            stacklevel=3,
+        )
+        return 1.0
+    low, high = math.log(_LEAST), math.log(_MOST)
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (low, middle) if covers(math.exp(middle)) else (middle, high)
+    return math.exp(high)
 
 
 def tracked(records: Records, rule: TrajectoryConfig) -> dict[str, np.ndarray]:

@@ -22,6 +22,9 @@ from posejax.systems.eventpose.view import View, in_camera, in_view
 class Solved(NamedTuple):
     """Poses of one view, the most probable first; what lacks a leading M is of the first.
 
+    With `KeypointConfig.align` the poses are the aligned ones, and `between` is of them; order,
+    `log_score`, `weight` and `within` remain those of the poses before the alignment.
+
     hypotheses: [M, 4, 4] camera_from_body.
     log_score: [M], see `posejax.keypoints.Hypotheses`.
     weight: [M], sums to one.

@@ -90,6 +90,20 @@ def test_another_hypothesis_that_may_be_right_widens_the_ellipsoid(rng):
     assert coverage(knowing, found)["coverage_95"] == pytest.approx(0.95, abs=0.01)
 
 
+def test_spreads_that_the_windows_do_not_decide_are_bounded_and_told(rng):
+    """Other hypotheses that cover every truth leave the best pose's covariance open: it must not
+    vanish for the windows that have no other. Nor is there a scale where there is no pose."""
+    records, _ = made_up(rng)
+    n = len(records["sequence"])
+    unit = {"covariance": 1.0, "sharpness": 1.0}
+    covered = {**records, "covariance_between": np.tile(np.eye(6), (n, 1, 1))}
+    with pytest.warns(UserWarning, match="even at a tenth"):
+        assert calibration(covered, unit)["covariance"] == pytest.approx(0.1)
+    lost = {**records, "twist_error": np.full((n, 6), np.nan)}
+    with pytest.warns(UserWarning, match="no scale"):
+        assert calibration(lost, unit)["covariance"] == 1
+
+
 def test_distances_are_of_pose_position_and_rotation(rng):
     """Of twists drawn from a covariance, whose first three are the position's, in body axes."""
     root = rng.normal(size=(6, 6)) * np.array([0.1] * 3 + [0.02] * 3)[:, None]

@@ -190,8 +190,20 @@ def test_the_answer_is_that_of_the_pose_heads_where_it_is_asked_for(system, batc
         config.replace(direct, **{"model.heads": "keypoints"}).check()
     with pytest.raises(ConfigError, match="edges are known of the simulated craft"):
         config.replace(system, **{"keypoints.align": 0.1}).check()
+    for changes in ({"model.heads": "direct"}, {"keypoints.answer": "direct"}):
+        with pytest.raises(ConfigError, match="whose poses are not aligned"):
+            config.replace(system, **{"keypoints.align": 0.1, **changes}).check()
     with pytest.raises(ValueError, match="use is of"):
         dataclasses.replace(CONFIG, use=("surface",))
+
+
+@pytest.mark.parametrize(
+    "name, value", [("align", -1), ("outside", -2), ("direct_weight", -0.1), ("grid", 0),
+                    ("hypotheses", 0), ("iterations", -1), ("align", float("nan"))]
+)  # fmt: skip
+def test_numbers_that_mean_nothing_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"keypoints.{name} is at least"):
+        KeypointConfig(**{name: value})
 
 
 def test_the_view_turned_by_half_a_turn_sees_points_at_opposite_places(prepared, perfect):
