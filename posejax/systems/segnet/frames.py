@@ -190,8 +190,9 @@ class RigFrames(Dataset):
         augment: Augment | None,
     ) -> np.ndarray:
         reference = self.grid.reference
-        if augment is not None and augment.shuffle_reference and len(self.cameras) > 1:
-            reference = self.cameras[rng.integers(1, len(self.cameras))]
+        others = [name for name in self.cameras[1:] if name in poses]
+        if augment is not None and augment.shuffle_reference and others:
+            reference = others[rng.integers(len(others))]
         if reference not in poses:
             found = f"no {reference}; the frame has {', '.join(poses)}"
             raise DataError(frame.lidar, "cameras", found, "the camera of system.data.grid")

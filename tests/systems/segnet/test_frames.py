@@ -90,6 +90,24 @@ def test_the_reference_is_any_camera_but_the_first(data, frame):
     assert np.allclose(example_of(moving, frame)["ego_from_grid"][:3, 2], [1, 0, 0])
 
 
+@pytest.mark.parametrize("extrinsics", ["timed", "mounted"])
+def test_the_reference_is_a_camera_that_is_there(data, frame, extrinsics):
+    def yaws(*there):
+        fewer = {
+            field: {n: v for n, v in getattr(frame, field).items() if n in there}
+            for field in ("cameras", "mounted", "images")
+        }
+        few = dataclasses.replace(frame, **fewer)
+        moving = replace(data, extrinsics=extrinsics, augment=Augment((1.0, 1.0), 0.0, True))
+        poses = [example_of(moving, few, s, train=True)["ego_from_grid"] for s in range(12)]
+        return {round(float(np.rad2deg(np.arctan2(p[1, 2], p[0, 2])))) % 360 for p in poses}
+
+    assert yaws("LEFT", "FRONT", "BACK") == {0, 180}
+    # The first alone is never drawn: it is the reference of the grid if that names it, or none.
+    with pytest.raises(DataError, match="no FRONT; the frame has LEFT"):
+        yaws("LEFT")
+
+
 def test_the_motion_between_two_times_counts_unless_it_is_ignored(data, tmp_path):
     moved = make_frame(tmp_path, 0, moved=0.4)
     timed = example_of(data, moved)
