@@ -9,8 +9,8 @@ DIR is the data set (`samples`, `sweeps`, `v1.0-trainval`), the text files hold 
 and 150 official scenes, one in a line, and the weights are torchvision's ResNet-101 of ImageNet.
 With radar add --data.radar True --model.radar meta, with LiDAR --data.lidar True --model.lidar True
 --data.sweeps 5 --data.lidar-points 150000, with both all of it. Released weights of Simple-BEV
-instead of a training: --model.weights FILE --data.grid.compat simple_bev --data.grid.frame camera
---data.extrinsics mounted, and `--train.steps 1`, then an evaluation.
+start a training with --model.weights FILE --data.grid.compat simple_bev --data.grid.frame camera
+--data.extrinsics mounted; to evaluate them as they are, there is no way yet.
 
 Needs: 250 GB of data; 1.4 TFLOP forward per frame, so GPUs: 1.0 million frames are 4.2 EFLOP, by
 count of FLOPs some three hours of one H200 at 40 % of its bfloat16 rate (--model.bfloat16 True).

@@ -168,9 +168,6 @@ class Compressor(nn.Module):
     A 3x3 convolution over the C * Y channels, and those of other sensors' maps; without a bias, so
     that a sensor whose map is zero adds nothing. Params: `kernel` `[3, 3, C * Y + others,
     features]`, C before Y as in the original.
-
-    Attributes:
-      height: Y.
     """
 
     features: int = 128

@@ -121,8 +121,10 @@ def ensure_driving(
         quiet=quiet,
     )
     folder = dataset.folder / split
-    table = folder / TABLES / "scene.json"
-    if not is_file(table) or len(read_json_rows(table)) != scenes:
+    tables = {name: folder / TABLES / f"{name}.json" for name in TABLE_NAMES}
+    # Each table is written whole, but a run may end between two of them.
+    whole = all(is_file(table) for table in tables.values())
+    if not whole or len(read_json_rows(tables["scene"])) != scenes:
         merge_scenes(folder, TABLES, names)
     return folder
 

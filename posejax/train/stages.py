@@ -3,7 +3,9 @@
 The least time is the roofline's (Williams et al., CACM 2009): FLOPs over what the device reaches in
 a large matrix product, or bytes over what it reaches in a copy, whichever is longer. Bytes are
 those that have to move, arguments and results once each; what a stage writes and reads again in
-between is the distance from the roof. Stages are compiled apart: in the train step the compiler
+between is the distance from the roof. XLA counts the body of a loop once, however often it runs:
+FLOPs and least time of a stage with a scan are too small. The product is of float32: a stage that
+computes in bfloat16 may pass the roof. Stages are compiled apart: in the train step the compiler
 fuses across their borders.
 """
 

@@ -144,6 +144,15 @@ def test_a_scene_is_a_function_of_seed_and_number(root, folder, tmp_path):
         ensure_driving(root, "val", 1, replace(SETTINGS, rig="bicycle"))
 
 
+def test_tables_that_an_interrupted_run_left_out_are_written(root, folder):
+    tables = {path: path.read_bytes() for path in (folder / TABLES).iterdir()}
+    assert len(tables) == 14
+    for name in ("image_annotations", "ego_pose"):
+        (folder / TABLES / f"{name}.json").unlink()
+    assert ensure_driving(root, "val", 2, SETTINGS, threads=1, quiet=True) == folder
+    assert {path: path.read_bytes() for path in (folder / TABLES).iterdir()} == tables
+
+
 def test_trucks_grow_from_the_ground_and_no_two_vehicles_share_a_place():
     town = build_town((0, 1, 0), SETTINGS.town, 1.0)
     for seconds in (0.0, 0.7):

@@ -46,6 +46,10 @@ class InfoFrames(RigFrames):
         super().check()
         if not self.root:
             raise ConfigError("system.data.root: not given; expected a folder with infos.json")
+        if self.sweeps > 1 or self.radar:
+            name = "radar" if self.radar else "sweeps"
+            expected = "1 sweep and no radar: infos name no others"
+            raise ConfigError(f"system.data.{name}: {getattr(self, name)}; expected {expected}")
 
     def frames(self, split: str) -> tuple[Sequence[RigFrame], np.ndarray]:
         found = read_infos(Path(self.root) / "infos.json")

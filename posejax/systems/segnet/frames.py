@@ -4,6 +4,7 @@ NumPy only: this runs in data workers. A source hands on `RigFrame`s, whatever i
 files of images and points are opened here.
 """
 
+import dataclasses
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,10 @@ from posejax.data.dataset import Dataset, Source
 from posejax.data.errors import DataError
 from posejax.data.images import read_image
 from posejax.data.rig_frame import RigFrame
+from posejax.data.rig_points import gather_points
 from posejax.data.rigid import se3_inverse
 from posejax.systems.segnet.config import Augment, GridConfig
-from posejax.systems.segnet.points import NOTHING, lidar_points, padded, radar_points
+from posejax.systems.segnet.points import NOTHING, padded, radar_points
 from posejax.systems.segnet.views import augmented_view, grid_frame, plain_view
 
 NUSCENES_CAMERAS = (
@@ -90,7 +92,10 @@ class RigFrames(Dataset):
         return f"{self.kind}; {len(self.cameras)} cameras of {width} x {height} pixels"
 
     def source(self, split: str) -> "FrameSource":
-        return FrameSource(self, *self.frames(split))
+        frames, scenes = self.frames(split)
+        if self.radar and not any(frame.radar for frame in frames):
+            raise ConfigError(f"system.data.radar: {self.kind} have none")
+        return FrameSource(self, frames, scenes)
 
     def check(self) -> None:
         """Raise ConfigError for a setting out of range."""
@@ -102,6 +107,12 @@ class RigFrames(Dataset):
                 raise ConfigError(f"system.data.size: {self.size}; expected multiples of 16")
         for name in ("sweeps", "lidar_points", "radar_points", "most_boxes"):
             check_range(f"system.data.{name}", getattr(self, name), 1)
+        for pattern in self.vehicles:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                found = f"{pattern!r}, {error}"
+                raise ConfigError(f"system.data.vehicles: {found}; expected a regex") from None
         if not self.cameras:
             raise ConfigError("system.data.cameras: none; expected at least one")
         if self.hide:
@@ -174,12 +185,12 @@ class RigFrames(Dataset):
 
     def lidar_of(self, frame: RigFrame) -> np.ndarray:
         """Points [P, 3] of the frame's sweep and those before it, in the ego frame."""
-        return lidar_points(frame, self.sweeps)
+        fewer = dataclasses.replace(frame, sweeps=frame.sweeps[: self.sweeps - 1])
+        return gather_points(fewer)[:, :3]
 
     def radar_of(self, frame: RigFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Returns [R, 3] of all radars in the ego frame, and what they carry [R, 16]."""
-        if not frame.radar:
-            raise ConfigError(f"system.data.radar: {self.kind} have none")
+        """Returns [R, 3] of all radars in the ego frame, and what they carry [R, 16]; none where a
+        frame has no sweep of any."""
         return radar_points(frame)
 
     def _grid(
@@ -190,8 +201,9 @@ class RigFrames(Dataset):
         augment: Augment | None,
     ) -> np.ndarray:
         reference = self.grid.reference
-        if augment is not None and augment.shuffle_reference and len(self.cameras) > 1:
-            reference = self.cameras[rng.integers(1, len(self.cameras))]
+        others = [name for name in self.cameras[1:] if name in poses]
+        if augment is not None and augment.shuffle_reference and others:
+            reference = others[rng.integers(len(others))]
         if reference not in poses:
             found = f"no {reference}; the frame has {', '.join(poses)}"
             raise DataError(frame.lidar, "cameras", found, "the camera of system.data.grid")

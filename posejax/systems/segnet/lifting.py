@@ -10,11 +10,10 @@ import numpy as np
 
 from posejax import bev
 from posejax.bev.plan import Bucket, Level, LiftPlan
+from posejax.nn.bev import STRIDE
 from posejax.systems.segnet.config import GridConfig
 from posejax.systems.segnet.frames import RigFrames
 from posejax.systems.segnet.model import Lift
-
-STRIDE = 8  # of the features
 
 
 def voxel_grid(grid: GridConfig) -> bev.VoxelGrid:

@@ -85,9 +85,8 @@ def example_sums(
       probabilities, boxes, squared errors); panoptic [4] = (matched, their IoU, extra, missed);
       cells that are wrong.
     """
-    voxels, wrong = voxel_grid(grid), None
+    voxels = voxel_grid(grid)
     whole = bev.map_overlap(logits, target.segmentation, target.valid)
-    wrong = whole.union - whole.intersection
     far = bev.distance_overlap(logits, target.segmentation, target.valid, grid=voxels, edges=EDGES)
     probability = jax.nn.sigmoid(logits)
     bins = bev.reliability(probability, target.segmentation, target.valid, bins=BINS)
@@ -104,5 +103,5 @@ def example_sums(
         "distance_union": far.union,
         "reliability": jnp.stack(list(bins), axis=-1),
         "panoptic": jnp.stack(list(panoptic)),
-        "wrong_cells": wrong,
+        "wrong_cells": whole.union - whole.intersection,
     }

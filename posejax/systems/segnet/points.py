@@ -1,27 +1,13 @@
-"""Points of LiDAR and radar in an example: read, brought to one frame, padded to one size."""
+"""Points of an example: radar returns brought to one frame, all padded to one size."""
 
 import numpy as np
 
-from posejax.data.mmdet_infos import read_nuscenes_points
 from posejax.data.radar_pcd import read_radar
 from posejax.data.rig_frame import RigFrame
 from posejax.data.rigid import se3_apply, se3_inverse
 from posejax.systems.segnet.config import RADAR_VALUES
 
 NOTHING = np.zeros((0, 3)), np.zeros((0, RADAR_VALUES))
-_NEAR = 2.2  # metres: returns from the vehicle itself
-
-
-def lidar_points(frame: RigFrame, sweeps: int) -> np.ndarray:
-    """Points [P, 3] of a frame's nuScenes sweep and of those before it, in the ego frame."""
-    files = [(frame.lidar, frame.ego_from_lidar)]
-    files += [(s.file, s.ego_from_lidar) for s in frame.sweeps[: sweeps - 1]]
-    found = []
-    for file, ego_from_lidar in files:
-        points = read_nuscenes_points(file)[:, :3].astype(np.float64)
-        own = (np.abs(points[:, :2]) < _NEAR).all(1)
-        found.append(se3_apply(ego_from_lidar, points[~own]))
-    return np.concatenate(found)
 
 
 def radar_points(frame: RigFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -190,7 +190,7 @@ class Segnet(System):
             logits = jnp.broadcast_to(state["prior"][None], target.segmentation.shape)
             none = jnp.zeros_like(target.offset)
             out = MapOutputs(logits, jax.nn.sigmoid(logits), none, none)
-            loss = jnp.zeros(len(logits))
+            loss = jnp.full(len(logits), jnp.nan)  # there is none to train by
         else:
             out, _ = self._apply(params, state, batch, False)
             loss = self._example_losses(params, out, target)
@@ -246,6 +246,8 @@ class Segnet(System):
         found["cameras"] = jnp.sum(examples["camera_mask"], axis=1)
         if self.baseline == "prior":
             found |= {name: outputs[name] for name in ("target_map", "valid_map")}
+            # Its logits are moved to a threshold: what they make are no probabilities to judge.
+            found["reliability"] = found["reliability"].at[..., jnp.array([1, 3])].set(jnp.nan)
         return found
 
     def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:

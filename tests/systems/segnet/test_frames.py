@@ -10,7 +10,7 @@ from posejax import bev
 from posejax.config import ConfigError, replace
 from posejax.data.cameras import project
 from posejax.data.errors import DataError
-from posejax.data.rig_frame import Boxes
+from posejax.data.rig_frame import Boxes, LidarSweep
 from posejax.data.rigid import se3_apply, se3_inverse, so3_exp
 from posejax.systems.segnet.config import Augment
 from posejax.systems.segnet.data import InfoFrames
@@ -90,6 +90,24 @@ def test_the_reference_is_any_camera_but_the_first(data, frame):
     assert np.allclose(example_of(moving, frame)["ego_from_grid"][:3, 2], [1, 0, 0])
 
 
+@pytest.mark.parametrize("extrinsics", ["timed", "mounted"])
+def test_the_reference_is_a_camera_that_is_there(data, frame, extrinsics):
+    def yaws(*there):
+        fewer = {
+            field: {n: v for n, v in getattr(frame, field).items() if n in there}
+            for field in ("cameras", "mounted", "images")
+        }
+        few = dataclasses.replace(frame, **fewer)
+        moving = replace(data, extrinsics=extrinsics, augment=Augment((1.0, 1.0), 0.0, True))
+        poses = [example_of(moving, few, s, train=True)["ego_from_grid"] for s in range(12)]
+        return {round(float(np.rad2deg(np.arctan2(p[1, 2], p[0, 2])))) % 360 for p in poses}
+
+    assert yaws("LEFT", "FRONT", "BACK") == {0, 180}
+    # The first alone is never drawn: it is the reference of the grid if that names it, or none.
+    with pytest.raises(DataError, match="no FRONT; the frame has LEFT"):
+        yaws("LEFT")
+
+
 def test_the_motion_between_two_times_counts_unless_it_is_ignored(data, tmp_path):
     moved = make_frame(tmp_path, 0, moved=0.4)
     timed = example_of(data, moved)
@@ -135,8 +153,23 @@ def test_points_are_thinned_padded_and_dropped(data, frame):
     assert roomy["lidar_present"].sum() == 50
     off = replace(data, lidar=True, augment=Augment((1.0, 1.0), 0.0, False, drop_lidar=1.0))
     assert not example_of(off, frame, train=True)["lidar_present"].any()
+    deaf = replace(data, radar=True)
+    assert not example_of(deaf, frame)["radar_present"].any()  # of one frame, nothing is wrong
     with pytest.raises(ConfigError, match=r"system\.data\.radar: a made-up rig have none"):
-        example_of(replace(data, radar=True), frame)
+        deaf.source("train")
+
+
+def test_sweeps_of_other_data_sets_are_read(data, frame, tmp_path):
+    """CARLA's files hold y to the right; of the past, as many sweeps as are asked for."""
+    rows = np.array([[5.0, 1, 0, 0], [1.0, 1, 0, 0]], np.float32)  # the second is the vehicle
+    np.save(tmp_path / "now.npy", rows)
+    before = np.eye(4)
+    before[0, 3] = 3.0
+    past = tuple(LidarSweep(tmp_path / "now.npy", before, -0.05 * n) for n in (1, 2))
+    driven = dataclasses.replace(frame, lidar=tmp_path / "now.npy", sweeps=past)
+    for sweeps, places in ((1, [[5, -1, 0]]), (2, [[5, -1, 0], [8, -1, 0]])):
+        found = replace(data, lidar=True, sweeps=sweeps).lidar_of(driven)
+        np.testing.assert_allclose(found, places, atol=1e-6)
 
 
 def test_a_plan_is_of_one_calibration(data, frame, tmp_path):
@@ -176,6 +209,7 @@ def test_images_and_cameras_that_do_not_fit_are_refused(data, frame, tmp_path):
         ({"grid.lower": (9.0, 0.0, 0.0)}, "less than"),
         ({"augment.resize": (1.2, 0.8)}, "smaller factor first"),
         ({"augment.drop_camera": 2.0}, "drop_camera: 2.0"),
+        ({"vehicles": ("car", "tru(ck")}, r"vehicles: 'tru\(ck', missing \)"),
         ({"cameras": ()}, "none; expected at least one"),
     ],
 )
