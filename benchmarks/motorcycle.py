@@ -39,7 +39,7 @@ def motorcycle() -> Pair:
     truth = disparity[row, column] * shape[1] / wide
     known = np.isfinite(truth)
     target = xy - np.stack([np.where(known, truth, 0), np.zeros_like(truth)], axis=-1)
-    images = tuple(resize(image, shape, antialias=False) for image in (left, right))
+    images = resize(left, shape, antialias=False), resize(right, shape, antialias=False)
     return Pair(images, target, known & (target[..., 0] > 0))
 
 

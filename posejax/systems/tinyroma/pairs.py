@@ -127,8 +127,8 @@ def pair_targets(pair: Pair, stride: int) -> Targets:
         sizes = a.source_size, b.source_size
         return homography_targets(centers, b.size, pair.image_homography(), sizes, maps)
     if a.depth is None or b.depth is None or not np.isfinite(pair.b_from_a).all():
-        shape = centers.shape[:2]
-        return Targets(np.zeros((*shape, 2), np.float32), *np.zeros((2, *shape), np.float32))
+        nothing = np.zeros(centers.shape[:2], np.float32)
+        return Targets(np.zeros((*nothing.shape, 2), np.float32), nothing, nothing)
     cameras = a.intrinsics, b.intrinsics
     return depth_targets(centers, b.size, cameras, pair.b_from_a, (a.depth, b.depth), maps)
 
