@@ -69,7 +69,9 @@ class CameraEncoder(nn.Module):
         return self.out(x)
 
 
-def trunk(backbone: Backbone, drop_connect: float = 0.0, dtype: Any = None) -> nn.Module:
+def trunk(
+    backbone: Backbone, drop_connect: float = 0.0, dtype: Any = None
+) -> ResNet | EfficientNet:
     """The trunk of a `CameraEncoder`, cut off at stride 16."""
     match backbone:
         case "res101" | "res50":

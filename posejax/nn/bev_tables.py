@@ -15,6 +15,14 @@ _HEADS = {
 }
 
 
+def trunk_table(backbone: Backbone) -> NameTable:
+    """Published names of the trunk by itself: torchvision's, efficientnet_pytorch's."""
+    net = trunk(backbone)
+    if isinstance(net, ResNet):
+        return resnet_table(net)
+    return efficientnet_table(net, "efficientnet_pytorch")
+
+
 def encoder_table(backbone: Backbone, *scope: str) -> NameTable:
     """Names `encoder.*` for a `CameraEncoder` inside the modules `scope`.
 
@@ -23,12 +31,11 @@ def encoder_table(backbone: Backbone, *scope: str) -> NameTable:
     """
     if backbone == "small":
         raise ValueError("the backbone 'small' is not in the original and has no names in it")
-    net = trunk(backbone)
-    if isinstance(net, ResNet):
-        table = resnet_table(net).renamed(_sequence_name, *scope, "trunk")
+    table = trunk_table(backbone)
+    if backbone.startswith("res"):
+        table = table.renamed(_sequence_name, *scope, "trunk")
         ignored = [r".*\.num_batches_tracked"]
     else:
-        table = efficientnet_table(net, "efficientnet_pytorch")  # type: ignore[arg-type]
         ignored = [rf"encoder\.backbone\.{p}" for p in table.ignored[1:]] + [table.ignored[0]]
         table = table.renamed(lambda name: f"encoder.backbone.{name}", *scope, "trunk")
     entries = [*table.entries]

@@ -7,9 +7,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from posejax.config import ConfigError
-from posejax.nn import efficientnet_table, from_flax, load_state_dict, resnet_table, to_flax
-from posejax.nn.bev import trunk
-from posejax.nn.resnet import ResNet
+from posejax.nn import from_flax, load_state_dict, to_flax
+from posejax.nn.bev_tables import trunk_table
 from posejax.nn.torch_weights import Entry, NameTable
 from posejax.systems.segnet.config import ModelConfig
 from posejax.systems.segnet.model import segnet_table
@@ -55,11 +54,7 @@ def load_backbone(config: ModelConfig, variables: Mapping[str, Any]) -> dict[str
     Raises:
       ConfigError: see `load_released`.
     """
-    net = trunk(config.backbone)
-    if isinstance(net, ResNet):
-        table = resnet_table(net)
-    else:
-        table = efficientnet_table(net, "efficientnet_pytorch")  # type: ignore[arg-type]
+    table = trunk_table(config.backbone)
     flat: dict[Any, Any] = flatten_dict(dict(variables))
     scopes = {
         "params": ("params", "network", "encoder", "trunk"),
