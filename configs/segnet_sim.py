@@ -24,12 +24,16 @@ def get_config() -> Experiment:
     drives = SimulatedDrives(
         grid=GridConfig((96, 4, 96), (-24.0, -2.0, -24.0), (24.0, 3.0, 24.0)),
         most_boxes=64,
-        lidar_points=24_000,
-        augment=Augment((0.9, 1.15), 0.1, True, drop_camera=0.1, drop_lidar=0.2, drop_radar=0.2),
+        lidar=True,
+        radar=True,
+        lidar_points=12_000,
+        # Half without LiDAR, half without radar: one network that is asked for any subset.
+        augment=Augment((0.9, 1.15), 0.1, True, drop_camera=0.1, drop_lidar=0.6, drop_radar=0.6),
     )
+    model = ModelConfig("small", 32, (32, 32, 64), lidar=True, radar="occupancy")
     return Experiment(
         name="segnet_sim",
-        system=Segnet(data=drives, model=ModelConfig("small", features=32, widths=(32, 32, 64))),
+        system=Segnet(data=drives, model=model),
         train=TrainConfig(
             epochs=12,
             batch_size=4,

@@ -34,6 +34,7 @@ VEHICLES = (
     "REGULAR_VEHICLE|LARGE_VEHICLE|BOX_TRUCK|TRUCK|TRUCK_CAB|VEHICULAR_TRAILER|BUS|SCHOOL_BUS|"
     "ARTICULATED_BUS|MOTORCYCLE|BICYCLE",
 )
+LIDAR, RADAR = "LIDAR", "RADAR"  # what `hide` may name besides cameras
 _SAME_PIXEL, _SAME_POSE = 1e-2, 1e-4  # calibrations of one plan
 
 
@@ -48,7 +49,7 @@ class RigFrames(Dataset):
       grid: the volume.
       size: (height, width) of the images, multiples of 16.
       cameras: their names, in the order of the batch; one that a frame lacks is missing in it.
-      hide: cameras to leave out, to see what each is worth.
+      hide: cameras to leave out, LIDAR or RADAR, to see what each is worth.
       extrinsics: "timed" leads from each camera's own time to the frame's by way of the vehicle's
         motion (up to 0.4 m on nuScenes); "mounted" ignores the motion, as the original does.
       vehicles: regular expressions of the categories to find, matched whole.
@@ -116,7 +117,8 @@ class RigFrames(Dataset):
         if not self.cameras:
             raise ConfigError("system.data.cameras: none; expected at least one")
         if self.hide:
-            check_names("system.data.hide", self.hide, self.cameras)
+            others = (LIDAR,) * self.lidar + (RADAR,) * self.radar
+            check_names("system.data.hide", self.hide, (*self.cameras, *others))
         if self.grid.lift == "plan" and self.augment.moves_cameras:
             raise ConfigError(
                 "system.data.grid.lift: 'plan' needs cameras that stay; set "
@@ -151,10 +153,12 @@ class RigFrames(Dataset):
         example |= self._boxes(frame, ego_from_grid)
         if self.lidar:
             missing = augment is not None and rng.random() < augment.drop_lidar
+            missing |= LIDAR in self.hide
             points = np.zeros((0, 3)) if missing else self.lidar_of(frame)
             example |= padded("lidar", points, None, ego_from_grid, self.lidar_points)
         if self.radar:
             missing = augment is not None and rng.random() < augment.drop_radar
+            missing |= RADAR in self.hide
             found = NOTHING if missing else self.radar_of(frame)
             example |= padded("radar", *found, ego_from_grid, self.radar_points)
         example["ego_from_grid"] = ego_from_grid.astype(np.float32)

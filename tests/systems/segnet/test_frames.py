@@ -143,6 +143,13 @@ def test_boxes_of_vehicles_the_nearest_ones(data, frame):
     np.testing.assert_array_equal(few["grid_from_box"][0], found["grid_from_box"][far.argmin()])
 
 
+def test_a_hidden_lidar_has_no_points(data, frame):
+    hidden = example_of(replace(data, lidar=True, hide=("LIDAR",)), frame)
+    assert not hidden["lidar_present"].any() and hidden["camera_mask"].all()
+    with pytest.raises(ConfigError, match=r"system\.data\.hide: 'LIDAR'"):
+        replace(data, hide=("LIDAR",)).check()  # examples have none
+
+
 def test_points_are_thinned_padded_and_dropped(data, frame):
     points = example_of(replace(data, lidar=True), frame)
     assert points["lidar_points"].shape == (40, 3) and points["lidar_present"].all()
