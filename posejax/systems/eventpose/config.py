@@ -178,6 +178,9 @@ class TrajectoryConfig:
       drift: by how much each axis of the velocity wanders in one second (m/s); rts, spline.
       turn_drift: by how much each axis of the turn rate wanders in one second (deg/s).
       spacing: spline: seconds between knots.
+      doubt: of several poses per window: the probability that its weights say nothing of which one
+        is right. Neighbouring windows see the same and err alike: however sure each is, together
+        they must not outvote the motion.
     """
 
     method: Literal["none", "rts", "spline", "twist"] = "rts"
@@ -186,6 +189,11 @@ class TrajectoryConfig:
     drift: float = 0.01
     turn_drift: float = 0.5
     spacing: float = 2.0
+    doubt: float = 0.05
+
+    def __post_init__(self):
+        if not 0 <= self.doubt < 1:
+            raise ValueError(f"doubt is a probability below 1, got {self.doubt}")
 
 
 @dataclasses.dataclass(frozen=True)

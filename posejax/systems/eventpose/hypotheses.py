@@ -148,8 +148,11 @@ def over_time(records: Records, rule: TrajectoryConfig) -> np.ndarray:
     """
     sequence, time = np.asarray(records["sequence"]), np.asarray(records["time"], np.float64)
     t_hat, q_hat = (np.asarray(records[f"hypothesis_{k}"], np.float32) for k in _KEYS)
+    weight = np.asarray(records["hypothesis_weight"], np.float64)
+    fresh = weight > 0
+    even = fresh / np.maximum(fresh.sum(1, keepdims=True), 1)
     with np.errstate(divide="ignore"):  # a pose that repeats another is no hypothesis: -inf
-        log_weight = np.log(np.asarray(records["hypothesis_weight"], np.float32))
+        log_weight = np.log((1 - rule.doubt) * weight + rule.doubt * even).astype(np.float32)
     poses = np.array(se3_from_rotation_translation(quat_xyzw_to_matrix(q_hat), t_hat))
     groups = [np.flatnonzero(sequence == k) for k in np.unique(sequence)]
     length = max(map(len, groups))

@@ -62,6 +62,19 @@ def test_windows_before_and_after_tell_which_hypothesis_is_right(rng):
     assert np.rad2deg((turn.inv() * truth).magnitude()).max() < 10
 
 
+def test_windows_that_err_alike_and_surely_do_not_outvote_the_motion(rng):
+    """The last dozen windows of a sequence are all sure of the craft turned by half a turn."""
+    records, _ = made_up(rng, sequences=1, windows=40, ambiguous=0.0)
+    late = np.arange(40) >= 28
+    order = np.where(late[:, None], [1, 0], [0, 1])
+    for key in ("hypothesis_quat_xyzw_hat", "hypothesis_translation_hat"):
+        records[key] = np.take_along_axis(records[key], order[..., None], axis=1)
+    records["hypothesis_weight"] = np.tile([1 - 1e-15, 1e-15], (40, 1))
+    np.testing.assert_array_equal(over_time(records, TrajectoryConfig()), late)
+    trusting = over_time(records, TrajectoryConfig(doubt=0.0))
+    assert (trusting[late] == 0).all()  # as wrong as each of them alone
+
+
 def test_calibrated_ellipsoids_hold_what_they_say_and_weights_are_probabilities(rng):
     records, right = made_up(rng, sequences=100)
     scale = calibration(records, {"covariance": 1.0, "sharpness": 2.0})
