@@ -1,5 +1,6 @@
 """All kinds of frames that a config names; no jax here, this runs in data workers."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from posejax.config import ConfigError, check_range
 from posejax.data.mmdet_infos import read_infos
 from posejax.data.nuscenes import MINI_TRAIN, MINI_VAL, Scenes, read_names, read_nuscenes
 from posejax.data.rig_frame import RigFrame
+from posejax.data.rigid import se3_inverse
 from posejax.systems.segnet.frames import NUSCENES_CAMERAS, VEHICLES, RigFrames
 
 __all__ = [
@@ -110,6 +112,8 @@ class SimulatedDrives(RigFrames):
       test_scenes: towns to evaluate on; none of them is in another split.
       frames_a_scene: key frames of each, half a second apart.
       image: (height, width) that is rendered.
+      calibrated_as: the rig whose calibration the frames are said to have, as after a change of the
+        vehicle that nobody told; the rig's own if empty.
       seed: of the towns.
       root: folder of all generated data sets; the user's cache folder if empty.
     """
@@ -121,6 +125,7 @@ class SimulatedDrives(RigFrames):
     test_scenes: int = 12
     frames_a_scene: int = 8
     image: tuple[int, int] = (128, 224)
+    calibrated_as: Literal["", "nuscenes", "van"] = ""
     seed: int = 0
     root: str = ""
 
@@ -147,7 +152,27 @@ class SimulatedDrives(RigFrames):
         count = {"train": self.train_scenes, "val": self.val_scenes}.get(split, self.test_scenes)
         folder = ensure_driving(self.root or None, split, count, settings, seed=self.seed)
         scenes = read_nuscenes(folder, TABLES, sweeps=settings.sweeps)
-        return scenes, scene_numbers(scenes)
+        frames: Sequence[RigFrame] = scenes
+        if self.calibrated_as:
+            frames = [recalibrated(frame, self.calibrated_as) for frame in scenes]
+        return frames, scene_numbers(scenes)
+
+
+def recalibrated(frame: RigFrame, rig: str) -> RigFrame:
+    """The frame as if its cameras were those of the same names of another rig."""
+    from posejax.sim.driving_rigs import RIGS
+
+    cameras, mounted = dict(frame.cameras), dict(frame.mounted)
+    for mount in RIGS[rig].cameras:
+        if mount.name in cameras:
+            old = cameras[mount.name]
+            moved = old.ego_from_camera @ se3_inverse(mounted[mount.name])  # since it was taken
+            k = mount.camera(old.camera.size).intrinsics
+            camera = dataclasses.replace(old.camera, intrinsics=k)
+            pose = moved @ mount.ego_from_camera
+            cameras[mount.name] = dataclasses.replace(old, camera=camera, ego_from_camera=pose)
+            mounted[mount.name] = mount.ego_from_camera
+    return dataclasses.replace(frame, cameras=cameras, mounted=mounted)
 
 
 def scene_numbers(scenes: Scenes) -> np.ndarray:

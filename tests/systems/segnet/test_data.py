@@ -1,11 +1,17 @@
 """Data sets by name: what they need, and simulated drives read as nuScenes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from posejax.config import ConfigError, replace
+from posejax.data.rigid import se3_inverse
+from posejax.sim.driving_rigs import RIGS
 from posejax.systems.segnet import VAN_CAMERAS, GridConfig, InfoFrames, NuScenes, SimulatedDrives
 from posejax.systems.segnet.config import STILL
+from posejax.systems.segnet.data import recalibrated
+from tests.systems.segnet.made_up import make_frame
 
 GRID = GridConfig((32, 2, 32), (-16.0, -1.0, -16.0), (16.0, 2.0, 16.0))
 
@@ -28,6 +34,24 @@ def test_what_is_missing_is_named(data, message):
 
 def test_the_official_splits_of_the_mini_set_need_no_file():
     NuScenes(root="x", version="v1.0-mini").check()
+
+
+def test_an_untold_change_of_vehicle_moves_the_cameras_but_not_the_car(tmp_path):
+    """The motion between the camera's time and the frame's stays; where it is mounted changes."""
+    frame = make_frame(tmp_path, 0, moved=0.4)
+    old, mounted = frame.cameras["FRONT"], frame.mounted["FRONT"]
+    named = dataclasses.replace(
+        frame, cameras={"CAM_FRONT": old, "OTHER": old}, mounted={"CAM_FRONT": mounted}
+    )
+    found = recalibrated(named, "van")
+    mount = RIGS["van"].cameras[1]
+    new = found.cameras["CAM_FRONT"]
+    np.testing.assert_array_equal(found.mounted["CAM_FRONT"], mount.ego_from_camera)
+    motion = old.ego_from_camera @ se3_inverse(mounted)
+    np.testing.assert_allclose(new.ego_from_camera, motion @ mount.ego_from_camera, atol=1e-12)
+    assert abs(motion[0, 3]) == pytest.approx(0.4)
+    assert new.camera.intrinsics[0, 0] == pytest.approx(0.66 * old.camera.size[1])
+    assert found.cameras["OTHER"] is old
 
 
 @pytest.mark.slow
@@ -57,5 +81,10 @@ def test_simulated_drives_have_all_sensors(tmp_path):
         assert found["radar_values"].shape == (700, 16)
         ahead = found["lidar_points"][found["lidar_present"]]
         assert np.median(ahead[:, 1]) > 0.5  # y points down: the road lies below the camera
+        told = replace(data, calibrated_as=rig).transform(
+            replace(data, calibrated_as=rig).source("train")[1], np.random.default_rng(0), True
+        )
+        for name in ("intrinsics", "camera_from_grid"):  # its own calibration again
+            np.testing.assert_allclose(told[name], found[name], atol=1e-4)
         with pytest.raises(ConfigError, match="'plan' needs cameras"):
             replace(data, grid=replace(GRID, lift="plan"), augment=replace(STILL, crop=0.1)).check()
