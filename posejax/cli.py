@@ -1,5 +1,6 @@
 """The command line: a Python config file first, then typed overrides of anything in it."""
 
+import ast
 import contextlib
 import dataclasses
 import difflib
@@ -169,7 +170,7 @@ def override(
       ConfigError: an option that does not exist (names the closest ones), or a value that it
         cannot have.
     """
-    about = sys.modules[type(experiment.system).__module__].__doc__ or ""
+    about = _about(prog)
     if sweep is not None:
         names = ", ".join(e.name for e in sweep.experiments)
         about = (
@@ -184,6 +185,14 @@ def override(
         program=f"{command('train')} --config {prog}",
         about=about,
     )
+
+
+def _about(config: str) -> str:
+    """What a config file says of itself, and how its options may be abridged."""
+    path = find_config(config)
+    said = (ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None) or ""
+    short = "Options of the system need no --system: --data.x is --system.data.x."
+    return f"{said}\n\n{short}".strip()
 
 
 def parse(

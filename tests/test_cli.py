@@ -1,5 +1,6 @@
 """The command line: config files, typed overrides, and errors that suggest the fix."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -107,7 +108,10 @@ def test_every_option_of_every_config_has_help(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         parse(ROOT / "configs" / name, "--help")
-    lines = [x.strip("│ ") for x in capsys.readouterr().out.splitlines()]
+    text = capsys.readouterr().out
+    about = ast.get_docstring(ast.parse((ROOT / "configs" / name).read_text()))
+    assert about and (about.split()[:4] == text.split("\n\n")[1].split()[:4] or "Sweep" in text)
+    lines = [x.strip("│ ") for x in text.splitlines()]
     pairs = [(a, b) for a, b in pairwise(lines) if a.startswith("--")]
     assert len(pairs) > 60
     silent = [option for option, text in pairs if text.startswith(("(default", "╰"))]

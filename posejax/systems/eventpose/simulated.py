@@ -15,7 +15,8 @@ class SimulatedSequences:
     """Sequences of a spacecraft on trajectories that no other split has.
 
     Attributes:
-      train: number of training sequences; one more makes only that one.
+      train: number of training sequences; one more makes only that one. Training reads none of them
+        where it has independent windows (`windows.train`).
       val: number of validation sequences.
       test: number of test sequences.
       seconds: length of a sequence, labelled 10 times a second. Many short ones teach more than a
