@@ -67,6 +67,7 @@ class WindowSource(Source):
         lights: Sequence[float | Sequence[float]] | None = None,
     ):
         self.files, self.rule = tuple(files), rule
+        self.tracks = tuple(map(_labels, self.files))
         self.lights = tuple(lights) if lights else (float("nan"),) * len(self.files)
         # Beyond the last event of all, so that a slice of `capacity` rows never leaves the array.
         self.first_rows = np.concatenate([[0], np.cumsum([len(f) for f in self.files])])
@@ -77,7 +78,7 @@ class WindowSource(Source):
             )  # fmt: skip
         rows = [(k, j) for k, file in enumerate(self.files) for j in _usable(file, rule.window)]
         self.index = np.array(rows, np.int32).reshape(-1, 2)
-        motions = [len(f.labels) if _clip(f) else 1 for f in self.files]  # type: ignore[arg-type]
+        motions = [len(track) if track.clip else 1 for track in self.tracks]
         self.first_sequences = np.concatenate([[0], np.cumsum(motions)])
         self._reset()
 
@@ -102,9 +103,9 @@ class WindowSource(Source):
 
     def _about(self, index: int) -> dict[str, Any]:
         k, j = (int(i) for i in self.index[index])
-        track, light = self.files[k].labels, self.lights[k]
-        sequence = int(self.first_sequences[k]) + (j if _clip(self.files[k]) else 0)
-        light = light if np.ndim(light) == 0 else light[j]  # type: ignore[index]
+        track, light = self.tracks[k], np.asarray(self.lights[k])
+        sequence = int(self.first_sequences[k]) + (j if track.clip else 0)
+        light = float(light if light.ndim == 0 else light[j])
         return {"index": index, "sequence": sequence, "label": j, "light": light, "track": track}
 
     def peek(self, index: int) -> dict[str, Any]:
@@ -116,7 +117,7 @@ class WindowSource(Source):
         file, window = self.files[k], self.rule.window
         if window.count is not None:
             return self[index]
-        start, end = window_bounds(float(file.labels.t_seconds[j]), window)  # type: ignore[union-attr]
+        start, end = window_bounds(float(self.tracks[k].t_seconds[j]), window)
         # A little more than the window, which is cut in whole microseconds.
         record = {"packed": pack_recording(file.window(start - 1e-5, end + 1e-5))}
         return {**self._about(index), **record, "first_row": 0}
@@ -139,21 +140,22 @@ class WindowSource(Source):
 
     def describe(self, index: int) -> str:
         k, j = self.index[index]
-        labels = self.files[k].labels
-        assert labels is not None
-        return f"{self.files[k].name} at {labels.t_seconds[j]:.3f} s"
+        return f"{self.files[k].name} at {self.tracks[k].t_seconds[j]:.3f} s"
 
     def translations(self) -> np.ndarray:
         """[N, 3] m, the labels of all records."""
-        tracks = [f.labels for f in self.files]
-        return np.stack([tracks[k].translation[j] for k, j in self.index])  # type: ignore[union-attr]
+        return np.stack([self.tracks[k].translation[j] for k, j in self.index])
+
+
+def _labels(file: SparkFile) -> PoseTrack:
+    if file.labels is None:
+        raise DataError(file.path, "labels/data", "missing", "poses to train or evaluate on")
+    return file.labels
 
 
 def _usable(file: SparkFile, window: Window) -> list[int]:
     """Labels whose whole window lies inside the labelled time; the first or last ones are none."""
-    labels = file.labels
-    if labels is None:
-        raise DataError(file.path, "labels/data", "missing", "poses to train or evaluate on")
+    labels = _labels(file)
     t, slack = labels.t_seconds, 1e-6
     if labels.clip is not None:
         by_count = window.count is not None
@@ -167,10 +169,6 @@ def _usable(file: SparkFile, window: Window) -> list[int]:
     start, end = window_bounds(t, window)
     inside = (start >= t[0] - slack) & (end <= t[-1] + slack)
     return np.flatnonzero(inside).tolist()
-
-
-def _clip(file: SparkFile) -> tuple[float, float] | None:
-    return None if file.labels is None else file.labels.clip
 
 
 def query(
