@@ -22,7 +22,7 @@ from posejax.systems.segnet import Augment, GridConfig, ModelConfig, Segnet, Sim
 
 def get_config() -> Experiment:
     drives = SimulatedDrives(
-        grid=GridConfig((96, 4, 96), (-24.0, -2.0, -24.0), (24.0, 3.0, 24.0)),
+        grid=GridConfig((96, 4, 96), (-24.0, -3.5, -24.0), (24.0, 1.5, 24.0), frame="ground"),
         most_boxes=64,
         lidar=True,
         radar=True,

@@ -17,8 +17,10 @@ class GridConfig:
       shape: voxels (Z, Y, X): ahead, down, right. Z and X are multiples of 8.
       lower: of its first corner (x, y, z), metres: x right, y down, z ahead.
       upper: of its last corner.
-      frame: "level": at the reference camera, but level; "camera": its own axes, as the original
-        has it, which a pitched camera tilts out of the road.
+      frame: "level": at the reference camera, but level; "ground": below it, at the vehicle's
+        z = 0, so that another rig's cameras, higher or lower, leave the volume on the road;
+        "camera": its own axes, as the original has it, which a pitched camera tilts out of the
+        road.
       reference: name of the camera in whose frame the volume lies.
       lift: "dynamic" for any calibration; "plan" gathers by a plan made once for a split, several
         times faster in training, where all frames have one calibration and nothing moves it.
@@ -29,7 +31,7 @@ class GridConfig:
     shape: tuple[int, int, int] = (200, 8, 200)
     lower: tuple[float, float, float] = (-50.0, -4.0, -50.0)
     upper: tuple[float, float, float] = (50.0, 6.0, 50.0)
-    frame: Literal["level", "camera"] = "level"
+    frame: Literal["level", "ground", "camera"] = "level"
     reference: str = "CAM_FRONT"
     lift: Literal["dynamic", "plan"] = "dynamic"
     max_cameras: int = 2

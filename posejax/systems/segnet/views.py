@@ -17,10 +17,13 @@ class View(NamedTuple):
     camera: Camera
 
 
-def grid_frame(ego_from_camera: np.ndarray, frame: Literal["level", "camera"]) -> np.ndarray:
-    """ego_from_grid [4, 4] of the reference camera's pose: its own frame, or the level one.
+def grid_frame(
+    ego_from_camera: np.ndarray, frame: Literal["level", "ground", "camera"]
+) -> np.ndarray:
+    """ego_from_grid [4, 4] of the reference camera's pose: its own frame, or a level one.
 
-    The worker-side twin of `posejax.bev.level_frame`.
+    "level" is the worker-side twin of `posejax.bev.level_frame`; "ground" has its origin below the
+    camera, at the vehicle's z = 0.
     """
     pose = np.asarray(ego_from_camera, np.float64)
     if frame == "camera":
@@ -29,7 +32,8 @@ def grid_frame(ego_from_camera: np.ndarray, frame: Literal["level", "camera"]) -
     length = np.linalg.norm(forward)
     forward = forward / length if length > 1e-6 else np.array([1.0, 0.0, 0.0])
     rotation = np.stack([np.cross(down, forward), down, forward], axis=-1)
-    return se3_from_rotation_translation(rotation, pose[:3, 3])
+    origin = pose[:3, 3] * ([1.0, 1.0, 0.0] if frame == "ground" else 1.0)
+    return se3_from_rotation_translation(rotation, origin)
 
 
 def plain_view(image: np.ndarray, camera: Camera, size: tuple[int, int]) -> View:

@@ -33,12 +33,38 @@ def example_of(data, frame, seed=0, train=False, **more):
     return data.transform({"frame": frame, "index": 3, "scene": 1, **more}, rng, train)
 
 
+def raise_by(height):
+    pose = np.eye(4)
+    pose[2, 3] = height
+    return pose
+
+
 def test_the_frame_of_the_grid_is_that_of_the_library():
     for yaw, pitch in ((0.3, 0.26), (2.0, -0.1)):
         pose = pose_of(yaw)
         pose[:3, :3] = pose[:3, :3] @ so3_exp(np.array([pitch, 0.0, 0.0]))
         np.testing.assert_allclose(grid_frame(pose, "level"), bev.level_frame(pose), atol=1e-6)
         np.testing.assert_array_equal(grid_frame(pose, "camera"), pose)
+        ground = grid_frame(pose, "ground")
+        np.testing.assert_allclose(ground[:2], bev.level_frame(pose)[:2], atol=1e-6)
+        assert ground[2, 3] == 0
+
+
+def test_a_volume_on_the_ground_does_not_rise_with_the_camera(data, frame):
+    """The same car at the same height of the volume, whether the rig's cameras sit high or low."""
+    raised = {
+        name: dataclasses.replace(rig, ego_from_camera=raise_by(0.7) @ rig.ego_from_camera)
+        for name, rig in frame.cameras.items()
+    }
+    higher = dataclasses.replace(frame, cameras=raised)
+
+    def heights(frame, kind):
+        grid = replace(data.grid, frame=kind)
+        found = example_of(replace(data, grid=grid), frame)
+        return found["grid_from_box"][found["box_present"], 1, 3]
+
+    np.testing.assert_allclose(heights(higher, "ground"), heights(frame, "ground"), atol=1e-6)
+    np.testing.assert_allclose(heights(higher, "level"), heights(frame, "level") + 0.7, atol=1e-6)
 
 
 def test_entries_of_an_example(data, frame):
