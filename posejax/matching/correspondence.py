@@ -14,7 +14,7 @@ from posejax.matching import local
 from posejax.matching.search import Band, Epipolar, Full, Rows, Search, Window
 from posejax.matching.streaming import Plan, Streamed, cell_centers, dot, stream
 
-BLOCK = 128  # queries at a time: scores of 128 x 4800 cells stay in a core's cache
+SCORES = 3 * 2**19  # of a block: few enough for a CPU's last cache, many for a call on all cores
 
 
 class Correspondence(NamedTuple):
@@ -39,7 +39,7 @@ def expected_correspondence(
     refine: int | None = ...,
     reverse: Literal[False] = ...,
     mode: Literal["exact", "official_fast"] = ...,
-    block: int = ...,
+    block: int | None = ...,
 ) -> Correspondence: ...
 
 
@@ -53,7 +53,7 @@ def expected_correspondence(
     refine: int | None = ...,
     reverse: Literal[True],
     mode: Literal["exact", "official_fast"] = ...,
-    block: int = ...,
+    block: int | None = ...,
 ) -> tuple[Correspondence, Correspondence]: ...
 
 
@@ -66,7 +66,7 @@ def expected_correspondence(
     refine: int | None = None,
     reverse: bool = False,
     mode: Literal["exact", "official_fast"] = "exact",
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> Correspondence | tuple[Correspondence, Correspondence]:
     """Expected position in image B of every cell of image A under a softmax of dot products.
 
@@ -88,8 +88,8 @@ def expected_correspondence(
         from the same pass (unless with `refine`).
       mode: "official_fast" is the approximation of Tiny RoMa's released inference, for comparison
         with it only: a full search over every fourth row and column and the best cell.
-      block: cells of A at a time in `Full` and `Epipolar` searches; memory is block * Hb * Wb.
-        Larger ones suit accelerators.
+      block: cells of A at a time in `Full` and `Epipolar` searches; memory is a few times
+        block * Hb * Wb. By default so many that a block has at most 1.5 million scores.
 
     Returns:
       `Correspondence(coords, log_partition)` in float32; with `reverse` a pair of them, A to B and
@@ -173,7 +173,9 @@ def _streamed(
         f = lax.stop_gradient(jnp.asarray(search.F, kind))
         lines = epipolar_lines(f, cell_centers(shape_a, kind))
         width = lax.stop_gradient(jnp.asarray(search.width, kind))
-    plan = Plan(shape_a, shape_b, refine, reverse, min(block, shape_a[0] * shape_a[1]))
+    cells_a, cells_b = (math.prod(shape) for shape in (shape_a, shape_b))
+    block = _block(cells_a, SCORES // cells_b) if block is None else min(block, cells_a)
+    plan = Plan(shape_a, shape_b, refine, reverse, block)
     queries, keys = a.reshape(-1, channels), b.reshape(-1, channels)
     both: tuple[Streamed, Streamed | None] = stream(plan, queries, keys, lines, width)
     forward, backward = both
@@ -182,6 +184,12 @@ def _streamed(
         return Correspondence(found.coords.reshape(*shape, 2), found.log_partition.reshape(shape))
 
     return maps(forward, shape_a), None if backward is None else maps(backward, shape_b)
+
+
+def _block(cells: int, most: int) -> int:
+    """Cells of a block: as many as allowed, or a few less so that the last one is full, too."""
+    most = min(max(most, 1), cells)
+    return next((n for n in range(most, most // 2, -1) if cells % n == 0), most)
 
 
 def _official_fast(a: Array, b: Array) -> tuple[Array, Array]:

@@ -216,6 +216,13 @@ def test_memory_grows_with_the_cells_not_with_their_square():
     assert large < 0.2 * 4 * (64 * 32) ** 2  # of one volume of scores
 
 
+@pytest.mark.parametrize("shape, blocks", [((60, 80), 15), ((96, 128), 96), ((7, 9), 1)])
+def test_blocks_are_as_large_as_caches_hold_and_full(shape, blocks):
+    """Blocks of a fixed 128 queries were 38 at 60 x 80, the last one half empty."""
+    x = jax.ShapeDtypeStruct((*shape, 8), jnp.float32)
+    assert f"length={blocks}\n" in str(jax.make_jaxpr(expected_correspondence)(x, x))
+
+
 @pytest.mark.parametrize(
     "settings, word",
     [
