@@ -173,9 +173,7 @@ def _streamed(
         f = lax.stop_gradient(jnp.asarray(search.F, kind))
         lines = epipolar_lines(f, cell_centers(shape_a, kind))
         width = lax.stop_gradient(jnp.asarray(search.width, kind))
-    cells_a, cells_b = (math.prod(shape) for shape in (shape_a, shape_b))
-    block = _block(cells_a, SCORES // cells_b) if block is None else min(block, cells_a)
-    plan = Plan(shape_a, shape_b, refine, reverse, block)
+    plan = Plan(shape_a, shape_b, refine, reverse, _block(shape_a, shape_b, block))
     queries, keys = a.reshape(-1, channels), b.reshape(-1, channels)
     both: tuple[Streamed, Streamed | None] = stream(plan, queries, keys, lines, width)
     forward, backward = both
@@ -186,9 +184,14 @@ def _streamed(
     return maps(forward, shape_a), None if backward is None else maps(backward, shape_b)
 
 
-def _block(cells: int, most: int) -> int:
+def _block(shape_a: tuple[int, ...], shape_b: tuple[int, ...], given: int | None) -> int:
     """Cells of a block: as many as allowed, or a few less so that the last one is full, too."""
-    most = min(max(most, 1), cells)
+    cells, others = math.prod(shape_a), math.prod(shape_b)
+    if not (isinstance(cells, int) and isinstance(others, int)):
+        return shape_a[1]  # a row, where the sizes are open until an exported program runs
+    if given is not None:
+        return min(given, cells)
+    most = min(max(SCORES // others, 1), cells)
     return next((n for n in range(most, most // 2, -1) if cells % n == 0), most)
 
 
@@ -204,7 +207,7 @@ def _official_fast(a: Array, b: Array) -> tuple[Array, Array]:
         raise ValueError(f'"official_fast" needs sides that are multiples of 4, got {b.shape}')
     scores = dot(a.reshape(-1, channels), b.reshape(-1, channels))
     best = jnp.argmax(scores, axis=1)
-    coarse = scores.reshape(-1, height, width)[:, ::4, ::4].reshape(len(scores), -1)
+    coarse = scores.reshape(-1, height, width)[:, ::4, ::4].reshape(scores.shape[0], -1)
     logits = jnp.concatenate([coarse, best[:, None].astype(scores.dtype)], axis=1)
     p = jax.nn.softmax(logits, axis=1)
     blocks = 4 * cell_centers((height // 4, width // 4), scores.dtype)
