@@ -28,7 +28,7 @@ class Source(ABC):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
     def describe(self, index: int) -> str:
-        """Names a record for people: its file and key."""
+        """Names a record for people: its file and key, without the folder of the data set."""
         return f"record {index}"
 
     def resident(self) -> Mapping[str, np.ndarray]:

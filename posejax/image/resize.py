@@ -68,7 +68,7 @@ def resize(
         raise ValueError(f"image is [H, W, C] or [H, W], got {image.shape}")
     if method not in _METHODS:
         raise ValueError(f"method is one of {sorted(_METHODS)}, got {method!r}")
-    if len(shape) != 2 or min(shape) < 1:
+    if len(shape) != 2 or any(side < 1 for side in shape):
         raise ValueError(f"shape is (H', W'), two positive sizes, got {shape}")
     if method != "nearest" and not jnp.issubdtype(image.dtype, jnp.floating):
         image = image.astype(jnp.float32)

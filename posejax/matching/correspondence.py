@@ -14,7 +14,7 @@ from posejax.matching import local
 from posejax.matching.search import Band, Epipolar, Full, Rows, Search, Window
 from posejax.matching.streaming import Plan, Streamed, cell_centers, dot, stream
 
-BLOCK = 128  # queries at a time: scores of 128 x 4800 cells stay in a core's cache
+SCORES = 3 * 2**19  # of a block: few enough for a CPU's last cache, many for a call on all cores
 
 
 class Correspondence(NamedTuple):
@@ -39,7 +39,7 @@ def expected_correspondence(
     refine: int | None = ...,
     reverse: Literal[False] = ...,
     mode: Literal["exact", "official_fast"] = ...,
-    block: int = ...,
+    block: int | None = ...,
 ) -> Correspondence: ...
 
 
@@ -53,7 +53,7 @@ def expected_correspondence(
     refine: int | None = ...,
     reverse: Literal[True],
     mode: Literal["exact", "official_fast"] = ...,
-    block: int = ...,
+    block: int | None = ...,
 ) -> tuple[Correspondence, Correspondence]: ...
 
 
@@ -66,7 +66,7 @@ def expected_correspondence(
     refine: int | None = None,
     reverse: bool = False,
     mode: Literal["exact", "official_fast"] = "exact",
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> Correspondence | tuple[Correspondence, Correspondence]:
     """Expected position in image B of every cell of image A under a softmax of dot products.
 
@@ -88,8 +88,8 @@ def expected_correspondence(
         from the same pass (unless with `refine`).
       mode: "official_fast" is the approximation of Tiny RoMa's released inference, for comparison
         with it only: a full search over every fourth row and column and the best cell.
-      block: cells of A at a time in `Full` and `Epipolar` searches; memory is block * Hb * Wb.
-        Larger ones suit accelerators.
+      block: cells of A at a time in `Full` and `Epipolar` searches; memory is a few times
+        block * Hb * Wb. By default so many that a block has at most 1.5 million scores.
 
     Returns:
       `Correspondence(coords, log_partition)` in float32; with `reverse` a pair of them, A to B and
@@ -173,7 +173,7 @@ def _streamed(
         f = lax.stop_gradient(jnp.asarray(search.F, kind))
         lines = epipolar_lines(f, cell_centers(shape_a, kind))
         width = lax.stop_gradient(jnp.asarray(search.width, kind))
-    plan = Plan(shape_a, shape_b, refine, reverse, min(block, shape_a[0] * shape_a[1]))
+    plan = Plan(shape_a, shape_b, refine, reverse, _block(shape_a, shape_b, block))
     queries, keys = a.reshape(-1, channels), b.reshape(-1, channels)
     both: tuple[Streamed, Streamed | None] = stream(plan, queries, keys, lines, width)
     forward, backward = both
@@ -182,6 +182,17 @@ def _streamed(
         return Correspondence(found.coords.reshape(*shape, 2), found.log_partition.reshape(shape))
 
     return maps(forward, shape_a), None if backward is None else maps(backward, shape_b)
+
+
+def _block(shape_a: tuple[int, ...], shape_b: tuple[int, ...], given: int | None) -> int:
+    """Cells of a block: as many as allowed, or a few less so that the last one is full, too."""
+    cells, others = math.prod(shape_a), math.prod(shape_b)
+    if not (isinstance(cells, int) and isinstance(others, int)):
+        return shape_a[1]  # a row, where the sizes are open until an exported program runs
+    if given is not None:
+        return min(given, cells)
+    most = min(max(SCORES // others, 1), cells)
+    return next((n for n in range(most, most // 2, -1) if cells % n == 0), most)
 
 
 def _official_fast(a: Array, b: Array) -> tuple[Array, Array]:
@@ -196,7 +207,7 @@ def _official_fast(a: Array, b: Array) -> tuple[Array, Array]:
         raise ValueError(f'"official_fast" needs sides that are multiples of 4, got {b.shape}')
     scores = dot(a.reshape(-1, channels), b.reshape(-1, channels))
     best = jnp.argmax(scores, axis=1)
-    coarse = scores.reshape(-1, height, width)[:, ::4, ::4].reshape(len(scores), -1)
+    coarse = scores.reshape(-1, height, width)[:, ::4, ::4].reshape(scores.shape[0], -1)
     logits = jnp.concatenate([coarse, best[:, None].astype(scores.dtype)], axis=1)
     p = jax.nn.softmax(logits, axis=1)
     blocks = 4 * cell_centers((height // 4, width // 4), scores.dtype)

@@ -26,17 +26,22 @@ def soft_position(
     peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     some = peak[..., 0] > -jnp.inf
     p = jnp.exp(logits - jnp.where(peak > -jnp.inf, peak, 0))
-    total = jnp.where(some, jnp.sum(p, axis=-1), 1)
+    values = jnp.concatenate([positions, jnp.ones_like(positions[:, :1])], axis=1)
+
+    def sums(p):
+        """Of p (x, y) and of p, from one reading of p; 1 where there is no candidate."""
+        found = jnp.einsum("...k,kd->...d", p, values, precision=lax.Precision.HIGHEST)
+        return found[..., :2], jnp.where(some, found[..., 2], 1)
+
+    moments, total = sums(p)
     log_partition = jnp.where(some, jnp.log(total) + peak[..., 0], -jnp.inf)
     if refine is not None:
         best = positions[jnp.argmax(logits, axis=-1)]
         all_positions = jnp.broadcast_to(positions, (*logits.shape, 2))
         away = jnp.max(jnp.abs(all_positions - best[..., None, :]), axis=-1)
-        p = jnp.where(away <= refine, p, 0)
-        total = jnp.where(some, jnp.sum(p, axis=-1), 1)
-    sums = jnp.einsum("...k,kd->...d", p, positions, precision=lax.Precision.HIGHEST)
-    fallback = jnp.broadcast_to(fallback, sums.shape)
-    return jnp.where(some[..., None], sums / total[..., None], fallback), log_partition
+        moments, total = sums(jnp.where(away <= refine, p, 0))
+    fallback = jnp.broadcast_to(fallback, moments.shape)
+    return jnp.where(some[..., None], moments / total[..., None], fallback), log_partition
 
 
 def band(a: Array, b: Array, search: Band, refine: int | None) -> tuple[Array, Array]:

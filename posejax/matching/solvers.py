@@ -66,6 +66,17 @@ def _grid(degree: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return angle, np.sin(angle)[:, None] ** k * np.cos(angle)[:, None] ** (degree - k)
 
 
+def _turned(start: Array, offset: Array) -> tuple[Array, Array]:
+    """(sin, cos) of an angle, given those [2, ...] of one at most 0.2 below it: no calls of either.
+
+    The series end at the seventh power: 3e-9 of 0.2.
+    """
+    square = offset**2
+    sin = offset * (1 - square / 6 * (1 - square / 20))
+    cos = 1 - square / 2 * (1 - square / 12 * (1 - square / 30))
+    return start[0] * cos + start[1] * sin, start[1] * cos - start[0] * sin
+
+
 def real_roots(coefficients: Array, slots: int, *, grid: int = 64) -> tuple[Array, Array]:
     """Real roots of a polynomial by changes of sign.
 
@@ -85,14 +96,16 @@ def real_roots(coefficients: Array, slots: int, *, grid: int = 64) -> tuple[Arra
     peak = jnp.max(jnp.abs(coefficients))
     usable = jnp.isfinite(peak) & (peak > 0)
     c = jnp.where(usable, coefficients, 0) / jnp.where(usable, peak, 1)
-    angle, terms = (jnp.asarray(x, c.dtype) for x in _grid(degree, grid))
+    angle, terms = _grid(degree, grid)
+    terms, width = jnp.asarray(terms, c.dtype), math.pi / grid
+    starts = jnp.asarray(np.stack([np.sin(angle[:-1]), np.cos(angle[:-1])]), c.dtype)
     # The derivative by the angle is a polynomial of the same degree.
     k = jnp.arange(1, degree + 1, dtype=c.dtype)
     slopes = jnp.append(k * c[1:], 0) - jnp.append(jnp.zeros(1, c.dtype), k[::-1] * c[:-1])
 
-    def value(angle, c=c):
-        sin, cos = jnp.sin(angle), jnp.cos(angle)
-        total, power = jnp.zeros_like(angle) + c[degree], jnp.ones_like(angle)
+    def value(start, offset, c=c):
+        sin, cos = _turned(start, offset)
+        total, power = jnp.zeros_like(offset) + c[degree], jnp.ones_like(offset)
         for k in reversed(range(degree)):
             power = power * cos
             total = total * sin + c[k] * power
@@ -104,7 +117,7 @@ def real_roots(coefficients: Array, slots: int, *, grid: int = 64) -> tuple[Arra
         flat = (at_left < 0) != (at_right < 0)
         fraction = jnp.where(flat, at_left / jnp.where(flat, at_left - at_right, 1), 0.5)
         point = left + fraction * (right - left)
-        new = value(point, slopes)
+        new = value(starts, point, slopes)
         before = (new < 0) == (at_left < 0)
         # Halving the value at the end that stays is the Illinois rule.
         return (
@@ -115,16 +128,17 @@ def real_roots(coefficients: Array, slots: int, *, grid: int = 64) -> tuple[Arra
         )
 
     slope = matmul(terms, slopes)
-    state = angle[:-1], angle[1:], slope[:-1], slope[1:]
+    none = jnp.zeros(grid, c.dtype)
+    state = none, none + width, slope[:-1], slope[1:]
     left, right, at_left, at_right = lax.fori_loop(0, 2, secant, state)
     flat = (slope[:-1] < 0) != (slope[1:] < 0)
     nearer = jnp.where(jnp.abs(at_left) < jnp.abs(at_right), left, right)
-    middle = jnp.where(flat, nearer, (angle[:-1] + angle[1:]) / 2)
+    middle = jnp.where(flat, nearer, width / 2)
     at_ends = matmul(terms, c)
-    start = jnp.stack([angle[:-1], middle], axis=1).reshape(-1)
-    values = jnp.stack([at_ends[:-1], value(middle)], axis=1).reshape(-1)
+    offset = jnp.stack([none, middle], axis=1).reshape(-1)
+    values = jnp.stack([at_ends[:-1], value(starts, middle)], axis=1).reshape(-1)
     negative = jnp.append(values, at_ends[-1]) < 0
-    step = jnp.stack([middle - angle[:-1], angle[1:] - middle], axis=1).reshape(-1)
+    step = jnp.stack([middle, width - middle], axis=1).reshape(-1)
 
     changes = negative[:-1] != negative[1:]
     # A product with a triangle: a cumulative sum of each of thousands of rows is slow on CPUs.
@@ -133,21 +147,21 @@ def real_roots(coefficients: Array, slots: int, *, grid: int = 64) -> tuple[Arra
     index = jnp.arange(2 * grid)
     found = changes[None] & (rank[None] == jnp.arange(1, slots + 1)[:, None])
     first = jnp.min(jnp.where(found, index[None], 2 * grid - 1), axis=1)
-    low, step, negative = start[first], step[first], negative[first]
+    low, step, negative, start = offset[first], step[first], negative[first], starts[:, first // 2]
 
     def halve(_, state):
         low, step = state
         step = step / 2
         middle = low + step
-        return jnp.where((value(middle) < 0) == negative, middle, low), step
+        return jnp.where((value(start, middle) < 0) == negative, middle, low), step
 
     low, step = lax.fori_loop(0, 8, halve, (low, step))
-    start, end = value(low), value(low + step)
-    slope = end - start
-    fraction = jnp.where(slope == 0, 0.5, -start / jnp.where(slope == 0, 1, slope))
-    root = low + step * jnp.clip(fraction, 0, 1)
+    at_low, at_high = value(start, low), value(start, low + step)
+    slope = at_high - at_low
+    fraction = jnp.where(slope == 0, 0.5, -at_low / jnp.where(slope == 0, 1, slope))
+    root = _turned(start, low + step * jnp.clip(fraction, 0, 1))
     exists = usable & (jnp.arange(slots) < rank[-1])
-    return jnp.stack([jnp.sin(root), jnp.cos(root)], axis=-1), exists
+    return jnp.stack(root, axis=-1), exists
 
 
 def conditioning(xy_a: Array, xy_b: Array, weights: Array) -> tuple[Array, Array]:

@@ -79,8 +79,8 @@ def _forward(plan, queries, keys, lines, width):
             total = sums[:, 2]
         else:
             # The first of the largest, by two plain reductions: XLA:CPU's argmax is a slow loop.
-            key = jnp.arange(len(keys), dtype=jnp.int32)[None]
-            best = jnp.min(jnp.where(s == top, key, len(keys) - 1), axis=1)
+            key = jnp.arange(keys.shape[0], dtype=jnp.int32)[None]
+            best = jnp.min(jnp.where(s == top, key, keys.shape[0] - 1), axis=1)
             total = jnp.sum(p, axis=1)
             sums = dot(jnp.where(_near(plan, best), p, 0), values.T)
             window = best, _log(sums[:, 2]) + peak[:, 0]
@@ -91,10 +91,10 @@ def _forward(plan, queries, keys, lines, width):
 
     start = None
     if plan.reverse:
-        count = len(keys)
+        count = keys.shape[0]
         start = jnp.full((count,), -jnp.inf, values.dtype), jnp.zeros((count, 3), values.dtype)
     carry, found = lax.scan(body, start, _blocks(plan, queries, lines))
-    forward = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(queries)], found)
+    forward = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: queries.shape[0]], found)
     if carry is None:
         return forward, None
     peak, sums = carry
@@ -148,7 +148,7 @@ def _stream_bwd(plan, saved, cotangents):
 
     to_keys = jnp.zeros(keys.shape, values.dtype)
     to_keys, to_queries = lax.scan(body, to_keys, (_blocks(plan, queries, lines), rows))
-    to_queries = to_queries.reshape(-1, to_queries.shape[-1])[: len(queries)]
+    to_queries = to_queries.reshape(-1, to_queries.shape[-1])[: queries.shape[0]]
     nothing = jax.tree.map(jnp.zeros_like, (lines, width))
     return to_queries.astype(queries.dtype), to_keys.astype(keys.dtype), *nothing
 
@@ -170,15 +170,15 @@ def _values(shape: tuple[int, ...], dtype) -> tuple[Array, Array]:
 
 def _split(plan: Plan, x: Array) -> Array:
     """[Na, ...] -> [blocks, block, ...], the rest filled up with zeros."""
-    missing = -len(x) % plan.block
+    missing = -x.shape[0] % plan.block
     return jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1)).reshape(
         -1, plan.block, *x.shape[1:]
     )
 
 
 def _blocks(plan: Plan, queries: Array, lines: Array | None):
-    index = _split(plan, jnp.arange(len(queries)))
-    known = _split(plan, jnp.ones(len(queries), bool))
+    index = _split(plan, jnp.arange(queries.shape[0]))
+    known = _split(plan, jnp.ones(queries.shape[0], bool))
     return _split(plan, queries), None if lines is None else _split(plan, lines), index, known
 
 

@@ -28,6 +28,16 @@ def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Axe
     return axes
 
 
+def legend_outside(axes: Axes, characters: int = 60) -> None:
+    """Legend under the axes and their label, where no curve can be; columns as a line holds."""
+    longest = max((len(str(a.get_label())) for a in axes.get_lines()), default=0)
+    columns = max(1, min(3, characters // (longest + 8)))
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=3.8,
+        ncols=columns, frameon=False, fontsize=9, columnspacing=1.2,
+    )  # fmt: skip
+
+
 def error_cdf(
     series: Mapping[str, np.ndarray],
     *,
@@ -66,7 +76,7 @@ def error_cdf(
         )
     axes.set_xlim(0, limit)
     axes.set_ylim(0, 102)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    legend_outside(axes)
     return figure
 
 
@@ -93,7 +103,7 @@ def calibration_plot(
     axes.text(2, 96, "too cautious", color="#5b6472", fontsize=9)
     axes.text(98, 2, "overconfident", color="#5b6472", fontsize=9, ha="right")
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
-    axes.legend(frameon=False, fontsize=9, loc=(0.02, 0.72))
+    legend_outside(axes)
     return figure
 
 
@@ -138,7 +148,7 @@ def curves(
     for k, (label, (x, y)) in enumerate(series.items()):
         axes.plot(x, y, label=label, **_line(k))
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9)
+    legend_outside(axes)
     return figure
 
 
@@ -182,7 +192,7 @@ def marked_bars(
     axes.set_box_aspect(1)
     axes.set_xlim(x[0] - step, x[-1] + step)
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, frameon=False)
+    legend_outside(axes, 44)
 
 
 def time_curves(
@@ -268,7 +278,7 @@ def agreement(truth: np.ndarray, estimates: Mapping[str, np.ndarray], *, quantit
         style: dict[str, Any] = {"markersize": 3, "alpha": 0.5, "markeredgewidth": 0}
         axes.plot(truth[inside], values[inside], "os"[k % 2], color=COLORS[k], label=label, **style)
     axes.set(xlim=shown, ylim=bound)
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    legend_outside(axes)
     return figure
 
 

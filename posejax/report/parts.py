@@ -155,7 +155,7 @@ def distributions(
         Plot(
             name,
             partial(error_cdf, series, unit=unit, most=(most or {}).get(name, np.inf)),
-            f"{noun.capitalize()} below a {name} error.",
+            f"{noun.capitalize()} whose {name} error is below a limit.",
         )
         for name, (unit, series) in errors.items()
     ]

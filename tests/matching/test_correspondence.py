@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from posejax.matching import Band, Epipolar, Full, Rows, Window, expected_correspondence
 from tests.matching import reference
@@ -214,6 +215,23 @@ def test_memory_grows_with_the_cells_not_with_their_square():
     small, large = temporary(16), temporary(64)
     assert large < 5 * small
     assert large < 0.2 * 4 * (64 * 32) ** 2  # of one volume of scores
+
+
+@pytest.mark.parametrize("shape, blocks", [((60, 80), 15), ((96, 128), 96), ((7, 9), 1)])
+def test_blocks_are_as_large_as_caches_hold_and_full(shape, blocks):
+    """Blocks of a fixed 128 queries were 38 at 60 x 80, the last one half empty."""
+    x = jax.ShapeDtypeStruct((*shape, 8), jnp.float32)
+    assert f"length={blocks}\n" in str(jax.make_jaxpr(expected_correspondence)(x, x))
+
+
+def test_a_full_search_is_exported_once_for_maps_of_any_size(features):
+    height, width = export.symbolic_shape("height, width")
+    a, b = (jax.ShapeDtypeStruct((height, width + k, 8), jnp.float32) for k in (1, 0))
+    program = export.export(jax.jit(expected_correspondence))(a, b)
+    for cut in (slice(None), slice(1, 5)):
+        given = [x[cut] for x in features]
+        for got, want in zip(program.call(*given), expected_correspondence(*given), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 @pytest.mark.parametrize(

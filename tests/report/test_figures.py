@@ -98,6 +98,23 @@ def test_values_off_the_picture_are_counted():
     assert len(axes.lines[1].get_xdata()) == 17
 
 
+@pytest.mark.parametrize("names", [["a", "b"], [f"a method with a long name, {k}" for k in "abcd"]])
+def test_legends_are_under_the_axes(names):
+    """Curves may fill the axes: whatever lies within them hides one."""
+    x = np.linspace(0, 1, 50)
+    for figure in (
+        error_cdf({name: x for name in names}, unit="m"),
+        curves({name: (x, x) for name in names}, xlabel="x", ylabel="y"),
+        calibration_plot({name: (x, x**0.2) for name in names}, count=50),
+        agreement(x + 1, {name: x + 1 for name in names}, quantity="range (m)"),
+    ):
+        figure_pixels(figure, dpi=50)
+        axes = figure.axes[0]
+        legend, label = (a.get_window_extent() for a in (axes.get_legend(), axes.xaxis.label))
+        assert legend.y0 >= 0 and legend.y1 <= label.y0 + 1
+        assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1
+
+
 def test_pixels_of_a_figure_are_those_of_its_png():
     figure = curves({"a": (np.arange(3), np.arange(3))}, xlabel="x", ylabel="y")
     pixels = figure_pixels(figure, dpi=50)

@@ -52,6 +52,12 @@ def test_measures_have_intervals_by_sequence(rng):
     assert np.isnan(alone["one"]["median_m"]).all()
 
 
+def test_captions_of_distributions_are_sentences():
+    errors = {"end-point": ("px", {"warp": np.arange(3.0)})}
+    (plot,) = parts.distributions(errors, "pairs")
+    assert plot.caption == "Pairs whose end-point error is below a limit."
+
+
 def test_honest_claims_read_as_calibrated(rng):
     squares = rng.chisquare(2, 2000)
     lost = np.where(np.arange(2000) < 20, np.nan, squares)

@@ -20,7 +20,8 @@ def network_programs(
 
     Returns:
       match: image_a and image_b [1, H, W, 3] in [0, 1], sides multiples of 32, to the warp
-        [1, H/4, W/4, 2], pixels of B, and the certainty [1, H/4, W/4] in (0, 1).
+        [1, H/4, W/4, 2], pixels of B, and the certainty [1, H/4, W/4] in (0, 1). A full search
+        is also exported for any size; rows and bands ask for one.
       features: one image to its maps at strides 4 and 8, for those who match elsewhere; of any
         size, too.
     """

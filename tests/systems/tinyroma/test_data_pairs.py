@@ -250,6 +250,7 @@ def test_homography_pairs_are_warped_exactly(tmp_path):
     )
     source = data.source("train")
     example = data.transform(source[0], np.random.default_rng(0), False)
+    assert str(tmp_path) not in source.describe(3) and "homography 3" in source.describe(3)
     assert example["known_4"].all() and example["has_pose"] == 0
     for key in ("image_a", "image_b"):
         np.testing.assert_array_equal(source[5][key], data.source("train")[5][key])

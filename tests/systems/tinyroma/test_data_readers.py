@@ -43,7 +43,7 @@ def test_listed_pairs_are_taken_and_faults_are_named(tmp_path):
     folder = pair_data.write_seven_scenes(tmp_path, pairs=True)
     source = RgbdFolder(root=str(folder), split=ALL).source("train")
     assert source.pairs[0][2] == 0.8 and len(source) == 2
-    assert "frame-000001" in source.describe(0)
+    assert source.describe(0) == f"{folder.name}/frame-000000 - frame-000001"  # for reports
     text = (folder / "pairs.csv").read_text()
     (folder / "pairs.csv").write_text(text + "frame-000009,frame-000001,0.5\n")
     with pytest.raises(DataError, match=r"pairs.csv: line 4: a: 'frame-000009'"):
@@ -111,7 +111,9 @@ def test_stereo_disparity_is_a_warp_along_the_rows(tmp_path, suffix):
     np.testing.assert_allclose(found[known], disparity()[known], atol=2e-3)
     assert not found[~known].any()
     data = StereoFolder(root=str(tmp_path), split=ALL, size=(32, 64))
-    record = data.source("train")[0]
+    source = data.source("train")
+    record = source[0]
+    assert source.describe(0).startswith(f"{tmp_path.name}/")
     if suffix == ".pfm":  # f b / (d + doffs)
         assert record["b_from_a"][0, 3] == -0.12
         np.testing.assert_allclose(

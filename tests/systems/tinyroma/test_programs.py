@@ -9,6 +9,7 @@ import pytest
 from jax import export
 
 from posejax import deploy
+from posejax.deploy.bundle import compare
 from posejax.matching import Rows
 from posejax.nn.folding import fold_batch_norms
 from posejax.nn.xfeat import ConvBlock
@@ -60,6 +61,15 @@ def test_features_are_exported_once_for_images_of_any_size():
         assert found["coarse"].shape == (1, height // 8, width // 8, 64)
         for name, values in want.items():
             np.testing.assert_allclose(found[name], values, atol=1e-4 * np.abs(values).max())
+
+
+@pytest.mark.slow
+def test_a_full_search_is_exported_once_for_images_of_any_size():
+    net = TinyRoma(matcher=8, width=0.25)
+    program = network_programs(net, variables(net))["match"]()
+    exported = deploy.export_program(program, None, ("cpu",), "beside")
+    difference = compare(exported, program, None, "beside")
+    assert difference is not None and difference < 1e-5
 
 
 @pytest.mark.slow

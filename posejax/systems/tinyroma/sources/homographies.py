@@ -86,7 +86,8 @@ class HomographySource(Source):
         return self.data.length[self.number]
 
     def describe(self, index: int) -> str:
-        return f"{self.images[index % len(self.images)]}, homography {index}"
+        image = self.images[index % len(self.images)]
+        return f"{image.parent.name}/{image.name}, homography {index}"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         data, size = self.data, self.data.size

@@ -96,12 +96,14 @@ class RgbdSource(Source):
         self.pixels: PixelConvention = pixels
         self.skipped = skipped = []
         self.pairs: list[tuple[FrameFiles, FrameFiles, float]] = []
+        self.recordings: list[str] = []
         for folder in folders:
             try:
                 if is_file(folder / PAIRS_FILE):
                     self.pairs += read_pair_list(folder, on_error, skipped)
                 else:
                     self.pairs += overlapping(list_frames(folder), pixels, bounds, most)
+                self.recordings += [folder.name] * (len(self.pairs) - len(self.recordings))
             except DataError as error:
                 if on_error == "stop":
                     raise
@@ -116,7 +118,7 @@ class RgbdSource(Source):
 
     def describe(self, index: int) -> str:
         a, b, _ = self.pairs[index]
-        return f"{a.image} - {b.image.name}"
+        return f"{self.recordings[index]}/{a.name} - {b.name}"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         files_a, files_b, share = self.pairs[index]

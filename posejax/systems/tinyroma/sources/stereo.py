@@ -93,7 +93,8 @@ class StereoSource(Source):
         return len(self.pairs)
 
     def describe(self, index: int) -> str:
-        return str(self.pairs[index].left)
+        left = self.pairs[index].left
+        return f"{left.parent.name}/{left.name}"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         files = self.pairs[index]
