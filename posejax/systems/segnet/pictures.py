@@ -55,17 +55,17 @@ def frame_figure(example: Example, setting: Setting) -> Figure:
 def maps(example: Example) -> dict[str, np.ndarray]:
     """Pictures [Z, X, 3] of an example, by title."""
     truth, valid = example["target_map"] > 0.5, example["valid_map"] > 0.5
-    probability = 1 / (1 + np.exp(-np.clip(example["logits"], -50, 50)))
+    found = example["logits"] > 0
     dark = colormaps["magma"]
     return {
         "truth (grey: hardly visible)": _painted(
             truth.shape, [(truth, _BOTH), (~valid, (0.6, 0.6, 0.6))]
         ),
-        "probability": dark(probability)[..., :3],
-        "found (blue), missed (orange), both (green)": _overlay(truth, valid, probability > 0.5),
+        "probability": dark(example["probability"])[..., :3],
+        "found (blue), missed (orange), both (green)": _overlay(truth, valid, found),
         "centres: true (red), found (green)": _pair(example["target_center"], example["center"]),
         "offsets to the centre: colour is direction": _offsets(
-            example["offset"], probability > 0.5, _longest(example["target_offset"])
+            example["offset"], found, _longest(example["target_offset"])
         ),
         "cameras that see a column": colormaps["viridis"](np.minimum(example["coverage"], 3) / 3)[
             ..., :3

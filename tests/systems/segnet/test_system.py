@@ -13,7 +13,7 @@ from posejax.config import ConfigError, replace
 from posejax.nn import save_state_dict
 from posejax.report import write
 from posejax.systems.segnet import ModelConfig, Segnet, pretrained
-from posejax.systems.segnet.baselines import prior_logits
+from posejax.systems.segnet.baselines import fit_prior
 from posejax.systems.segnet.lifting import plan_of
 from posejax.systems.segnet.summary import summarize
 from posejax.train.system import Batch, System
@@ -168,10 +168,13 @@ def test_the_prior_is_the_mean_with_its_best_threshold(rng):
     target = np.zeros((40, 4, 6))
     target[:30, 0, 0] = 1  # three in four
     target[:20, 1] = rng.random((20, 6)) < 0.2
-    logits = prior_logits({"target_map": target, "valid_map": np.ones_like(target)})
-    assert logits[0, 0] > 0 and (logits[2:] < 0).all()
-    blank = prior_logits({"target_map": 0 * target, "valid_map": np.ones_like(target)})
-    assert (blank < 0).all()
+    logits, threshold = fit_prior({"target_map": target, "valid_map": np.ones_like(target)})
+    assert logits[0, 0] == pytest.approx(np.log(3), rel=1e-5)
+    assert logits[0, 0] > threshold and (logits[2:] <= threshold).all()
+    for value in (0, 1):
+        same = np.full_like(target, value)
+        logits, threshold = fit_prior({"target_map": same, "valid_map": np.ones_like(target)})
+        assert ((logits > threshold) == value).all()
 
 
 def test_the_prior_in_the_engine(system, batch):
@@ -183,12 +186,16 @@ def test_the_prior_in_the_engine(system, batch):
     def measured(state):
         return prior.metrics(prior.predict(params, state, batch), batch)
 
-    fitted = prior.calibrate(state, jax.device_get(measured(state)))
-    again = jax.device_get(measured(fitted))
-    assert summarize(again)["iou"] > 0.3  # on the two frames that it is the mean of
+    with jax.debug_nans(True):
+        first = jax.device_get(measured(state))
+        fitted = prior.calibrate(state, first)
+        again = jax.device_get(measured(fitted))
+    assert again.keys() == first.keys() and fitted.keys() == set(prior.calibration)
     numbers = summarize(again)
-    assert np.isnan([numbers["ece"], numbers["brier"], *again["loss"]]).all()
-    assert np.isfinite([numbers["recall"], numbers["precision"]]).all()
+    assert numbers["iou"] > 0.3  # on the two frames that it is the mean of
+    assert numbers["ece"] < 0.01 and 0 < numbers["brier"] < 0.1  # and whose shares it knows
+    assert np.isfinite([numbers["recall"], numbers["precision"], *again["loss"]]).all()
+    assert (again["loss"] < first["loss"]).all()
     with pytest.raises(ConfigError, match="nothing to train"):
         prior.loss(params, state, batch, jax.random.key(0), jnp.float32(0), True)
 
