@@ -95,7 +95,18 @@ class RigFrames(Dataset):
         frames, scenes = self.frames(split)
         if self.radar and not any(frame.radar for frame in frames):
             raise ConfigError(f"system.data.radar: {self.kind} have none")
+        first = frames[0].cameras
+        if not any(name in first for name in self.cameras):
+            found, there = ", ".join(self.cameras), ", ".join(first) or "none"
+            raise ConfigError(f"system.data.cameras: {found}; the first frame has {there}")
         return FrameSource(self, frames, scenes)
+
+    def check_single(self, kind: str) -> None:
+        """Raise ConfigError where more than one sweep, or radar, is asked of what has none."""
+        if self.sweeps > 1 or self.radar:
+            name = "radar" if self.radar else "sweeps"
+            expected = f"1 sweep and no radar: {kind} name no others"
+            raise ConfigError(f"system.data.{name}: {getattr(self, name)}; expected {expected}")
 
     def check(self) -> None:
         """Raise ConfigError for a setting out of range."""
@@ -120,7 +131,7 @@ class RigFrames(Dataset):
         if self.grid.lift == "plan" and self.augment.moves_cameras:
             raise ConfigError(
                 "system.data.grid.lift: 'plan' needs cameras that stay; set "
-                "system.data.augment.resize 1 1, crop 0 and shuffle-reference False"
+                "system.data.augment.resize 1 1, crop 0 and no-shuffle-reference"
             )
 
     # ---- from a record to an example
