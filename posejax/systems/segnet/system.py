@@ -28,7 +28,7 @@ from posejax.systems.segnet.objective import (
     targets_of,
     total_loss,
 )
-from posejax.systems.segnet.report import make_report
+from posejax.systems.segnet.report import STRIP, make_report
 from posejax.train.system import Batch, LossOutput, System
 
 
@@ -56,9 +56,9 @@ class Segnet(System):
         for part in (self.data, self.model, self.objective):
             part.check()
         if self.model.lidar and not self.data.lidar:
-            raise ConfigError("system.model.lidar: needs --system.data.lidar True")
+            raise ConfigError("system.model.lidar: needs --system.data.lidar")
         if self.model.radar != "none" and not self.data.radar:
-            raise ConfigError("system.model.radar: needs --system.data.radar True")
+            raise ConfigError("system.model.radar: needs --system.data.radar")
 
     def check_start(self) -> None:
         if self.model.weights or self.model.backbone_weights:
@@ -259,6 +259,9 @@ class Segnet(System):
 
     def summarize(self, records: Mapping[str, np.ndarray]) -> dict[str, float]:
         return summary.summarize(records)
+
+    def also_shown(self, records: Mapping[str, np.ndarray]) -> Sequence[int]:
+        return [int(records["index"][row]) for row in summary.in_a_row(records, STRIP)]
 
     def report(
         self,

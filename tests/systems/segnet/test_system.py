@@ -15,7 +15,7 @@ from posejax.report import write
 from posejax.systems.segnet import ModelConfig, Segnet, pretrained
 from posejax.systems.segnet.baselines import fit_prior
 from posejax.systems.segnet.lifting import plan_of
-from posejax.systems.segnet.summary import summarize
+from posejax.systems.segnet.summary import in_a_row, summarize
 from posejax.train.system import Batch, System
 from tests.systems.segnet.made_up import GRID, MadeUp
 
@@ -106,7 +106,15 @@ def test_numbers_and_pages_of_an_evaluation(system, batch, outputs, tmp_path):
     np.testing.assert_array_equal(records["error"], ((truth ^ said) & valid).sum((1, 2)))
     merged = {**batch.examples, **outputs}
     shown = [{k: np.asarray(v[i]) for k, v in merged.items()} for i in range(2)]
-    page = write(system.report(records, numbers, shown), tmp_path).read_text()
+    assert system.also_shown(records) == []  # two drives of a frame each
+    report = system.report(records, numbers, shown)
+    assert len(report.gallery) == 2 and not report.tracks
+    records["scene"] = np.zeros(2, np.int32)
+    assert system.also_shown(records) == [0, 1]
+    report = system.report(records, numbers, [shown[1], *shown])
+    assert len(report.gallery) == 1 and report.tracks[0].name == "drive 0, 2 frames in a row"
+    assert report.tracks[0].row["IoU"] == pytest.approx(numbers["iou"])
+    page = write(report, tmp_path).read_text()
     assert "segnet on a made-up rig" in page and "imulated" not in page
     assert json.loads((tmp_path / "report.json").read_text())["summary"]["iou"] > 0
 
@@ -151,14 +159,33 @@ def test_the_lidar_is_seen_and_may_be_missing(program, batch, outputs, trained):
 
 def test_settings_that_do_not_fit_name_the_option(system):
     for changes, message in (
-        ({"data.lidar": False}, "needs --system.data.lidar True"),
-        ({"model.radar": "meta"}, "needs --system.data.radar True"),
-        ({"model.compress": False}, "needs --system.model.compress True"),
+        ({"data.lidar": False}, r"needs --system\.data\.lidar$"),
+        ({"model.radar": "meta"}, r"needs --system\.data\.radar$"),
+        ({"model.compress": False}, r"needs --system\.model\.compress,"),
         ({"model.weights": "x.pth"}, "none for the backbone 'small'"),
         ({"objective.pos_weight": 0.0}, "pos_weight"),
     ):
         with pytest.raises(ConfigError, match=message):
             replace(system, **changes).check()
+
+
+def test_the_strip_is_of_frames_that_follow_one_another():
+    """Of the drive that is most like all, without the gap that an unreadable frame leaves."""
+    index = np.array([7, 0, 1, 2, 3, 5, 6, 8, 9])
+    records = {
+        "index": index,
+        "scene": np.array([1, 0, 0, 0, 0, 1, 1, 1, 2]),
+        "intersection": np.where(index < 4, 9, 5),
+        "union": np.full(9, 10),
+    }
+    assert records["index"][in_a_row(records, 5)].tolist() == [5, 6, 7, 8]
+    assert records["index"][in_a_row(records, 2)].tolist() == [5, 6]
+    records["scene"] = np.where(index == 7, 3, records["scene"])
+    assert records["index"][in_a_row(records, 5)].tolist() == [5, 6]
+    records["union"] = np.where(records["scene"] == 1, 0, 10)
+    records["intersection"] = np.minimum(records["intersection"], records["union"])
+    assert records["index"][in_a_row(records, 5)].tolist() == [0, 1, 2, 3]
+    assert not len(in_a_row({k: v[:2] for k, v in records.items()}, 5))
 
 
 # ---- a network that looks at nothing
