@@ -103,6 +103,13 @@ def _transposed(pose: np.ndarray) -> np.ndarray:
     return _with(np.swapaxes(pose[..., :3, :3], -1, -2), pose)
 
 
+def _untransposed(k: np.ndarray) -> np.ndarray:
+    out = np.swapaxes(k, -1, -2).copy()
+    out[..., :2, 2] += k[..., :2, 2]  # what was added later, where cx and cy were thought to be
+    out[..., 2, :2] = 0
+    return out
+
+
 def _reread_quaternion(order: list[int]) -> Callable[[np.ndarray], np.ndarray]:
     """In single precision: a hundred-millionth of a turn, far below a pixel."""
     reread = jax.jit(lambda m: quat_xyzw_to_matrix(matrix_to_quat_xyzw(m)[..., np.array(order)]))
@@ -245,7 +252,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "swapped_cameras": Mistake(_swapped, "calibrations belong to other cameras' images"),
     "transposed_intrinsics": _intrinsics(
-        lambda k: np.swapaxes(k, -1, -2), "the intrinsics are transposed (MATLAB's IntrinsicMatrix)"
+        _untransposed, "the intrinsics are transposed (MATLAB's IntrinsicMatrix)"
     ),
     "swapped_intrinsics": _intrinsics(
         lambda k: k[:, [1, 0, 2]][:, :, [1, 0, 2]], "fx and cx are exchanged with fy and cy"
