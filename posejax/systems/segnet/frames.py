@@ -20,6 +20,7 @@ from posejax.data.images import read_image
 from posejax.data.rig_frame import RigFrame
 from posejax.data.rig_points import gather_points
 from posejax.data.rigid import se3_inverse
+from posejax.systems.segnet.boxes import VEHICLES, padded_boxes
 from posejax.systems.segnet.config import Augment, GridConfig
 from posejax.systems.segnet.points import NOTHING, padded, radar_points
 from posejax.systems.segnet.views import augmented_view, grid_frame, plain_view
@@ -27,13 +28,6 @@ from posejax.systems.segnet.views import augmented_view, grid_frame, plain_view
 NUSCENES_CAMERAS = (
     "CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT",
 )  # fmt: skip
-#: Categories of nuScenes' tables, of MMDetection3D's infos, of Argoverse 2.
-VEHICLES = (
-    r"vehicle\..*",
-    "car|truck|bus|trailer|construction_vehicle|motorcycle|bicycle",
-    "REGULAR_VEHICLE|LARGE_VEHICLE|BOX_TRUCK|TRUCK|TRUCK_CAB|VEHICULAR_TRAILER|BUS|SCHOOL_BUS|"
-    "ARTICULATED_BUS|MOTORCYCLE|BICYCLE",
-)
 _SAME_PIXEL, _SAME_POSE = 1e-2, 1e-4  # calibrations of one plan
 
 
@@ -159,7 +153,7 @@ class RigFrames(Dataset):
         example = self._views(frame, poses, ego_from_grid, rng, augment)
         if "calibration" in record:
             self._check_calibration(frame, example, record["calibration"])
-        example |= self._boxes(frame, ego_from_grid)
+        example |= padded_boxes(frame.boxes, self.vehicles, ego_from_grid, self.most_boxes)
         if self.lidar:
             missing = augment is not None and rng.random() < augment.drop_lidar
             points = np.zeros((0, 3)) if missing else self.lidar_of(frame)
@@ -262,22 +256,6 @@ class RigFrames(Dataset):
             found = f"off the plan's by {off[0]:.2g} pixels, {off[1]:.2g} m"
             hint = "set system.data.grid.lift to dynamic"
             raise DataError(frame.lidar, "calibration", found, "one for all frames", hint)
-
-    def _boxes(self, frame: RigFrame, ego_from_grid: np.ndarray) -> dict[str, np.ndarray]:
-        """The nearest `most_boxes` boxes of vehicles, in the grid's frame."""
-        boxes, wanted = frame.boxes, re.compile("|".join(f"(?:{p})" for p in self.vehicles))
-        rows = np.array([bool(wanted.fullmatch(label)) for label in boxes.label], bool)
-        rows = np.flatnonzero(rows)
-        poses = se3_inverse(ego_from_grid) @ boxes.ego_from_box[rows]
-        nearest = np.argsort(np.linalg.norm(poses[:, :3, 3], axis=1), kind="stable")
-        nearest = np.sort(nearest[: self.most_boxes])
-        rows, poses, m = rows[nearest], poses[nearest], self.most_boxes
-        size, pose = np.zeros((m, 3), np.float32), np.tile(np.eye(4, dtype=np.float32), (m, 1, 1))
-        visible, present = np.zeros(m, bool), np.arange(m) < len(rows)
-        size[: len(rows)], pose[: len(rows)] = boxes.size[rows], poses
-        visible[: len(rows)] = boxes.visibility[rows] > 1
-        found = {"box_size": size, "grid_from_box": pose}
-        return found | {"box_visible": visible, "box_present": present}
 
 
 class FrameSource(Source):
