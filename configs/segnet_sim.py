@@ -2,7 +2,8 @@
 
     python train_main.py --config segnet_sim
     python eval_main.py --workdir runs/segnet_sim --split test
-    python eval_main.py --config segnet_sim --split test --baseline prior       # looks at nothing
+    python eval_main.py --config segnet_sim --split test --calibrate 512 \\
+        --system.baseline prior                                    # looks at nothing
     python train_main.py --config segnet_sim --name segnet_sim_ipm --data.grid.shape 96 1 96 \\
         --data.grid.lower -24 1 -24 --data.grid.upper 24 2 24      # inverse perspective mapping
     python eval_main.py --config segnet_sim --checkpoint runs/segnet_sim --split test \\
@@ -11,8 +12,8 @@
     python eval_main.py --config segnet_sim --checkpoint runs/segnet_sim --split test \\
         --data.hide CAM_FRONT                                      # one camera less
 
-With LiDAR add --data.lidar True --model.lidar True, with radar --data.radar True --model.radar
-occupancy. 48 m x 48 m of half-metre cells. By count some 10 GFLOP a frame, 512 frames of 12 epochs.
+With LiDAR add --data.lidar --model.lidar, with radar --data.radar --model.radar occupancy.
+48 m x 48 m of half-metre cells. By count some 10 GFLOP a frame, 512 frames of 12 epochs.
 Not measured yet: neither the time nor the numbers.
 """
 

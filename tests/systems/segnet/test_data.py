@@ -1,8 +1,11 @@
 """Data sets by name: what they need, and simulated drives read as nuScenes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from posejax import cli
 from posejax.config import ConfigError, replace
 from posejax.systems.segnet import VAN_CAMERAS, GridConfig, InfoFrames, NuScenes, SimulatedDrives
 from posejax.systems.segnet.config import STILL
@@ -28,6 +31,24 @@ def test_what_is_missing_is_named(data, message):
 
 def test_the_official_splits_of_the_mini_set_need_no_file():
     NuScenes(root="x", version="v1.0-mini").check()
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("segnet_sim", "--data.lidar --model.lidar"),
+        ("segnet_sim", "--data.radar --model.radar occupancy"),
+        ("segnet_sim", "--system.baseline prior"),
+        ("segnet_nuscenes", "--model.bfloat16"),
+        ("segnet_av2", "--data.lidar --model.lidar --data.lidar-points 100000"),
+    ],
+)
+def test_options_that_a_config_names_are_options(name, text):
+    """A switch takes no value: `--data.lidar True` is refused."""
+    path = Path(__file__).resolve().parents[3] / "configs" / f"{name}.py"
+    assert text in " ".join(path.read_text().split())
+    (changed,) = cli.parse_train(["--config", str(path), *text.split()]).experiments
+    assert changed.system != cli.load_config(str(path)).system
 
 
 @pytest.mark.slow

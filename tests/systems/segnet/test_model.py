@@ -22,7 +22,7 @@ from posejax.systems.segnet.model import (
 from posejax.systems.segnet.system import Segnet
 from posejax.train.system import Batch
 from tests.nn.conftest import Reference
-from tests.systems.segnet.made_up import MadeUp
+from tests.systems.segnet.made_up import MadeUp, started
 
 GRID = bev.VoxelGrid((48, 4, 48), (-12, -4, -12), (12, 6, 12))
 IMAGE, SIZE = (64, 96), (8, 12)
@@ -48,9 +48,16 @@ def shapes(config, grid=GRID):
         jnp.zeros((1, *grid.shape, 1)),
         jnp.zeros((1, *grid.shape, 17)),
     )
+    net, other = SegnetNet(config), CASES["effb0"]
+    if config != other and config.backbone == "effb0":  # which is the same but for its compressor
+        same = shapes(other)
+        rest = {k: v for k, v in same["params"].items() if k != "compressor"}
+        own = jax.eval_shape(
+            lambda key: net.init(key, volume, sensors, method="compress"), jax.random.key(0)
+        )
+        return {**same, "params": {**rest, **own.get("params", {})}}
     return jax.eval_shape(
-        lambda key: SegnetNet(config).init(key, sensors, lambda f, m: volume, False),
-        jax.random.key(0),
+        lambda key: net.init(key, sensors, lambda f, m: volume, False), jax.random.key(0)
     )
 
 
@@ -257,12 +264,7 @@ def small():
 
     net, sensors = SegnetNet(SMALL), Sensors(images, mask)
     shapes = jax.eval_shape(lambda key: net.init(key, sensors, lift, False), jax.random.key(0))
-
-    def start(path, s):  # spares the compilation of `init`
-        value = 0.3 * rng.normal(size=s.shape) if path[-1].key in ("kernel", "scale") else 0
-        return jnp.broadcast_to(jnp.float32(value), s.shape)
-
-    variables = jax.tree_util.tree_map_with_path(start, shapes)
+    variables = started(shapes)
 
     @jax.jit
     def run(sensors, flips):
