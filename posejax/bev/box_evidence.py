@@ -161,10 +161,8 @@ class PlacedEvidence(BoxEvidence):
             )
             slope = (np.stack(moved, axis=-1) - off[..., None]) / _STEP  # [n, M, 4, 3]
             near = np.isfinite(slope).all((-1, -2)) & (np.abs(off) < 30).all(-1)
-            off, slope = (
-                np.where(near[..., None], off, 0),
-                np.where(near[..., None, None], slope, 0),
-            )
+            near = np.expand_dims(near, -1)
+            off, slope = np.where(near, off, 0), np.where(near[..., None], slope, 0)
             out[..., :3, 3] -= known[:, None] * _least_squares(
                 np.einsum("cm,nmbi,nmbj->ncij", member, slope, slope),
                 np.einsum("cm,nmbi,nmb->nci", member, slope, off),

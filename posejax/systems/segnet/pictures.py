@@ -155,7 +155,8 @@ def _camera(axes: Axes, example: Example, setting: Setting, n: int, title: str) 
         return
     show_image(axes, image, title)
     lines = box_lines(example, setting, n)
-    lines = lines[((lines >= 0) & (lines <= (width, height))).all(2).any(1)]
+    inside = np.all((lines >= 0) & (lines <= (width, height)), axis=-1)
+    lines = lines[np.any(inside, axis=-1)]
     draw_edges(axes, lines.reshape(-1, 2), np.arange(2 * len(lines)).reshape(-1, 2), "#ffd400")
     axes.set(xlim=(0, width), ylim=(height, 0))
 

@@ -240,8 +240,10 @@ class Segnet(System):
         """Sums of every example; `error` is its number of wrong cells."""
         names = ("target_map", "valid_map", "target_center", "target_offset", "target_instance")
         target = BoxTargets(*(outputs[name] for name in names))
-        maps = (outputs[name] for name in ("logits", "probability", "center", "offset"))
-        sums = jax.vmap(partial(example_sums, grid=self.data.grid))(*maps, target)
+        sums = jax.vmap(partial(example_sums, grid=self.data.grid))(
+            *(outputs[name] for name in ("logits", "probability", "center", "offset")),
+            target=target,
+        )
         examples = batch.examples
         found = {"loss": outputs["loss"], "error": sums.pop("wrong_cells"), **sums}
         found["scene"] = examples["scene"]
