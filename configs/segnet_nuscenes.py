@@ -7,13 +7,13 @@
 
 DIR is the data set (`samples`, `sweeps`, `v1.0-trainval`), the text files hold the names of the 700
 and 150 official scenes, one in a line, and the weights are torchvision's ResNet-101 of ImageNet.
-With radar add --data.radar True --model.radar meta, with LiDAR --data.lidar True --model.lidar True
+With radar add --data.radar --model.radar meta, with LiDAR --data.lidar --model.lidar
 --data.sweeps 5 --data.lidar-points 150000, with both all of it. Released weights of Simple-BEV
 start a training with --model.weights FILE --data.grid.compat simple_bev --data.grid.frame camera
 --data.extrinsics mounted; to evaluate them as they are, there is no way yet.
 
 Needs: 250 GB of data; 1.4 TFLOP forward per frame, so GPUs: 1.0 million frames are 4.2 EFLOP, by
-count of FLOPs some three hours of one H200 at 40 % of its bfloat16 rate (--model.bfloat16 True).
+count of FLOPs some three hours of one H200 at 40 % of its bfloat16 rate (--model.bfloat16).
 Not run here: the data are not at hand. The paper reports an IoU of 47.4 for cameras, 55.7 with
 radar, 60.8 with LiDAR.
 """

@@ -1,19 +1,28 @@
-"""Vehicles from above, of six cameras, on simulated drives through towns never seen.
+"""Vehicles from above, of six cameras, LiDAR and radar, on simulated drives through towns never seen.
 
     python train_main.py --config segnet_sim
     python eval_main.py --workdir runs/segnet_sim --split test
-    python eval_main.py --config segnet_sim --split test --baseline prior       # looks at nothing
-    python train_main.py --config segnet_sim --name segnet_sim_ipm --data.grid.shape 96 1 96 \\
-        --data.grid.lower -24 1 -24 --data.grid.upper 24 2 24      # inverse perspective mapping
-    python eval_main.py --config segnet_sim --checkpoint runs/segnet_sim --split test \\
-        --data.rig van --data.cameras CAM_FRONT_LEFT CAM_FRONT CAM_FRONT_RIGHT CAM_BACK_LEFT \\
-        CAM_BACK_RIGHT                                             # another vehicle's five cameras
-    python eval_main.py --config segnet_sim --checkpoint runs/segnet_sim --split test \\
-        --data.hide CAM_FRONT                                      # one camera less
+    python eval_main.py --workdir runs/segnet_sim --split test --data.hide LIDAR RADAR   # cameras
+    python eval_main.py --workdir runs/segnet_sim --split test --data.hide LIDAR RADAR CAM_FRONT
 
-With LiDAR add --data.lidar True --model.lidar True, with radar --data.radar True --model.radar
-occupancy. 48 m x 48 m of half-metre cells. By count some 10 GFLOP a frame, 512 frames of 12 epochs.
-Not measured yet: neither the time nor the numbers.
+One network for any subset of its sensors: six of ten training frames lack the LiDAR, as many the
+radar, one of ten each camera. Expected IoU (simulated, split test): all 0.53, cameras alone 0.40,
+with LiDAR 0.51, with radar 0.50. Another vehicle, five cameras, higher and with other lenses:
+
+    python eval_main.py --workdir runs/segnet_sim --split test --data.hide LIDAR RADAR \\
+        --data.rig van --data.cameras CAM_FRONT_LEFT CAM_FRONT CAM_FRONT_RIGHT CAM_BACK_LEFT \\
+        CAM_BACK_RIGHT                        # 0.32; with --data.calibrated-as nuscenes 0.10
+
+What it is to be read beside, a map that looks at nothing and inverse perspective mapping:
+
+    python eval_main.py --config segnet_sim --split test --calibrate 512 \\
+        --system.baseline prior
+    python train_main.py --config segnet_sim --name segnet_sim_ipm --data.grid.shape 96 1 96 \\
+        --data.grid.lower -24 -0.5 -24 --data.grid.upper 24 0.5 24 \\
+        --data.no-lidar --data.no-radar --model.no-lidar --model.radar none
+
+48 m x 48 m of half-metre cells, 512 frames of 12 epochs. Two CPU cores: 14 s of one core to simulate
+each of 88 towns, once; 1,536 steps of 1.0 to 1.5 s (52 minutes beside other work); 2.7 GiB.
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig

@@ -182,7 +182,7 @@ def evaluate(
         print(f"\n{text}\n")
     if o.report:
         _say("writing the report")
-        positions = pick_examples(records, o.worst, o.random)
+        positions = [*pick_examples(records, o.worst, o.random), *system.also_shown(records)]
         shown = evaluator.show(params, state, examples, positions)
         made = dataclasses.replace(system.report(records, result.summary, shown), notes=title)
         print(f"report: {report.write(made, folder)}")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from posejax.bev.plan import Compat, check_compat
+from posejax.bev.sampling import Compat, check_compat
 from posejax.geometry import as_float
 
 

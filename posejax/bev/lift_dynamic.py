@@ -8,7 +8,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from posejax.bev.lift import EPS
-from posejax.bev.plan import MIN_DEPTH, Compat, check_compat, feature_scale, stretch, take, taps
+from posejax.bev.plan import take
+from posejax.bev.sampling import MIN_DEPTH, Compat, check_compat, feature_scale, stretch, taps
 from posejax.bev.voxels import VoxelGrid
 from posejax.geometry import as_float, einsum
 

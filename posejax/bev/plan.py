@@ -7,7 +7,7 @@ and its gradient are gathers of rows.
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from posejax.bev.sampling import MIN_DEPTH, Compat, check_compat, feature_scale, stretch, taps
 from posejax.bev.voxels import VoxelGrid
 
-Compat = Literal["simple_bev"]
-MIN_DEPTH = 1e-3  # metres: what is nearer to the camera's plane is not seen
 # Lengths that the pixels' lists are padded to; the step between two costs 1 row in 6 on average.
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 STEP = 8  # entries of a list that are added at a time
@@ -157,12 +156,6 @@ def make_lift_plan(
     return _plan(k.tobytes(), poses.tobytes(), len(k), grid, sizes[0], sizes[1], compat)
 
 
-def check_compat(compat: str | None) -> None:
-    """Raise ValueError for a rule that does not exist."""
-    if compat not in (None, "simple_bev"):
-        raise ValueError(f'compat is None or "simple_bev", got {compat!r}')
-
-
 @functools.lru_cache(maxsize=8)
 def _plan(
     k_bytes: bytes,
@@ -208,23 +201,6 @@ def _view(
     return stretch(xy, size, compat), seen.reshape(-1)
 
 
-def feature_scale(
-    image: tuple[int, int], size: tuple[int, int], compat: Compat | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Feature pixel = scale * image pixel + offset, both (x, y)."""
-    scale = np.array([size[1] / image[1], size[0] / image[0]])
-    # The original scales coordinates whose first centre is 0, and takes the result for the same.
-    return scale, np.zeros(2) if compat is None else 0.5 - 0.5 * scale
-
-
-def stretch(xy, size: tuple[int, int], compat: Compat | None):
-    """Where a feature pixel is sampled; in the original, 0.5 at the left edge is 0 and so on."""
-    if compat is None:
-        return xy
-    factor = np.array([n / max(n - 1, 1) for n in size[::-1]], xy.dtype)
-    return (xy - 0.5) * factor.reshape((1,) * (xy.ndim - 1) + (2,))
-
-
 def _single(arrays: Any) -> Any:
     """NumPy arrays of a pytree in int32 and float32."""
     return jax.tree.map(lambda x: x.astype(np.float32 if x.dtype.kind == "f" else np.int32), arrays)
@@ -249,24 +225,6 @@ def _levels(xy: np.ndarray, seen: np.ndarray, size: tuple[int, int]) -> tuple[Le
         whole: Any = (pixel, weight, camera, voxel, after[voxel])
         levels.append(_single(Level(*whole)))
     return tuple(levels)
-
-
-def taps(xy, size: tuple[int, int], xp: Any = np):
-    """Rows of the four pixels around points [..., 2] and bilinear weights, [..., 4] each.
-
-    The weight is zero for pixels off the map. `xp` is NumPy, or jax.numpy for gradients in `xy`.
-    """
-    corner = xp.floor(xy - 0.5)
-    fx, fy = (xy[..., n] - 0.5 - corner[..., n] for n in (0, 1))
-    column, row = (corner[..., n].astype(xp.int32) for n in (0, 1))
-    pixels, weights = [], []
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        i, j = row + dy, column + dx
-        weight = (fx if dx else 1 - fx) * (fy if dy else 1 - fy)
-        on = (i >= 0) & (i < size[0]) & (j >= 0) & (j < size[1])
-        pixels.append(xp.where(on, i * size[1] + j, 0))
-        weights.append(xp.where(on, weight, 0))
-    return xp.stack(pixels, axis=-1), xp.stack(weights, axis=-1)
 
 
 def _buckets(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from posejax.bev.plan import Compat, check_compat
 from posejax.bev.polygons import filled_polygon, inside_polygon
+from posejax.bev.sampling import Compat, check_compat
 from posejax.bev.voxels import VoxelGrid
 from posejax.geometry import as_float, einsum
 

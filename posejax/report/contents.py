@@ -100,7 +100,8 @@ class Condition:
 
     def parts(self, noun: str) -> list[Part]:
         """The table and, of more than one bin, the bars."""
-        digits = 0 if np.max(np.abs(self.bins)) >= 1000 else 3
+        edges = np.asarray(self.bins, np.float64)
+        digits = 0 if np.abs(edges).max() >= 1000 or (edges % 1 == 0).all() else 3
         rows = [
             {**row, **{k: number(row[k], digits) for k in ("from", "to")}}
             for row in self.rows(noun)
@@ -196,12 +197,14 @@ class Track:
     """One sequence: its name, its row in the table (without the name), its errors along time.
 
     error: by which sequences are ordered, and what the caption calls it.
+    photograph: see `Plot`.
     """
 
     name: str
     row: Mapping[str, Any]
     error: tuple[str, float]
     draw: Callable[[], Figure]
+    photograph: bool = False
 
 
 @dataclass(frozen=True)

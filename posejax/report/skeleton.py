@@ -139,11 +139,17 @@ class Report:
                 f"best {picked[0].error[0]}: {', '.join(t.name for t in picked)}."
             )
         plots = [
-            Plot(f"from_worst_{k}", t.draw, f"{t.name}: {t.error[0]} {t.error[1]:.3f}.")
+            Plot(
+                f"from_worst_{k}",
+                t.draw,
+                f"{t.name}: {t.error[0]} {t.error[1]:.3f}.",
+                photograph=t.photograph,
+            )
             for k, t in enumerate(picked, 1)
         ]
         table = Table.of([{"sequence": t.name, **t.row} for t in tracks])
-        fold = Fold(f"Table of all {len(tracks)} sequences", [table], open=len(tracks) <= 10)
+        heading = f"Table of all {len(tracks)} sequences" if len(tracks) > 1 else "Its numbers"
+        fold = Fold(heading, [table], open=len(tracks) <= 10)
         return [text, *plots, fold]
 
     def _gallery(self) -> list[Section]:

@@ -162,6 +162,13 @@ class System(ABC):
 
         return {"predict": predict}
 
+    def also_shown(self, records: Mapping[str, np.ndarray]) -> Sequence[int]:
+        """Examples (`index`) to show in a report besides the worst and some random ones.
+
+        Some that follow one another, say. `report` of an evaluation gets them last.
+        """
+        return ()
+
     @abstractmethod
     def report(
         self,
@@ -176,5 +183,6 @@ class System(ABC):
             source describes each record, for people to find it by.
           summary: what `summarize` made of the records.
           examples: a few examples, each the merged dict of one example's batch entries and
-            `predict` outputs (no batch axis): the worst ones and some random ones.
+            `predict` outputs (no batch axis): the worst ones, some random ones and, in an
+            evaluation, those of `also_shown`.
         """

@@ -45,7 +45,7 @@ class Scene:
         )  # fmt: skip
 
 
-def simulated(seed: int, cameras: int = 6) -> Scene:
+def simulated(seed: int, cameras: int = 6, spread: float = 1.0) -> Scene:
     """A rig with some pitch and roll, and what it would annotate, to a pixel's noise."""
     rng = np.random.default_rng(seed)
     height, width = 480, 720
@@ -59,7 +59,7 @@ def simulated(seed: int, cameras: int = 6) -> Scene:
         turn = rotation(yaw[i], *rng.uniform(-0.07, 0.12, 1), *rng.uniform(-0.03, 0.03, 1))
         t = [1.2 * np.cos(yaw[i]) + 0.4, 0.7 * np.sin(yaw[i]), rng.uniform(1.4, 2.2)]
         turn = turn @ axes_matrix("body", "camera")
-        poses.append(se3_from_rotation_translation(turn, t))
+        poses.append(se3_from_rotation_translation(turn, spread * np.array(t)))
     poses = np.stack(poses)
     count = 60
     around, away = rng.uniform(0, 2 * np.pi, count), rng.uniform(6, 35, count)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from posejax.systems.segnet.config import ModelConfig as ModelConfig
     from posejax.systems.segnet.config import ObjectiveConfig as ObjectiveConfig
     from posejax.systems.segnet.data import VAN_CAMERAS as VAN_CAMERAS
+    from posejax.systems.segnet.data import Argoverse2 as Argoverse2
+    from posejax.systems.segnet.data import CarlaDrives as CarlaDrives
     from posejax.systems.segnet.data import InfoFrames as InfoFrames
     from posejax.systems.segnet.data import NuScenes as NuScenes
     from posejax.systems.segnet.data import SimulatedDrives as SimulatedDrives
@@ -20,7 +22,14 @@ __getattr__, __all__ = attach(
     __name__,
     {
         "config": ("STILL", "Augment", "GridConfig", "ModelConfig", "ObjectiveConfig"),
-        "data": ("VAN_CAMERAS", "InfoFrames", "NuScenes", "SimulatedDrives"),
+        "data": (
+            "VAN_CAMERAS",
+            "Argoverse2",
+            "CarlaDrives",
+            "InfoFrames",
+            "NuScenes",
+            "SimulatedDrives",
+        ),
         "system": ("Segnet",),
     },
 )

@@ -135,7 +135,7 @@ class ModelConfig:
             check_range(f"{at}.widths", width, 1)
         if not self.compress and (self.lidar or self.radar != "none"):
             name = "lidar" if self.lidar else "radar"
-            raise ConfigError(f"{at}.{name}: needs --{at}.compress True, which is where it joins")
+            raise ConfigError(f"{at}.{name}: needs --{at}.compress, which is where it joins")
         if self.weights and self.backbone_weights:
             raise ConfigError(
                 f"{at}.weights and {at}.backbone_weights: give one of them; the weights hold a "

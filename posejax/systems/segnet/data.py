@@ -13,12 +13,16 @@ from posejax.data.mmdet_infos import read_infos
 from posejax.data.nuscenes import MINI_TRAIN, MINI_VAL, Scenes, read_names, read_nuscenes
 from posejax.data.rig_frame import RigFrame
 from posejax.data.rigid import se3_inverse
+from posejax.systems.segnet.drives import RING_CAMERAS, Argoverse2, CarlaDrives
 from posejax.systems.segnet.frames import NUSCENES_CAMERAS, VEHICLES, RigFrames
 
 __all__ = [
     "NUSCENES_CAMERAS",
+    "RING_CAMERAS",
     "VAN_CAMERAS",
     "VEHICLES",
+    "Argoverse2",
+    "CarlaDrives",
     "InfoFrames",
     "NuScenes",
     "RigFrames",
@@ -48,10 +52,7 @@ class InfoFrames(RigFrames):
         super().check()
         if not self.root:
             raise ConfigError("system.data.root: not given; expected a folder with infos.json")
-        if self.sweeps > 1 or self.radar:
-            name = "radar" if self.radar else "sweeps"
-            expected = "1 sweep and no radar: infos name no others"
-            raise ConfigError(f"system.data.{name}: {getattr(self, name)}; expected {expected}")
+        self.check_single("infos")
 
     def frames(self, split: str) -> tuple[Sequence[RigFrame], np.ndarray]:
         found = read_infos(Path(self.root) / "infos.json")

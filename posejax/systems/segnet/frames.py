@@ -20,6 +20,7 @@ from posejax.data.images import read_image
 from posejax.data.rig_frame import RigFrame
 from posejax.data.rig_points import gather_points
 from posejax.data.rigid import se3_inverse
+from posejax.systems.segnet.boxes import VEHICLES, padded_boxes
 from posejax.systems.segnet.config import Augment, GridConfig
 from posejax.systems.segnet.points import NOTHING, padded, radar_points
 from posejax.systems.segnet.views import augmented_view, grid_frame, plain_view
@@ -27,13 +28,6 @@ from posejax.systems.segnet.views import augmented_view, grid_frame, plain_view
 NUSCENES_CAMERAS = (
     "CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT",
 )  # fmt: skip
-#: Categories of nuScenes' tables, of MMDetection3D's infos, of Argoverse 2.
-VEHICLES = (
-    r"vehicle\..*",
-    "car|truck|bus|trailer|construction_vehicle|motorcycle|bicycle",
-    "REGULAR_VEHICLE|LARGE_VEHICLE|BOX_TRUCK|TRUCK|TRUCK_CAB|VEHICULAR_TRAILER|BUS|SCHOOL_BUS|"
-    "ARTICULATED_BUS|MOTORCYCLE|BICYCLE",
-)
 LIDAR, RADAR = "LIDAR", "RADAR"  # what `hide` may name besides cameras
 _SAME_PIXEL, _SAME_POSE = 1e-2, 1e-4  # calibrations of one plan
 
@@ -96,7 +90,18 @@ class RigFrames(Dataset):
         frames, scenes = self.frames(split)
         if self.radar and not any(frame.radar for frame in frames):
             raise ConfigError(f"system.data.radar: {self.kind} have none")
+        first = frames[0].cameras
+        if not any(name in first for name in self.cameras):
+            found, there = ", ".join(self.cameras), ", ".join(first) or "none"
+            raise ConfigError(f"system.data.cameras: {found}; the first frame has {there}")
         return FrameSource(self, frames, scenes)
+
+    def check_single(self, kind: str) -> None:
+        """Raise ConfigError where more than one sweep, or radar, is asked of what has none."""
+        if self.sweeps > 1 or self.radar:
+            name = "radar" if self.radar else "sweeps"
+            expected = f"1 sweep and no radar: {kind} name no others"
+            raise ConfigError(f"system.data.{name}: {getattr(self, name)}; expected {expected}")
 
     def check(self) -> None:
         """Raise ConfigError for a setting out of range."""
@@ -122,7 +127,7 @@ class RigFrames(Dataset):
         if self.grid.lift == "plan" and self.augment.moves_cameras:
             raise ConfigError(
                 "system.data.grid.lift: 'plan' needs cameras that stay; set "
-                "system.data.augment.resize 1 1, crop 0 and shuffle-reference False"
+                "system.data.augment.resize 1 1, crop 0 and no-shuffle-reference"
             )
 
     # ---- from a record to an example
@@ -150,7 +155,7 @@ class RigFrames(Dataset):
         example = self._views(frame, poses, ego_from_grid, rng, augment)
         if "calibration" in record:
             self._check_calibration(frame, example, record["calibration"])
-        example |= self._boxes(frame, ego_from_grid)
+        example |= padded_boxes(frame.boxes, self.vehicles, ego_from_grid, self.most_boxes)
         if self.lidar:
             missing = augment is not None and rng.random() < augment.drop_lidar
             missing |= LIDAR in self.hide
@@ -255,22 +260,6 @@ class RigFrames(Dataset):
             found = f"off the plan's by {off[0]:.2g} pixels, {off[1]:.2g} m"
             hint = "set system.data.grid.lift to dynamic"
             raise DataError(frame.lidar, "calibration", found, "one for all frames", hint)
-
-    def _boxes(self, frame: RigFrame, ego_from_grid: np.ndarray) -> dict[str, np.ndarray]:
-        """The nearest `most_boxes` boxes of vehicles, in the grid's frame."""
-        boxes, wanted = frame.boxes, re.compile("|".join(f"(?:{p})" for p in self.vehicles))
-        rows = np.array([bool(wanted.fullmatch(label)) for label in boxes.label], bool)
-        rows = np.flatnonzero(rows)
-        poses = se3_inverse(ego_from_grid) @ boxes.ego_from_box[rows]
-        nearest = np.argsort(np.linalg.norm(poses[:, :3, 3], axis=1), kind="stable")
-        nearest = np.sort(nearest[: self.most_boxes])
-        rows, poses, m = rows[nearest], poses[nearest], self.most_boxes
-        size, pose = np.zeros((m, 3), np.float32), np.tile(np.eye(4, dtype=np.float32), (m, 1, 1))
-        visible, present = np.zeros(m, bool), np.arange(m) < len(rows)
-        size[: len(rows)], pose[: len(rows)] = boxes.size[rows], poses
-        visible[: len(rows)] = boxes.visibility[rows] > 1
-        found = {"box_size": size, "grid_from_box": pose}
-        return found | {"box_visible": visible, "box_present": present}
 
 
 class FrameSource(Source):

@@ -57,6 +57,16 @@ def map_losses(
     }
 
 
+def segmentation_term(
+    logits: jax.Array, target: bev.BoxTargets, objective: ObjectiveConfig
+) -> jax.Array:
+    """What a map of logits alone, without log-variances, adds to the loss."""
+    loss = bev.segmentation_loss(
+        logits, target.segmentation, target.valid, pos_weight=objective.pos_weight
+    )
+    return objective.segmentation * loss
+
+
 def total_loss(
     losses: Mapping[str, jax.Array],
     log_variances: Mapping[str, jax.Array],
@@ -69,6 +79,7 @@ def total_loss(
 
 def example_sums(
     logits: jax.Array,
+    probability: jax.Array,
     center: jax.Array,
     offset: jax.Array,
     target: bev.BoxTargets,
@@ -77,7 +88,8 @@ def example_sums(
     """Sums of one example, to be added up over a set.
 
     Args:
-      logits, center: [Z, X]; offset: [Z, X, 2].
+      logits: [Z, X], above zero where there are vehicles; probability: [Z, X] that there are.
+      center: [Z, X]; offset: [Z, X, 2].
       target: of one example.
 
     Returns:
@@ -88,10 +100,9 @@ def example_sums(
     voxels = voxel_grid(grid)
     whole = bev.map_overlap(logits, target.segmentation, target.valid)
     far = bev.distance_overlap(logits, target.segmentation, target.valid, grid=voxels, edges=EDGES)
-    probability = jax.nn.sigmoid(logits)
     bins = bev.reliability(probability, target.segmentation, target.valid, bins=BINS)
     things = bev.decode_instances(
-        probability, center, offset, count=MOST_THINGS, compat=compat_of(grid)
+        jax.nn.sigmoid(logits), center, offset, count=MOST_THINGS, compat=compat_of(grid)
     )
     panoptic = bev.panoptic_quality(
         things.label, target.instance, target.valid, most_predicted=MOST_THINGS

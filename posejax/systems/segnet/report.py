@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from posejax.report import parts
-from posejax.report.contents import Part, Plot, Table, condition, pictures
+from posejax.report.contents import Part, Plot, Table, Track, condition, pictures
 from posejax.report.skeleton import Report
 from posejax.report.statistics import mean
 from posejax.report.text import Share, number
@@ -18,9 +18,11 @@ from posejax.systems.segnet.pictures import (
     distance_figure,
     frame_figure,
     reliability_figure,
+    strip_figure,
 )
-from posejax.systems.segnet.summary import EDGES, Records, divided
+from posejax.systems.segnet.summary import EDGES, Records, divided, in_a_row
 
+STRIP = 5  # frames in a row that are shown side by side
 _WORST = 20  # rows of the table
 _HEADLINES = (
     parts.Headline("examples", "frames", digits=0),
@@ -44,13 +46,17 @@ def make_report(
     Args:
       records: of the whole split, see `objective.example_sums`.
       summary: what `summary.summarize` made of them.
-      examples: a few frames to picture, each with its batch entries and the outputs of `predict`.
+      examples: a few frames to picture, each with its batch entries and the outputs of `predict`;
+        at the end perhaps those of `summary.in_a_row`, for the strip over time.
       data: what they are from.
     """
     order = np.argsort(-np.asarray(records["error"]), kind="stable")
     grid = data.grid
-    setting = Setting((grid.lower[0], grid.lower[2]), (grid.upper[0], grid.upper[2]), data.cameras)
+    setting = Setting(
+        (grid.lower[0], grid.lower[2]), (grid.upper[0], grid.upper[2]), data.cameras, grid.reference
+    )
     interval = {"iou": (summary["iou/low"], summary["iou/high"])}
+    examples, tracks = _over_time(records, examples, setting)
     return Report(
         title=f"segnet on {data.title}",
         simulated=data.simulated,
@@ -61,6 +67,7 @@ def make_report(
         accuracy=_accuracy(records, summary),
         calibration=_calibration(records, summary),
         conditions=_conditions(records),
+        tracks=tracks,
         worst=parts.rows(_columns(records), order[:_WORST]),
         worst_text="By the number of wrong cells.",
         gallery=pictures(
@@ -95,13 +102,13 @@ def _accuracy(records: Records, summary: Mapping[str, float]) -> list[Part]:
     rows = [
         [f"{a:g} to {b:g}", Share(v), int(n)]
         for (a, b), v, n in zip(rings, values, cells, strict=True)
+        if n > 0
     ]
     things = ("matched", "extra", "missed")
     names = {"panoptic": "pq", "segmentation": "sq", "recognition": "rq"}
     table = [[f"{label} quality", Share(summary[name])] for label, name in names.items()]
     table += [[f"{name} vehicles", int(summary[f"things/{name}"])] for name in things]
-    known = np.isfinite(values)
-    plot = partial(distance_figure, np.array(EDGES), {"IoU": np.where(known, values, 0)})
+    plot = partial(distance_figure, np.array(EDGES), np.array(values))
     return [
         Table(["distance m", "IoU", "cells in either"], rows, "IoU by distance from the reference"),
         Plot("distance", plot, "IoU of vehicles by distance from the reference camera."),
@@ -132,14 +139,40 @@ def _conditions(records: Records) -> list:
         columns={"IoU": lambda rows: Share(divided(*sums[rows].sum(0)))},
     )
     labels = {"boxes": "vehicles in the frame", "cameras": "cameras in the frame"}
-    return [of_bins(name, label, np.asarray(records[name])) for name, label in labels.items()]
+    known = {name: np.asarray(records[name]) for name in labels}
+    return [of_bins(n, labels[n], values) for n, values in known.items() if np.ptp(values) > 0]
+
+
+def _over_time(
+    records: Records, examples: Sequence[Example], setting: Setting
+) -> tuple[Sequence[Example], list[Track]]:
+    """The examples for the gallery, and the strip of those at the end that follow one another."""
+    rows = in_a_row(records, STRIP)
+    last = examples[len(examples) - len(rows) :]
+    if not len(rows) or [int(e["index"]) for e in last] != records["index"][rows].tolist():
+        return examples, []
+    drive = np.asarray(records["scene"]) == records["scene"][rows[0]]
+    both, either = (np.asarray(records[k])[drive].sum() for k in ("intersection", "union"))
+    error = float(np.mean(np.asarray(records["error"], np.float64)[drive]))
+    row = {"frames": int(drive.sum()), "IoU": Share(divided(both, either))}
+    name = f"drive {int(records['scene'][rows[0]])}, {len(rows)} frames in a row"
+    measure = "wrong cells a frame"
+    track = Track(
+        name,
+        row | {measure: error},
+        (measure, error),
+        partial(strip_figure, last, setting),
+        photograph=True,
+    )
+    return examples[: -len(rows)], [track]
 
 
 def _columns(records: Records) -> dict[str, np.ndarray]:
     found = {name: records[name] for name in ("name", "index") if name in records}
     union = np.asarray(records["union"], np.float64)
     iou = np.asarray(records["intersection"], np.float64) / np.where(union > 0, union, np.nan)
-    found |= {"wrong cells": records["error"], "IoU": iou, "vehicles": records["boxes"]}
+    error = np.asarray(records["error"], np.int64)
+    found |= {"wrong cells": error, "IoU %": 100 * iou, "vehicles": records["boxes"]}
     return found | {"drive": records["scene"]}
 
 
@@ -147,12 +180,13 @@ def _describe(records: Records, row: int | None, example: Example) -> str:
     if row is None:
         return f"{int(example['box_present'].sum())} vehicles"
     iou = divided(float(records["intersection"][row]), float(records["union"][row]))
-    return f"IoU {number(iou)}, {number(float(records['error'][row]), 0)} wrong cells"
+    return f"IoU {number(Share(iou))}, {number(float(records['error'][row]), 0)} wrong cells"
 
 
-_PICTURE = """Cameras with the boxes of all vehicles that are looked for (yellow), hidden or not. \
-Maps look down, ahead is up; the triangle is the reference camera. Grey cells, of vehicles that \
-hardly anyone could see, count in no number."""
+_PICTURE = """Cameras with the boxes of all vehicles on the map (yellow), hidden or not. Maps look \
+down, ahead is up; the triangle is the reference camera. Grey cells, of vehicles that hardly \
+anyone could see, count in no number. Offsets have the colour of their direction, paler if short: \
+where a cell lies as seen from the centre of its vehicle."""
 
 _CONVENTIONS = """A map's columns go to the right and its rows ahead of the reference camera; its \
 values are about the cell's centre. IoU is the number of cells in both maps over those in either, \

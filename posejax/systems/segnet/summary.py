@@ -45,6 +45,24 @@ def summarize(records: Records) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+def in_a_row(records: Records, most: int) -> np.ndarray:
+    """Rows of up to so many frames that follow one another, of the drive whose IoU is nearest to
+    that of all; none where no drive has two."""
+    index, scene = np.asarray(records["index"]), np.asarray(records["scene"])
+    pairs = np.stack([records["intersection"], records["union"]], axis=1).astype(np.float64)
+    runs, away = [np.zeros(0, np.intp)], [np.inf]
+    for drive in np.unique(scene):
+        rows = np.flatnonzero(scene == drive)
+        rows = rows[np.argsort(index[rows])]
+        parts = np.split(rows, np.flatnonzero(np.diff(index[rows]) != 1) + 1)
+        longest = max(parts, key=len)[:most]
+        if len(longest) > 1:
+            runs.append(longest)
+            away.append(abs(_ratio(pairs[rows]) - _ratio(pairs)))
+    away = np.nan_to_num(away, nan=1e3)  # of a drive without vehicles: better than none
+    return runs[int(np.argmin(away))]
+
+
 def divided(a: float, b: float) -> float:
     """a / b, NaN for nothing."""
     return float(a / b) if b > 0 else float("nan")

@@ -24,10 +24,11 @@ from posejax.systems.segnet.objective import (
     example_sums,
     map_losses,
     rasters_of,
+    segmentation_term,
     targets_of,
     total_loss,
 )
-from posejax.systems.segnet.report import make_report
+from posejax.systems.segnet.report import STRIP, make_report
 from posejax.train.system import Batch, LossOutput, System
 
 
@@ -40,7 +41,8 @@ class Segnet(System):
       model: network.
       objective: loss.
       baseline: "prior" shows the mean of the training targets in place of the network; it has no
-        parameters, and is fitted by an evaluation's pass over train.
+        parameters, and is fitted by an evaluation's pass over train. Its loss is that of its
+        probabilities alone: it has neither centres nor offsets.
     """
 
     data: RigFrames = field(default_factory=InfoFrames)
@@ -48,15 +50,15 @@ class Segnet(System):
     objective: ObjectiveConfig = ObjectiveConfig()
     baseline: Literal["none", "prior"] = "none"
 
-    calibration: ClassVar[tuple[str, ...]] = ("prior",)
+    calibration: ClassVar[tuple[str, ...]] = ("prior", "threshold")
 
     def check(self) -> None:
         for part in (self.data, self.model, self.objective):
             part.check()
         if self.model.lidar and not self.data.lidar:
-            raise ConfigError("system.model.lidar: needs --system.data.lidar True")
+            raise ConfigError("system.model.lidar: needs --system.data.lidar")
         if self.model.radar != "none" and not self.data.radar:
-            raise ConfigError("system.model.radar: needs --system.data.radar True")
+            raise ConfigError("system.model.radar: needs --system.data.radar")
 
     def check_start(self) -> None:
         if self.model.weights or self.model.backbone_weights:
@@ -77,7 +79,7 @@ class Segnet(System):
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Any, Any]:
         if self.baseline == "prior":
-            return {}, {"prior": jnp.full(self._map_shape, -1.0)}
+            return {}, {"prior": jnp.full(self._map_shape, -1.0), "threshold": jnp.zeros(())}
         return self._variables(key)
 
     @property
@@ -181,22 +183,24 @@ class Segnet(System):
     def predict(self, params: Any, state: Any, batch: Batch) -> dict[str, jax.Array]:
         """Maps of every example.
 
-        logits, center [B, Z, X], offset [B, Z, X, 2] (cells), features [B, Z, X, C]; the targets
+        logits (above zero where there are vehicles), probability, center [B, Z, X], offset
+        [B, Z, X, 2] (cells), features [B, Z, X, C]; the targets
         target_map, valid_map, target_center, target_offset, target_instance; coverage [B, Z, X],
         the most cameras that see a voxel of the column; loss [B].
         """
         target = self.targets(batch)
         if self.baseline == "prior":
-            logits = jnp.broadcast_to(state["prior"][None], target.segmentation.shape)
-            none = jnp.zeros_like(target.offset)
+            share = jnp.broadcast_to(state["prior"][None], target.segmentation.shape)
+            logits, none = share - state["threshold"], jnp.zeros_like(target.offset)
             out = MapOutputs(logits, jax.nn.sigmoid(logits), none, none)
-            loss = jnp.full(len(logits), jnp.nan)  # there is none to train by
+            loss = jax.vmap(partial(segmentation_term, objective=self.objective))(share, target)
         else:
             out, _ = self._apply(params, state, batch, False)
-            loss = self._example_losses(params, out, target)
+            share, loss = out.segmentation, self._example_losses(params, out, target)
         return {
             "loss": loss,
             "logits": out.segmentation,
+            "probability": jax.nn.sigmoid(share),
             "center": out.center,
             "offset": out.offset,
             "features": out.features,
@@ -237,7 +241,8 @@ class Segnet(System):
         names = ("target_map", "valid_map", "target_center", "target_offset", "target_instance")
         target = BoxTargets(*(outputs[name] for name in names))
         sums = jax.vmap(partial(example_sums, grid=self.data.grid))(
-            outputs["logits"], outputs["center"], outputs["offset"], target
+            *(outputs[name] for name in ("logits", "probability", "center", "offset")),
+            target=target,
         )
         examples = batch.examples
         found = {"loss": outputs["loss"], "error": sums.pop("wrong_cells"), **sums}
@@ -246,17 +251,19 @@ class Segnet(System):
         found["cameras"] = jnp.sum(examples["camera_mask"], axis=1)
         if self.baseline == "prior":
             found |= {name: outputs[name] for name in ("target_map", "valid_map")}
-            # Its logits are moved to a threshold: what they make are no probabilities to judge.
-            found["reliability"] = found["reliability"].at[..., jnp.array([1, 3])].set(jnp.nan)
         return found
 
     def calibrate(self, state: Any, records: Mapping[str, np.ndarray]) -> Any:
         if self.baseline != "prior":
             return state
-        return {**state, "prior": jnp.asarray(baselines.prior_logits(records))}
+        prior = baselines.fit_prior(records)
+        return {"prior": jnp.asarray(prior.logits), "threshold": jnp.asarray(prior.threshold)}
 
     def summarize(self, records: Mapping[str, np.ndarray]) -> dict[str, float]:
         return summary.summarize(records)
+
+    def also_shown(self, records: Mapping[str, np.ndarray]) -> Sequence[int]:
+        return [int(records["index"][row]) for row in summary.in_a_row(records, STRIP)]
 
     def report(
         self,

@@ -4,7 +4,9 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -21,6 +23,19 @@ IMAGE = (64, 96)
 FORWARD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # ego_from_camera
 GRID = GridConfig((16, 2, 16), (-8.0, -1.0, -8.0), (8.0, 2.0, 8.0), reference="FRONT")
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 2
+
+
+def started(shapes: Any, seed: int = 0) -> Any:
+    """Starting values of the shapes that `init` has: spares its compilation, and eager zeros."""
+    rng = np.random.default_rng(seed)
+
+    def start(path, s):
+        if path[-1].key == "kernel":
+            scale = np.sqrt(2 / np.prod(s.shape[:-1]))
+            return np.asarray(scale * rng.standard_normal(s.shape), s.dtype)
+        return np.full(s.shape, path[-1].key in ("scale", "var"), s.dtype)
+
+    return jax.tree_util.tree_map_with_path(start, shapes)
 
 
 def pose_of(yaw: float, place=(0.0, 0.0, 1.5)) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Data sets by name: what they need, and simulated drives read as nuScenes."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from posejax import cli
 from posejax.config import ConfigError, replace
 from posejax.data.rigid import se3_inverse
 from posejax.sim.driving_rigs import RIGS
@@ -52,6 +54,24 @@ def test_an_untold_change_of_vehicle_moves_the_cameras_but_not_the_car(tmp_path)
     assert abs(motion[0, 3]) == pytest.approx(0.4)
     assert new.camera.intrinsics[0, 0] == pytest.approx(0.66 * old.camera.size[1])
     assert found.cameras["OTHER"] is old
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("segnet_sim", "--data.hide LIDAR RADAR CAM_FRONT"),
+        ("segnet_sim", "--data.no-lidar --data.no-radar --model.no-lidar --model.radar none"),
+        ("segnet_sim", "--system.baseline prior"),
+        ("segnet_nuscenes", "--model.bfloat16"),
+        ("segnet_av2", "--data.lidar --model.lidar --data.lidar-points 100000"),
+    ],
+)
+def test_options_that_a_config_names_are_options(name, text):
+    """A switch takes no value: `--data.lidar True` is refused."""
+    path = Path(__file__).resolve().parents[3] / "configs" / f"{name}.py"
+    assert text in " ".join(path.read_text().split())
+    (changed,) = cli.parse_train(["--config", str(path), *text.split()]).experiments
+    assert changed.system != cli.load_config(str(path)).system
 
 
 @pytest.mark.slow

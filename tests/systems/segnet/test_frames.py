@@ -217,7 +217,7 @@ def test_a_plan_is_of_one_calibration(data, frame, tmp_path):
     with pytest.raises(ConfigError, match="'plan' needs cameras that stay"):
         replace(planned, augment=Augment()).check()
     with pytest.raises(DataError, match="no SIDE"):
-        replace(planned, cameras=("SIDE",)).source("train")
+        replace(planned, cameras=("FRONT", "SIDE")).source("train")
 
 
 def test_images_and_cameras_that_do_not_fit_are_refused(data, frame, tmp_path):

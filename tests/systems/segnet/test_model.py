@@ -10,7 +10,7 @@ import pytest
 from posejax import bev
 from posejax.data.cameras import convert_intrinsics
 from posejax.nn import from_flax, to_flax
-from posejax.systems.segnet.config import ModelConfig
+from posejax.systems.segnet.config import GridConfig, ModelConfig
 from posejax.systems.segnet.model import (
     Flips,
     SegnetNet,
@@ -19,7 +19,10 @@ from posejax.systems.segnet.model import (
     present_images,
     segnet_table,
 )
+from posejax.systems.segnet.system import Segnet
+from posejax.train.system import Batch
 from tests.nn.conftest import Reference
+from tests.systems.segnet.made_up import MadeUp, started
 
 GRID = bev.VoxelGrid((48, 4, 48), (-12, -4, -12), (12, 6, 12))
 IMAGE, SIZE = (64, 96), (8, 12)
@@ -45,9 +48,16 @@ def shapes(config, grid=GRID):
         jnp.zeros((1, *grid.shape, 1)),
         jnp.zeros((1, *grid.shape, 17)),
     )
+    net, other = SegnetNet(config), CASES["effb0"]
+    if config != other and config.backbone == "effb0":  # which is the same but for its compressor
+        same = shapes(other)
+        rest = {k: v for k, v in same["params"].items() if k != "compressor"}
+        own = jax.eval_shape(
+            lambda key: net.init(key, volume, sensors, method="compress"), jax.random.key(0)
+        )
+        return {**same, "params": {**rest, **own.get("params", {})}}
     return jax.eval_shape(
-        lambda key: SegnetNet(config).init(key, sensors, lambda f, m: volume, False),
-        jax.random.key(0),
+        lambda key: net.init(key, sensors, lambda f, m: volume, False), jax.random.key(0)
     )
 
 
@@ -138,6 +148,57 @@ def check_volume(reference, tap, got):
 
 
 @pytest.mark.golden
+@pytest.mark.slow
+def test_the_training_step_of_the_original(reference):
+    """Images, calibration and targets to its losses, by the system that the engine trains."""
+    arrays, about = reference.arrays, reference.meta["run_model"]
+    variables = released(reference, "effb0")
+    given = reference.meta["losses"]["weights"]
+    weights = {"segmentation": given["ce"], "center": given["center"], "offset": given["offset"]}
+    params = {"network": variables.pop("params"), "log_variances": weights}
+    ego_from_camera = arrays["run_model/ego_T_cams"][0].astype(np.float64)
+    k = arrays["run_model/pix_T_cams"][..., :3, :3]
+    examples = {
+        "images": np.moveaxis(arrays["run_model/imgs"], 2, -1),
+        "camera_mask": np.ones((1, 2), bool),
+        "intrinsics": convert_intrinsics(k, source="opencv", target="posejax"),
+        "camera_from_grid": (np.linalg.inv(ego_from_camera) @ ego_from_camera[0])[None],
+    }
+    names = ("seg", "valid", "center", "offset")
+    target = [np.moveaxis(arrays[f"losses/tgt_{name}"][:1], 1, -1) for name in names]
+    target = [np.float32(t[..., 0] if t.shape[-1] == 1 else t) for t in target]
+
+    class Told(Segnet):
+        def targets(self, batch):
+            return bev.BoxTargets(*target, instance=np.zeros((1, 48, 48), np.int32))
+
+    grid = GridConfig(GRID.shape, GRID.lower, GRID.upper, frame="camera", compat="simple_bev")
+    system = Told(MadeUp(grid=grid, size=IMAGE), CASES["effb0"])
+
+    @jax.jit
+    def step(params, state, examples):
+        batch, key = Batch(examples), jax.random.key(0)
+        total, out = system.loss(params, state, batch, key, jnp.float32(0), False)
+        return total, out.scalars, system._apply(params, state, batch, False)[0]
+
+    examples = jax.tree.map(lambda x: x if x.dtype in (np.uint8, bool) else np.float32(x), examples)
+    total, scalars, out = step(params, variables, examples)
+    check = {"atol": 1e-4, "rtol": 1e-5}
+    np.testing.assert_allclose(out.segmentation, arrays["run_model/seg"][:, 0], **check)
+    offset = np.moveaxis(arrays["run_model/offset"], 1, -1)
+    np.testing.assert_allclose(out.offset, offset, **check)
+    _, terms = bev.uncertainty_weighting(
+        {name: scalars[name] for name in weights}, weights,
+        {"segmentation": 10.0, "center": 0.5, "offset": 0.5},
+    )  # fmt: skip
+    theirs = {"segmentation": "ce_loss", "center": "center_loss", "offset": "offset_loss"}
+    for name, other in theirs.items():
+        assert terms[name] == pytest.approx(about["metrics"][other], rel=1e-5), name
+    assert total == pytest.approx(about["total"], rel=1e-5)
+    assert scalars["iou"] == pytest.approx(about["metrics"]["iou"], rel=1e-5)
+
+
+@pytest.mark.golden
 @pytest.mark.parametrize("case", list(CASES))
 def test_released_layouts_fit_by_name(reference, case):
     """Every entry of the original's state dict but the loss weights, of its very shape."""
@@ -203,12 +264,7 @@ def small():
 
     net, sensors = SegnetNet(SMALL), Sensors(images, mask)
     shapes = jax.eval_shape(lambda key: net.init(key, sensors, lift, False), jax.random.key(0))
-
-    def start(path, s):  # spares the compilation of `init`
-        value = 0.3 * rng.normal(size=s.shape) if path[-1].key in ("kernel", "scale") else 0
-        return jnp.broadcast_to(jnp.float32(value), s.shape)
-
-    variables = jax.tree_util.tree_map_with_path(start, shapes)
+    variables = started(shapes)
 
     @jax.jit
     def run(sensors, flips):

@@ -13,11 +13,11 @@ from posejax.config import ConfigError, replace
 from posejax.nn import save_state_dict
 from posejax.report import write
 from posejax.systems.segnet import ModelConfig, Segnet, pretrained
-from posejax.systems.segnet.baselines import prior_logits
+from posejax.systems.segnet.baselines import fit_prior
 from posejax.systems.segnet.lifting import plan_of
-from posejax.systems.segnet.summary import summarize
+from posejax.systems.segnet.summary import in_a_row, summarize
 from posejax.train.system import Batch, System
-from tests.systems.segnet.made_up import GRID, MadeUp
+from tests.systems.segnet.made_up import GRID, MadeUp, started
 
 MODEL = ModelConfig("small", features=16, widths=(16, 16, 16), lidar=True)
 
@@ -40,8 +40,9 @@ def batch(system):
 @pytest.fixture(scope="module")
 def trained(system, batch):
     """Parameters after some steps on two frames, the losses on the way, the last scalars."""
-    params, state = jax.jit(lambda key: system.init(key, batch))(jax.random.key(0))
-    optimizer = optax.adam(3e-3)
+    shapes = jax.eval_shape(lambda key: system.init(key, batch), jax.random.key(0))
+    params, state = started(shapes)
+    optimizer = optax.adam(5e-3)
 
     @jax.jit
     def step(params, state, moments, key):
@@ -59,8 +60,9 @@ def trained(system, batch):
             gradient,
         )
 
-    moments, losses = optimizer.init(params), []
-    for i in range(40):
+    moments = jax.eval_shape(optimizer.init, params)
+    moments, losses = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), moments), []
+    for i in range(25):
         key = jax.random.key(i)
         params, state, moments, value, scalars, gradient = step(params, state, moments, key)
         losses.append(float(value))
@@ -106,7 +108,15 @@ def test_numbers_and_pages_of_an_evaluation(system, batch, outputs, tmp_path):
     np.testing.assert_array_equal(records["error"], ((truth ^ said) & valid).sum((1, 2)))
     merged = {**batch.examples, **outputs}
     shown = [{k: np.asarray(v[i]) for k, v in merged.items()} for i in range(2)]
-    page = write(system.report(records, numbers, shown), tmp_path).read_text()
+    assert system.also_shown(records) == []  # two drives of a frame each
+    report = system.report(records, numbers, shown)
+    assert len(report.gallery) == 2 and not report.tracks
+    records["scene"] = np.zeros(2, np.int32)
+    assert system.also_shown(records) == [0, 1]
+    report = system.report(records, numbers, [shown[1], *shown])
+    assert len(report.gallery) == 1 and report.tracks[0].name == "drive 0, 2 frames in a row"
+    assert report.tracks[0].row["IoU"] == pytest.approx(numbers["iou"])
+    page = write(report, tmp_path).read_text()
     assert "segnet on a made-up rig" in page and "imulated" not in page
     assert json.loads((tmp_path / "report.json").read_text())["summary"]["iou"] > 0
 
@@ -151,14 +161,33 @@ def test_the_lidar_is_seen_and_may_be_missing(program, batch, outputs, trained):
 
 def test_settings_that_do_not_fit_name_the_option(system):
     for changes, message in (
-        ({"data.lidar": False}, "needs --system.data.lidar True"),
-        ({"model.radar": "meta"}, "needs --system.data.radar True"),
-        ({"model.compress": False}, "needs --system.model.compress True"),
+        ({"data.lidar": False}, r"needs --system\.data\.lidar$"),
+        ({"model.radar": "meta"}, r"needs --system\.data\.radar$"),
+        ({"model.compress": False}, r"needs --system\.model\.compress,"),
         ({"model.weights": "x.pth"}, "none for the backbone 'small'"),
         ({"objective.pos_weight": 0.0}, "pos_weight"),
     ):
         with pytest.raises(ConfigError, match=message):
             replace(system, **changes).check()
+
+
+def test_the_strip_is_of_frames_that_follow_one_another():
+    """Of the drive that is most like all, without the gap that an unreadable frame leaves."""
+    index = np.array([7, 0, 1, 2, 3, 5, 6, 8, 9])
+    records = {
+        "index": index,
+        "scene": np.array([1, 0, 0, 0, 0, 1, 1, 1, 2]),
+        "intersection": np.where(index < 4, 9, 5),
+        "union": np.full(9, 10),
+    }
+    assert records["index"][in_a_row(records, 5)].tolist() == [5, 6, 7, 8]
+    assert records["index"][in_a_row(records, 2)].tolist() == [5, 6]
+    records["scene"] = np.where(index == 7, 3, records["scene"])
+    assert records["index"][in_a_row(records, 5)].tolist() == [5, 6]
+    records["union"] = np.where(records["scene"] == 1, 0, 10)
+    records["intersection"] = np.minimum(records["intersection"], records["union"])
+    assert records["index"][in_a_row(records, 5)].tolist() == [0, 1, 2, 3]
+    assert not len(in_a_row({k: v[:2] for k, v in records.items()}, 5))
 
 
 # ---- a network that looks at nothing
@@ -168,10 +197,13 @@ def test_the_prior_is_the_mean_with_its_best_threshold(rng):
     target = np.zeros((40, 4, 6))
     target[:30, 0, 0] = 1  # three in four
     target[:20, 1] = rng.random((20, 6)) < 0.2
-    logits = prior_logits({"target_map": target, "valid_map": np.ones_like(target)})
-    assert logits[0, 0] > 0 and (logits[2:] < 0).all()
-    blank = prior_logits({"target_map": 0 * target, "valid_map": np.ones_like(target)})
-    assert (blank < 0).all()
+    logits, threshold = fit_prior({"target_map": target, "valid_map": np.ones_like(target)})
+    assert logits[0, 0] == pytest.approx(np.log(3), rel=1e-5)
+    assert logits[0, 0] > threshold and (logits[2:] <= threshold).all()
+    for value in (0, 1):
+        same = np.full_like(target, value)
+        logits, threshold = fit_prior({"target_map": same, "valid_map": np.ones_like(target)})
+        assert ((logits > threshold) == value).all()
 
 
 def test_the_prior_in_the_engine(system, batch):
@@ -183,12 +215,16 @@ def test_the_prior_in_the_engine(system, batch):
     def measured(state):
         return prior.metrics(prior.predict(params, state, batch), batch)
 
-    fitted = prior.calibrate(state, jax.device_get(measured(state)))
-    again = jax.device_get(measured(fitted))
-    assert summarize(again)["iou"] > 0.3  # on the two frames that it is the mean of
+    with jax.debug_nans(True):
+        first = jax.device_get(measured(state))
+        fitted = prior.calibrate(state, first)
+        again = jax.device_get(measured(fitted))
+    assert again.keys() == first.keys() and fitted.keys() == set(prior.calibration)
     numbers = summarize(again)
-    assert np.isnan([numbers["ece"], numbers["brier"], *again["loss"]]).all()
-    assert np.isfinite([numbers["recall"], numbers["precision"]]).all()
+    assert numbers["iou"] > 0.3  # on the two frames that it is the mean of
+    assert numbers["ece"] < 0.01 and 0 < numbers["brier"] < 0.1  # and whose shares it knows
+    assert np.isfinite([numbers["recall"], numbers["precision"], *again["loss"]]).all()
+    assert (again["loss"] < first["loss"]).all()
     with pytest.raises(ConfigError, match="nothing to train"):
         prior.loss(params, state, batch, jax.random.key(0), jnp.float32(0), True)
 
@@ -219,7 +255,7 @@ def test_released_weights_start_a_training(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loading.start(*zeros), (params, state))
     path = save_state_dict(path, {k: v for k, v in tensors.items() if "_blocks.9._bn" not in k})
     with pytest.raises(ConfigError, match=r"model\.weights: .*_blocks\.9.*more\)") as refused:
-        loading.check_start()
+        loading.start(*zeros)
     assert len(str(refused.value).splitlines()) == 1
 
 
