@@ -40,10 +40,9 @@ def _labels(path: Path) -> None:
     assert read_labels(path, (96, 128)).shape == (96, 128)
 
 
+_SAMPLE = ("infos.json", "000017.bin", "000017.jpg")
 RGBD_CASES: dict[str, Case] = {
-    "sunrgbd_infos": Case(
-        write_sunrgbd, _sunrgbd, ("sunrgbd_000017/infos.json", "sunrgbd_000017/*")
-    ),
+    "sunrgbd_infos": Case(write_sunrgbd, _sunrgbd, tuple(f"sunrgbd_000017/{n}" for n in _SAMPLE)),
     "sunrgbd_points": Case(
         lambda f: write_sunrgbd(f).parent / "points/000001.bin", _sunrgbd_points
     ),
