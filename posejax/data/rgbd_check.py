@@ -270,12 +270,8 @@ def _cloud(view: RgbdView) -> np.ndarray:
     if view.depth is None:
         return np.zeros((0, 3))
     step = max(int(np.sqrt(view.depth.size / _POINTS)), 1)
-    first = step // 2
-    # A pixel's centre u is that of the thin map's pixel (u - 0.5 - first) / step + 0.5.
-    thin = np.diag([1 / step, 1 / step, 1.0])
-    thin[:2, 2] = 0.5 - (0.5 + first) / step
     pose = se3_inverse(nearest_rigid(view.camera_from_world))
-    return back_project(view.depth[first::step, first::step], thin @ view.intrinsics, pose)[0]
+    return back_project(view.depth, view.intrinsics, pose, step)[0]
 
 
 # ---- undoing mistakes
