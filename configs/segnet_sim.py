@@ -1,4 +1,4 @@
-"""Vehicles from above, of six cameras, LiDAR and radar, on simulated drives through towns never seen.
+"""Vehicles from above by six cameras, LiDAR and radar, on simulated drives through unseen towns.
 
     python train_main.py --config segnet_sim
     python eval_main.py --workdir runs/segnet_sim --split test
@@ -21,8 +21,9 @@ What it is to be read beside, a map that looks at nothing and inverse perspectiv
         --data.grid.lower -24 -0.5 -24 --data.grid.upper 24 0.5 24 \\
         --data.no-lidar --data.no-radar --model.no-lidar --model.radar none
 
-48 m x 48 m of half-metre cells, 512 frames of 12 epochs. Two CPU cores: 14 s of one core to simulate
-each of 88 towns, once; 1,536 steps of 1.0 to 1.5 s (52 minutes beside other work); 2.7 GiB.
+48 m x 48 m of half-metre cells, 512 frames of 12 epochs. Two CPU cores: 14 s of one core to
+simulate each of 88 towns, once; 1,536 steps of 1.0 to 1.5 s (52 minutes beside other work);
+2.7 GiB.
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
