@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from posejax.nn.conv3 import Conv3x3, conv3
 from posejax.nn.efficientnet import EfficientNet
 from posejax.nn.instancenorm import InstanceNorm
 from posejax.nn.pointwise import Pointwise
@@ -22,14 +23,14 @@ MAP_STRIDE = 8  # sides of a map are multiples of it: three levels down and up a
 
 
 class Conv3(nn.Module):
-    """3x3 convolution without bias, instance norm, ReLU."""
+    """3x3 convolution without bias, instance norm, ReLU; of one or two maps, see `Conv3x3`."""
 
     features: int
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = conv3(self.features, self.dtype, "conv")(x)
+    def __call__(self, x: jax.Array, coarse: jax.Array | None = None) -> jax.Array:
+        x = Conv3x3(self.features, self.dtype, name="conv")(x, coarse)
         return InstanceNorm(activation="relu", dtype=self.dtype)(x)
 
 
@@ -63,10 +64,7 @@ class CameraEncoder(nn.Module):
         stages = self.trunk(images, train).stages
         # An EfficientNet's third and fifth stage end at strides 8 and 16.
         fine, coarse = (stages[2], stages[4]) if len(stages) == 5 else stages[1:]
-        x = jnp.concatenate([fine, upsample2(coarse).astype(fine.dtype)], axis=-1)
-        for layer in self.merge:
-            x = layer(x)
-        return self.out(x)
+        return self.out(self.merge[1](self.merge[0](fine, coarse)))
 
 
 def trunk(
@@ -187,12 +185,5 @@ class Compressor(nn.Module):
         flat = volume.transpose(0, 1, 3, 2, 4).reshape(b, z, x, y * c)
         flat = jnp.concatenate([flat, *(o.astype(flat.dtype) for o in others)], axis=-1)
         dtype = flat.dtype if self.dtype is None else self.dtype
-        maps = jax.lax.conv_general_dilated(
-            flat.astype(dtype), kernel.astype(dtype), (1, 1), "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )  # fmt: skip
+        maps = conv3(flat.astype(dtype), kernel.astype(dtype))
         return nn.gelu(InstanceNorm(dtype=self.dtype)(maps), approximate=False)
-
-
-def conv3(features: int, dtype: Any, name: str) -> nn.Conv:
-    return nn.Conv(features, (3, 3), use_bias=False, dtype=dtype, kernel_init=INIT, name=name)
