@@ -175,15 +175,29 @@ class Compressor(nn.Module):
 
     @nn.compact
     def __call__(self, volume: jax.Array, others: tuple[jax.Array, ...] = ()) -> jax.Array:
-        b, z, y, x, c = volume.shape
+        y, c = volume.shape[2], volume.shape[4]
         inputs = y * c + sum(other.shape[-1] for other in others)
         kernel = self.param("kernel", INIT, (3, 3, inputs, self.features), jnp.float32)
         # Rows of C values stay whole if Y comes first: the small kernel is turned, not the volume.
         own = kernel[:, :, : y * c].reshape(3, 3, c, y, self.features).swapaxes(2, 3)
         own = own.reshape(3, 3, y * c, self.features)
         kernel = jnp.concatenate([own, kernel[:, :, y * c :]], axis=2)
-        flat = volume.transpose(0, 1, 3, 2, 4).reshape(b, z, x, y * c)
+        flat = jax.lax.platform_dependent(volume, cpu=_flat_by_rows, default=_flat)
         flat = jnp.concatenate([flat, *(o.astype(flat.dtype) for o in others)], axis=-1)
         dtype = flat.dtype if self.dtype is None else self.dtype
         maps = conv3(flat.astype(dtype), kernel.astype(dtype))
         return nn.gelu(InstanceNorm(dtype=self.dtype)(maps), approximate=False)
+
+
+def _flat(volume: jax.Array) -> jax.Array:
+    """`[B, Z, Y, X, C]` to `[B, Z, X, Y * C]`."""
+    b, z, y, x, c = volume.shape
+    return volume.transpose(0, 1, 3, 2, 4).reshape(b, z, x, y * c)
+
+
+def _flat_by_rows(volume: jax.Array) -> jax.Array:
+    """The same as a loop, which XLA does not fuse with what made the volume: else both readers of
+    the result, the convolution and its gradient, sample the whole volume anew."""
+    b, z, y, x, c = volume.shape
+    rows = jax.lax.map(lambda v: v.swapaxes(0, 1).reshape(x, y * c), volume.reshape(-1, y, x, c))
+    return rows.reshape(b, z, x, y * c)
