@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from posejax.nn.conv3 import Conv3x3, conv3
 from posejax.nn.efficientnet import EfficientNet
 from posejax.nn.instancenorm import InstanceNorm
 from posejax.nn.pointwise import Pointwise
@@ -22,14 +23,14 @@ MAP_STRIDE = 8  # sides of a map are multiples of it: three levels down and up a
 
 
 class Conv3(nn.Module):
-    """3x3 convolution without bias, instance norm, ReLU."""
+    """3x3 convolution without bias, instance norm, ReLU; of one or two maps, see `Conv3x3`."""
 
     features: int
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = conv3(self.features, self.dtype, "conv")(x)
+    def __call__(self, x: jax.Array, coarse: jax.Array | None = None) -> jax.Array:
+        x = Conv3x3(self.features, self.dtype, name="conv")(x, coarse)
         return InstanceNorm(activation="relu", dtype=self.dtype)(x)
 
 
@@ -63,10 +64,7 @@ class CameraEncoder(nn.Module):
         stages = self.trunk(images, train).stages
         # An EfficientNet's third and fifth stage end at strides 8 and 16.
         fine, coarse = (stages[2], stages[4]) if len(stages) == 5 else stages[1:]
-        x = jnp.concatenate([fine, upsample2(coarse).astype(fine.dtype)], axis=-1)
-        for layer in self.merge:
-            x = layer(x)
-        return self.out(x)
+        return self.out(self.merge[1](self.merge[0](fine, coarse)))
 
 
 def trunk(
@@ -177,22 +175,29 @@ class Compressor(nn.Module):
 
     @nn.compact
     def __call__(self, volume: jax.Array, others: tuple[jax.Array, ...] = ()) -> jax.Array:
-        b, z, y, x, c = volume.shape
+        y, c = volume.shape[2], volume.shape[4]
         inputs = y * c + sum(other.shape[-1] for other in others)
         kernel = self.param("kernel", INIT, (3, 3, inputs, self.features), jnp.float32)
         # Rows of C values stay whole if Y comes first: the small kernel is turned, not the volume.
         own = kernel[:, :, : y * c].reshape(3, 3, c, y, self.features).swapaxes(2, 3)
         own = own.reshape(3, 3, y * c, self.features)
         kernel = jnp.concatenate([own, kernel[:, :, y * c :]], axis=2)
-        flat = volume.transpose(0, 1, 3, 2, 4).reshape(b, z, x, y * c)
+        flat = jax.lax.platform_dependent(volume, cpu=_flat_by_rows, default=_flat)
         flat = jnp.concatenate([flat, *(o.astype(flat.dtype) for o in others)], axis=-1)
         dtype = flat.dtype if self.dtype is None else self.dtype
-        maps = jax.lax.conv_general_dilated(
-            flat.astype(dtype), kernel.astype(dtype), (1, 1), "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )  # fmt: skip
+        maps = conv3(flat.astype(dtype), kernel.astype(dtype))
         return nn.gelu(InstanceNorm(dtype=self.dtype)(maps), approximate=False)
 
 
-def conv3(features: int, dtype: Any, name: str) -> nn.Conv:
-    return nn.Conv(features, (3, 3), use_bias=False, dtype=dtype, kernel_init=INIT, name=name)
+def _flat(volume: jax.Array) -> jax.Array:
+    """`[B, Z, Y, X, C]` to `[B, Z, X, Y * C]`."""
+    b, z, y, x, c = volume.shape
+    return volume.transpose(0, 1, 3, 2, 4).reshape(b, z, x, y * c)
+
+
+def _flat_by_rows(volume: jax.Array) -> jax.Array:
+    """The same as a loop, which XLA does not fuse with what made the volume: else both readers of
+    the result, the convolution and its gradient, sample the whole volume anew."""
+    b, z, y, x, c = volume.shape
+    rows = jax.lax.map(lambda v: v.swapaxes(0, 1).reshape(x, y * c), volume.reshape(-1, y, x, c))
+    return rows.reshape(b, z, x, y * c)

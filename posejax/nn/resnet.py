@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 
 from posejax.nn.batchnorm import Activation, BatchNorm
+from posejax.nn.pointwise import Pointwise
 
 # Blocks per stage and whether they are bottlenecks.
 DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
@@ -53,6 +54,9 @@ class ResidualUnit(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         def conv(features, kernel, stride, name):
+            if kernel == 1:
+                layer = Pointwise(features, dtype=self.dtype, name=name)
+                return lambda x: layer(x[:, ::stride, ::stride])
             return nn.Conv(
                 features,
                 (kernel, kernel),
