@@ -215,10 +215,8 @@ class FusionNet(nn.Module):
     ) -> FusionOutputs:
         """Everything that follows the encoders."""
         with jax.named_scope("fusion"):
-            size = frames.image.shape[1:3]
-            projection = project_frames(
-                frames, size if maps is None else maps.shape[1:3], self.config
-            )
+            size = (frames.image if maps is None else maps).shape[1:3]
+            projection = project_frames(frames, size, self.config)
             sampled = None
             if maps is not None:
                 sampled = sample_features(maps, projection.xy, projection.valid)
@@ -241,7 +239,7 @@ def camera_points(frames: Frames) -> jax.Array:
 
 
 def project_frames(frames: Frames, map_size: tuple[int, ...], config: ModelConfig) -> Projection:
-    """Where the frames' points are on maps of their images; points that are not there are nowhere."""
+    """Where the frames' points are on maps of their images; absent points are not valid."""
     height, width = frames.image.shape[1:3]
 
     def one(points: jax.Array, k: jax.Array, pose: jax.Array) -> Projection:

@@ -89,7 +89,7 @@ def point_losses(
         "semantic": mean_over(cross_entropy(out.logits, examples["semantic"]), labelled),
         "offset": mean_over(offset_error(out.offset, examples), thing),
     }
-    weights = {"semantic": objective.semantic, "offset": objective.offset}
+    weights: dict[str, Any] = {"semantic": objective.semantic, "offset": objective.offset}
     if out.fusion.f2d is not None and out.fusion.f3d is not None:
         seen = jnp.sum(valid) / jnp.maximum(jnp.sum(mask), 1)
         far = consistency(out.fusion.fused, out.fusion.f2d, objective.trusted)

@@ -20,7 +20,7 @@ from posejax.systems.bifusion.config import ModelConfig
 
 
 def fusion_table() -> NameTable:
-    """The original's names of the heads, the gate and the squeeze-excitation, for a `FusionHead`."""
+    """The original's names of the heads, the gate, the squeeze-excitation: a `FusionHead`."""
 
     def norm(name: str, *path: str) -> list[Entry]:
         scale = Entry(f"{name}.weight", ("params", *path, "scale"))
