@@ -125,6 +125,17 @@ def se3_from_rotation_translation(rotation: ArrayLike, translation: ArrayLike) -
     return pose
 
 
+def nearest_rigid(pose: ArrayLike) -> np.ndarray:
+    """The rigid motion nearest to a [..., 4, 4] that is one up to rounding.
+
+    Files keep seven digits or fewer, and 7-Scenes' rotations are orthonormal to 2e-4 alone: without
+    this, `se3_inverse` is the inverse to a tenth of a pixel. Singular values become 1.
+    """
+    pose = np.asarray(pose, np.float64)
+    u, _, vt = np.linalg.svd(pose[..., :3, :3])
+    return se3_from_rotation_translation(u @ vt, pose[..., :3, 3])
+
+
 def se3_inverse(a_from_b: ArrayLike) -> np.ndarray:
     """b_from_a = (R^T, -R^T t), [..., 4, 4] -> [..., 4, 4]."""
     pose = np.asarray(a_from_b, np.float64)

@@ -111,9 +111,13 @@ def _exact(
 
 
 def read_csv(
-    path: str | Path, columns: Sequence[str]
+    path: str | Path, columns: Sequence[str], *, delimiter: str = ","
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read a CSV table whose first line names its columns; empty lines are passed over.
+
+    Args:
+      columns: names that must be there.
+      delimiter: "," or a tab, whose tables have no quotes.
 
     Returns:
       the names, and (line number, words) of every row, whose number of words `named_row` checks.
@@ -122,7 +126,9 @@ def read_csv(
       DataError: missing file, no UTF-8, broken quotes, a name twice, one of `columns` missing.
     """
     expected = f"columns {','.join(columns)}"
-    reader = csv.reader(io.StringIO(read_text(path, f"a table with {expected}"), newline=""))
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    text = io.StringIO(read_text(path, f"a table with {expected}"), newline="")
+    reader = csv.reader(text, delimiter=delimiter, quoting=quoting)
     rows = []
     try:
         rows = [(reader.line_num, row) for row in reader if row]

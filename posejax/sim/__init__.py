@@ -25,6 +25,7 @@ from posejax.sim.light import Lamp, Light, shade
 from posejax.sim.objects import ObjectBox
 from posejax.sim.raycast import Hits, cast_rays
 from posejax.sim.room_path import PathSettings, camera_path, look_at
+from posejax.sim.room_scans import ScanSettings, ensure_scans
 from posejax.sim.rooms import Room, RoomSettings, build_room, room_of_split
 from posejax.sim.scene import Material, Scene
 from posejax.sim.sensors import Lidar, orthophoto, spin_lidar
@@ -69,6 +70,7 @@ __all__ = [
     "PoseSpline",
     "Room",
     "RoomSettings",
+    "ScanSettings",
     "Scene",
     "SceneBuilder",
     "Screw",
@@ -85,6 +87,7 @@ __all__ = [
     "camera_rays",
     "cast_rays",
     "develop",
+    "ensure_scans",
     "ensure_sequences",
     "ensure_streets",
     "ensure_windows",

@@ -5,23 +5,27 @@ numbers that ScanNet uses (Silberman et al. 2012; Dai et al. 2017), so that its 
 and evaluation scripts apply.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from posejax.sim import textures
 from posejax.sim.builder import SceneBuilder
 from posejax.sim.factory import world_seed
-from posejax.sim.furniture import FURNITURE, Looks
+from posejax.sim.furniture import FURNITURE, Looks, Piece
 from posejax.sim.light import Lamp
+from posejax.sim.lookalikes import lookalikes
 from posejax.sim.objects import ObjectBox
 from posejax.sim.scene import Scene
 
 #: NYU40 numbers of what is in a room.
 CLASSES = {
     "wall": 1, "floor": 2, "cabinet": 3, "bed": 4, "chair": 5, "sofa": 6, "table": 7, "door": 8,
-    "window": 9, "bookshelf": 10, "picture": 11, "desk": 14, "ceiling": 22,
+    "window": 9, "bookshelf": 10, "picture": 11, "desk": 14, "ceiling": 22, "box": 29,
+    "whiteboard": 30, "night stand": 32, "bag": 37,
 }  # fmt: skip
 _CLEARANCE = 0.08  # between pieces of furniture
 
@@ -36,6 +40,8 @@ class RoomSettings:
       pieces: most pieces of furniture.
       pictures: least and most posters on the walls.
       texel: metres per texel of floor and walls; posters are twice as fine.
+      lookalikes: most pieces that one sense alone cannot tell apart, see `posejax.sim.lookalikes`;
+        with any, pictures of marks are whiteboards. The rest of the room stays as it is without.
     """
 
     side: tuple[float, float] = (4.0, 7.0)
@@ -43,6 +49,7 @@ class RoomSettings:
     pieces: int = 12
     pictures: tuple[int, int] = (3, 7)
     texel: float = 0.008
+    lookalikes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +97,21 @@ def build_room(
 
     All rooms of the default settings share one compiled ray caster.
     """
-    streams = np.random.SeedSequence(seed).spawn(5)
-    shape_rng, look_rng, wall_rng, piece_rng, lamp_rng = map(np.random.default_rng, streams)
+    streams = np.random.SeedSequence(seed).spawn(6)
+    shape_rng, look_rng, wall_rng, piece_rng, lamp_rng, twin_rng = map(
+        np.random.default_rng, streams
+    )
     size = np.array([*shape_rng.uniform(*settings.side, 2), shape_rng.uniform(*settings.height)])
     builder = SceneBuilder()
     looks = Looks(look_rng, builder)
     _add_shell(look_rng, builder, size, settings)
     openings = _add_openings(wall_rng, builder, looks, size, settings)
-    footprints, yaws = _add_furniture(piece_rng, builder, looks, size, openings, settings)
+    placed = _Placed([], [])
+    stand = functools.partial(_stand, builder=builder, looks=looks, size=size, openings=openings)
+    stand(piece_rng, _choice(piece_rng, FURNITURE, settings.pieces), placed)
+    if settings.lookalikes:
+        pieces = lookalikes(twin_rng, builder)
+        stand(twin_rng, _choice(twin_rng, pieces, settings.lookalikes), placed)
     # Room enough for every room, so that they all run one compiled program.
     scene = builder.build(
         mip_levels=5,
@@ -112,6 +126,7 @@ def build_room(
     )
     place = (*lamp_rng.uniform(-0.15, 0.15, 2) * size[:2], size[2] - 0.25)
     lamp = Lamp(place, lamp_rng.uniform(0.5, 0.9), lamp_rng.uniform(2.5, 4.0))
+    footprints, yaws = np.array(placed.footprints).reshape(-1, 4), np.array(placed.yaws)
     return Room(scene, size, builder.objects(), footprints, yaws, lamp)
 
 
@@ -178,8 +193,8 @@ def _add_openings(rng, builder: SceneBuilder, looks: Looks, size, settings: Room
     """A door, windows and pictures; (wall, from, to) of what furniture keeps free."""
     taken: list[tuple[int, float, float, float, float]] = []
 
-    def place(wide: float, low: float, high: float, depth: float, label: str):
-        """(instance, centre, yaw, wall, place along it), or None where nothing fits."""
+    def place(wide: float, low: float, high: float, depth: float):
+        """(centre, yaw, wall, place along it), or None where nothing fits."""
         for _ in range(20):
             wall = int(rng.integers(4))
             reach = size[1 - wall % 2] / 2 - wide / 2 - 0.15
@@ -195,14 +210,14 @@ def _add_openings(rng, builder: SceneBuilder, looks: Looks, size, settings: Room
                 inwards = np.array([np.cos(yaw), np.sin(yaw)])
                 middle = -inwards * (size[wall % 2] / 2 - depth / 2)
                 middle = middle + along * np.array([-inwards[1], inwards[0]])
-                instance = builder.new_object(CLASSES[label], yaw=yaw)
-                return instance, np.array([*middle, (low + high) / 2]), yaw, wall, along
+                return np.array([*middle, (low + high) / 2]), yaw, wall, along
         return None
 
     openings = []
     wide, high = rng.uniform(0.8, 0.95), rng.uniform(1.95, 2.1)
-    if spot := place(wide, 0.0, high, 0.05, "door"):
-        instance, centre, yaw, wall, along = spot
+    if spot := place(wide, 0.0, high, 0.05):
+        centre, yaw, wall, along = spot
+        instance = builder.new_object(CLASSES["door"], yaw=yaw)
         builder.add_box(centre, (0.025, wide / 2, high / 2), looks.wood, yaw=yaw, instance=instance)
         turn = np.array([np.cos(yaw), np.sin(yaw)])
         handle = centre.copy()
@@ -211,8 +226,9 @@ def _add_openings(rng, builder: SceneBuilder, looks: Looks, size, settings: Room
         openings.append((wall, along - wide / 2, along + wide / 2))
     for _ in range(int(rng.integers(1, 3))):
         wide, high = rng.uniform(0.9, 1.8), rng.uniform(0.9, 1.3)
-        if spot := place(wide, 0.9, 0.9 + high, 0.06, "window"):
-            instance, centre, yaw, *_ = spot
+        if spot := place(wide, 0.9, 0.9 + high, 0.06):
+            centre, yaw, *_ = spot
+            instance = builder.new_object(CLASSES["window"], yaw=yaw)
             half = np.array([0.02, wide / 2, high / 2])
             builder.add_box(centre, half, looks.glass, yaw=yaw, instance=instance)
             side = np.array([-np.sin(yaw), np.cos(yaw), 0])
@@ -226,13 +242,15 @@ def _add_openings(rng, builder: SceneBuilder, looks: Looks, size, settings: Room
     for _ in range(int(rng.integers(settings.pictures[0], settings.pictures[1] + 1))):
         wide, high = rng.uniform(0.35, 1.1), rng.uniform(0.35, 0.9)
         low = rng.uniform(1.0, max(size[2] - high - 0.15, 1.01))
-        if spot := place(wide, low, low + high, 0.02, "picture"):
-            instance, centre, yaw, *_ = spot
-            shape = _cells(wide, high, settings.texel / 2, 4)
-            art = textures.poster(rng, shape) if rng.random() < 0.7 else textures.marks(
+        if spot := place(wide, low, low + high, 0.02):
+            centre, yaw, *_ = spot
+            shape, poster = _cells(wide, high, settings.texel / 2, 4), rng.random() < 0.7
+            art = textures.poster(rng, shape) if poster else textures.marks(
                 rng, shape, rng.uniform(0.6, 0.9, 3), rng.uniform(0, 0.25, 3),
                 line=int(rng.integers(10, 24)),
             )  # fmt: skip
+            label = "picture" if poster or not settings.lookalikes else "whiteboard"
+            instance = builder.new_object(CLASSES[label], yaw=yaw)
             inwards = np.array([np.cos(yaw), np.sin(yaw), 0])
             side = np.array([-np.sin(yaw), np.cos(yaw), 0])
             half = (wide / 2, high / 2)
@@ -245,16 +263,25 @@ def _add_openings(rng, builder: SceneBuilder, looks: Looks, size, settings: Room
     return openings
 
 
-def _add_furniture(rng, builder, looks: Looks, size, openings, settings: RoomSettings):
-    """Pieces along the walls and in the middle; footprints [N, 4] and yaws [N]."""
-    footprints: list[tuple[float, float, float, float]] = []
-    yaws: list[float] = []
-    names = list(FURNITURE)
-    # Every room has its own choice, most classes once before any comes twice.
+class _Placed(NamedTuple):
+    """What stands on the floor already: (x, y, half length, half width), and yaws."""
+
+    footprints: list[tuple[float, float, float, float]]
+    yaws: list[float]
+
+
+def _choice(rng, pieces: dict[str, Piece], count: int) -> list[tuple[str, Piece]]:
+    """Every room has its own, most kinds once before any comes twice."""
+    names = list(pieces)
     order = [names[k] for k in rng.permutation(len(names))]
-    order += [names[k] for k in rng.integers(len(names), size=settings.pieces)]
-    for name in order[: settings.pieces]:
-        piece = FURNITURE[name]
+    order += [names[k] for k in rng.integers(len(names), size=count)]
+    return [(name, pieces[name]) for name in order[:count]]
+
+
+def _stand(rng, pieces, placed: _Placed, *, builder, looks: Looks, size, openings) -> None:
+    """Pieces along the walls and in the middle, where they have room."""
+    footprints, yaws = placed
+    for name, piece in pieces:
         extent = np.array([rng.uniform(*bounds) for bounds in piece.size])
         for _ in range(12):
             if piece.at_wall:
@@ -281,7 +308,6 @@ def _add_furniture(rng, builder, looks: Looks, size, openings, settings: RoomSet
                 instance = builder.new_object(CLASSES[name], yaw=yaw)
                 piece.build(rng, builder, looks, centre, yaw, extent, instance)
                 break
-    return np.array(footprints).reshape(-1, 4), np.array(yaws)
 
 
 def _free(foot, yaw: float, footprints, yaws) -> bool:

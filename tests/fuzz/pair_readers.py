@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from posejax.data.rgbd_frames import list_frames, read_frame
 from posejax.systems.tinyroma.data import MegaDepth, RgbdFolder, ScanNetPairs, StereoFolder
-from posejax.systems.tinyroma.sources.frames import list_frames, read_frame
 from posejax.systems.tinyroma.sources.stereo import read_disparity
 from tests.fuzz.cases import Case
 from tests.systems.tinyroma import pair_data

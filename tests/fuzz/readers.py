@@ -13,11 +13,12 @@ from tests.fuzz.av2_readers import AV2_CASES
 from tests.fuzz.cases import Case
 from tests.fuzz.event_readers import EVENT_CASES
 from tests.fuzz.pair_readers import PAIR_CASES
+from tests.fuzz.rgbd_readers import RGBD_CASES
 from tests.fuzz.rig_readers import RIG_CASES
 from tests.fuzz.weight_readers import WEIGHT_CASES
 
 CASES: dict[str, Case] = (
-    ARRAY_CASES | AV2_CASES | EVENT_CASES | PAIR_CASES | RIG_CASES | WEIGHT_CASES
+    ARRAY_CASES | AV2_CASES | EVENT_CASES | PAIR_CASES | RGBD_CASES | RIG_CASES | WEIGHT_CASES
 )
 
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from posejax.data.errors import DataError
+from posejax.data.rgbd_frames import list_frames, read_frame
 from posejax.data.rigid import se3_inverse
 from posejax.systems.tinyroma.data import MegaDepth, RgbdFolder, ScanNetPairs, StereoFolder
-from posejax.systems.tinyroma.sources.frames import list_frames, read_frame
 from posejax.systems.tinyroma.sources.stereo import read_disparity, right_disparity
 from tests.systems.tinyroma import pair_data
 from tests.systems.tinyroma.pair_data import POSES, K, disparity, plane_depth

@@ -38,9 +38,9 @@ from posejax.data.files import path_inside, root_folder
 from posejax.data.hdf5 import H5File
 from posejax.data.images import read_image
 from posejax.data.raster_folder import OnError
+from posejax.data.rgbd_frames import checked_intrinsics, checked_pose, known_depth
 from posejax.data.rigid import se3_inverse
 from posejax.systems.tinyroma.pairs import MixedSource, Pairs
-from posejax.systems.tinyroma.sources.frames import checked_intrinsics, checked_pose, known_depth
 
 #: Scenes of the benchmarks (MegaDepth-1500, IMC 2021) and those with faulty depth (LoFTR).
 EXCLUDED = (

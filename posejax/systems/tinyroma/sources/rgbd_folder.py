@@ -13,10 +13,10 @@ from posejax.data.dataset import SPLITS, Source
 from posejax.data.errors import DataError
 from posejax.data.files import is_file, root_folder
 from posejax.data.raster_folder import OnError
+from posejax.data.rgbd_frames import FrameFiles, list_frames, read_frame
 from posejax.data.rigid import se3_inverse
 from posejax.data.tables import named_row, read_csv
 from posejax.systems.tinyroma.pairs import Pairs
-from posejax.systems.tinyroma.sources.frames import FrameFiles, list_frames, read_frame
 from posejax.systems.tinyroma.warp_targets import overlap
 
 PAIRS_FILE = "pairs.csv"
@@ -24,7 +24,7 @@ PAIRS_FILE = "pairs.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class RgbdFolder(Pairs):
-    """Frames with depth, pose and intrinsics (layouts: `sources/frames.py`).
+    """Frames with depth, pose and intrinsics (layouts: `posejax.data.rgbd_frames`).
 
     Attributes:
       root: folder of the frames, or of folders of frames, one for each recording; folders train,

@@ -18,9 +18,9 @@ from posejax.data.errors import DataError
 from posejax.data.files import decoding, is_file, path_inside, read_text, root_folder
 from posejax.data.images import read_image
 from posejax.data.raster_folder import OnError
+from posejax.data.rgbd_frames import checked_intrinsics, checked_pose
 from posejax.data.tables import finite_numbers, read_words
 from posejax.systems.tinyroma.pairs import Pairs
-from posejax.systems.tinyroma.sources.frames import checked_intrinsics, checked_pose
 
 _FORM = "image0, image1, K0, K1, T_0to1"
 

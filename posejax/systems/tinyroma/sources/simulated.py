@@ -1,6 +1,6 @@
 """Pairs of simulated rooms and streets: exact depth and pose, worlds no other split has.
 
-    root/pairs-<hash>/<split>/room-0000/      frames in 7-Scenes' layout (see `frames.py`)
+    root/pairs-<hash>/<split>/room-0000/      frames in 7-Scenes' layout
     root/pairs-<hash>/<split>/room-0000/pairs.csv     a, b: which views belong together
 
 A world is a pure function of (settings, split, number); asking for one more makes only that one.

@@ -23,9 +23,9 @@ from posejax.data.errors import DataError
 from posejax.data.files import is_file, read_bytes, root_folder
 from posejax.data.images import read_image
 from posejax.data.raster_folder import OnError
+from posejax.data.rgbd_frames import checked_intrinsics
 from posejax.data.tables import finite_numbers, read_words
 from posejax.systems.tinyroma.pairs import Pairs
-from posejax.systems.tinyroma.sources.frames import checked_intrinsics
 from posejax.systems.tinyroma.sources.rgbd_folder import divide
 
 _NAMES = (("im0", "im1", "disp0"), ("left", "right", "disp"))

@@ -12,6 +12,8 @@ Those of the ScanNet exporter:
 
     FOLDER/color/0.jpg, FOLDER/depth/0.png, FOLDER/pose/0.txt
     FOLDER/intrinsic/intrinsic_color.txt, FOLDER/intrinsic/intrinsic_depth.txt   4 x 4
+    FOLDER/label-filt/0.png       where there are labels: 16 bits, class, 0 = none
+    FOLDER/instance-filt/0.png    8 or 16 bits, thing, 0 = none
 """
 
 from dataclasses import dataclass
@@ -35,36 +37,48 @@ class FrameFiles:
     """Where the parts of a frame are.
 
     Attributes:
-      intrinsics: of the image.
+      intrinsics: of the image: a file, or (fx, fy, cx, cy).
       depth_intrinsics: of the depth map where it has a camera of its own; it is registered to the
         image's (same place, same direction), as exporters write it.
+      semantic, instance: pictures of classes and of things, where there are any.
     """
 
     name: str
     image: Path
     depth: Path
     pose: Path
-    intrinsics: Path
+    intrinsics: Path | tuple[float, float, float, float]
     depth_intrinsics: Path | None = None
+    semantic: Path | None = None
+    instance: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RgbdFrame:
-    """image [H, W, 3] uint8, depth [H, W] float32 metres (0: unknown), K [3, 3], pose [4, 4]."""
+    """image [H, W, 3] uint8, depth [H, W] float32 metres (0: unknown), K [3, 3], pose [4, 4];
+    semantic, instance [H, W] int32 as they are written, 0: none; None without such pictures."""
 
     image: np.ndarray
     depth: np.ndarray
     intrinsics: np.ndarray
     world_from_camera: np.ndarray
+    semantic: np.ndarray | None = None
+    instance: np.ndarray | None = None
 
 
-def list_frames(folder: Path) -> list[FrameFiles]:
+def list_frames(
+    folder: Path, intrinsics: tuple[float, float, float, float] | None = None
+) -> list[FrameFiles]:
     """Frames of a folder, in order of their names.
 
+    Args:
+      intrinsics: (fx, fy, cx, cy) of frames in 7-Scenes' names without a file of them.
+
     Raises:
-      DataError: no such files, or a frame that lacks one.
+      DataError: no such files.
     """
-    frames = _scannet_frames(folder) if (folder / "color").is_dir() else _seven_scenes(folder)
+    scannet = (folder / "color").is_dir()
+    frames = _scannet_frames(folder) if scannet else _seven_scenes(folder, intrinsics)
     if not frames:
         expected = "frame-*.color.jpg (7-Scenes' names) or color/*.jpg (the ScanNet exporter's)"
         raise DataError(folder, "frames", "none", expected)
@@ -74,6 +88,8 @@ def list_frames(folder: Path) -> list[FrameFiles]:
 def read_frame(files: FrameFiles, pixels: PixelConvention = "opencv") -> RgbdFrame:
     """Read a frame; an image of another size than its depth map is resized to it.
 
+    Labels follow the image, by the nearest pixel.
+
     Args:
       pixels: convention of the intrinsics' files.
 
@@ -82,18 +98,48 @@ def read_frame(files: FrameFiles, pixels: PixelConvention = "opencv") -> RgbdFra
     """
     image = read_image(files.image, convert="RGB")
     depth = read_depth(files.depth)
-    intrinsics = read_intrinsics(files.intrinsics, pixels)
+    if isinstance(files.intrinsics, tuple):
+        fx, fy, cx, cy = files.intrinsics
+        matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+        intrinsics = checked_intrinsics(files.image, "intrinsics", matrix, pixels)
+    else:
+        intrinsics = read_intrinsics(files.intrinsics, pixels)
     if files.depth_intrinsics is not None:
         own = read_intrinsics(files.depth_intrinsics, pixels)
         depth = _registered(depth, own, intrinsics, image.shape[:2])
     elif depth.shape != image.shape[:2]:
-        scale = depth.shape[1] / image.shape[1], depth.shape[0] / image.shape[0]
-        if abs(scale[0] / scale[1] - 1) > 0.02:
-            found = f"{depth.shape} for an image of {image.shape[:2]}"
-            raise DataError(files.depth, "shape", found, "the image's aspect ratio")
+        scale = _scale(files.depth, depth.shape, image.shape)
         intrinsics = np.diag([*scale, 1.0]) @ intrinsics
         image = resize_image(image, (depth.shape[0], depth.shape[1]))
-    return RgbdFrame(image, depth, intrinsics, read_pose(files.pose))
+    size = image.shape[0], image.shape[1]
+    labels = [
+        None if path is None else read_labels(path, size)
+        for path in (files.semantic, files.instance)
+    ]
+    return RgbdFrame(image, depth, intrinsics, read_pose(files.pose), *labels)
+
+
+def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Numbers [H, W] int32 of a picture with 8 or 16 bits of grey, brought to `size` (H, W) by the
+    nearest pixel.
+
+    Raises:
+      DataError: missing or damaged file, colours, another aspect ratio.
+    """
+    labels = read_image(path, modes=("L", "I;16")).astype(np.int32)
+    if labels.shape != size:
+        _scale(path, labels.shape, size)
+        labels = resize_image(labels, size, method="nearest")
+    return labels
+
+
+def _scale(path: Path, shape, image) -> tuple[float, float]:
+    """Scale (x, y) of a map to an image that shows the same."""
+    scale = shape[1] / image[1], shape[0] / image[0]
+    if abs(scale[0] / scale[1] - 1) > 0.02:
+        found = f"{tuple(shape[:2])} for an image of {tuple(image[:2])}"
+        raise DataError(path, "shape", found, "the image's aspect ratio")
+    return scale
 
 
 def read_depth(path: Path) -> np.ndarray:
@@ -192,8 +238,10 @@ def checked_pose(path: str | Path, field: str, pose: np.ndarray) -> np.ndarray:
     return pose
 
 
-def _seven_scenes(folder: Path) -> list[FrameFiles]:
-    frames = []
+def _seven_scenes(folder: Path, default) -> list[FrameFiles]:
+    frames, shared = [], folder / "camera-intrinsics.txt"
+    if default is None or is_file(shared):
+        default = shared
     images = sorted(p for p in folder.glob("*.color.*") if p.suffix in (".jpg", ".png"))
     for image in images:
         name = image.name.split(".")[0]
@@ -205,7 +253,7 @@ def _seven_scenes(folder: Path) -> list[FrameFiles]:
                 image,
                 array if is_file(array) else folder / f"{name}.depth.png",
                 folder / f"{name}.pose.txt",
-                own if is_file(own) else folder / "camera-intrinsics.txt",
+                own if is_file(own) else default,
             )
         )
     return frames
@@ -214,6 +262,11 @@ def _seven_scenes(folder: Path) -> list[FrameFiles]:
 def _scannet_frames(folder: Path) -> list[FrameFiles]:
     images = [p for p in (folder / "color").iterdir() if p.suffix in (".jpg", ".png")]
     own = folder / "intrinsic" / "intrinsic_depth.txt"
+
+    def labels(kind: str, stem: str) -> Path | None:
+        path = folder / kind / f"{stem}.png"
+        return path if is_file(path) else None
+
     return [
         FrameFiles(
             image.stem,
@@ -222,6 +275,8 @@ def _scannet_frames(folder: Path) -> list[FrameFiles]:
             folder / "pose" / f"{image.stem}.txt",
             folder / "intrinsic" / "intrinsic_color.txt",
             own if is_file(own) else None,
+            labels("label-filt", image.stem),
+            labels("instance-filt", image.stem),
         )
         for image in sorted(images, key=lambda p: (len(p.stem), p.stem))
     ]
