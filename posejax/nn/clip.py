@@ -192,7 +192,7 @@ def clip_table(model: ClipTower) -> NameTable:
             *linear(f"{name}.mlp.c_proj", path, "shrink"),
         ]
     later = "|".join(str(i) for i in range(model.blocks, LAYERS))
-    ignored = (r"proj", r"ln_post\..*", rf"transformer\.resblocks\.({later})\..*")
+    ignored = (*OPENAI, r"proj", r"ln_post\..*", rf"transformer\.resblocks\.({later})\..*")
     return NameTable(tuple(entries), ignored, stem="conv1.weight")
 
 

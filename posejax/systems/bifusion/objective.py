@@ -46,7 +46,8 @@ def consistency(fused: jax.Array, f2d: jax.Array, trusted: float) -> jax.Array:
 def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     """[..., C] and [...] -> [...]; of points without a label (-1) whatever it is, it is finite."""
     logits = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -jnp.take_along_axis(logits, jnp.maximum(label, 0)[..., None], axis=-1)[..., 0]
+    # A product, not a read: the gradient of a read is a scatter.
+    return -jnp.sum(logits * jax.nn.one_hot(label, logits.shape[-1]), axis=-1)
 
 
 def instance_centers(points: jax.Array, instance: jax.Array) -> jax.Array:

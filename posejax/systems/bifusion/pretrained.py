@@ -1,6 +1,7 @@
 """Published weights: CLIP's image tower, a sparse U-Net, the fusion's own layers by name."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -46,19 +47,17 @@ def load(config: ModelConfig, params: Any, state: Any) -> tuple[Any, Any]:
     """
     variables: dict[Any, Any] = flatten_dict({"params": params, **state})
     if config.clip_weights:
-        model = ClipTower(config.activation, config.clip_blocks)
-        with_errors = _naming("clip_weights")
-        own = _inside(variables, "image", "tower")
-        found = with_errors(lambda: load_clip(str(config.clip_weights), own, model)[1])
-        _put(variables, found, "image", "tower")
+        model, own = ClipTower(config.activation, config.clip_blocks), ("image", "tower")
+        with _naming("clip_weights"):
+            found = load_clip(str(config.clip_weights), _inside(variables, *own), model)[1]
+        _put(variables, found, *own)
     if config.points_weights:
-        c = config.points
-        net = SparseUNet(c.stem, c.widths, c.blocks)
-        own = _inside(variables, "points", "unet")
-        table = sparse_unet_table(net)
-        with_errors = _naming("points_weights")
-        found = with_errors(lambda: to_flax(_backbone(str(config.points_weights)), table, own))
-        _put(variables, found, "points", "unet")
+        c, own = config.points, ("points", "unet")
+        table = sparse_unet_table(SparseUNet(c.stem, c.widths, c.blocks))
+        with _naming("points_weights"):
+            state = _backbone(str(config.points_weights))
+            found = to_flax(state, table, _inside(variables, *own))
+        _put(variables, found, *own)
     tree = unflatten_dict(variables)
     return tree.pop("params"), tree
 
@@ -86,15 +85,12 @@ def _put(variables: dict[Any, Any], found: Mapping[str, Any], *scope: str) -> No
         variables[(path[0], *scope, *path[1:])] = value
 
 
-def _naming(option: str) -> Any:
-    """Runs a function; what it cannot load is an error that names the option."""
-
-    def run(function: Any) -> Any:
-        try:
-            return function()
-        except (OSError, ValueError, ImportError) as error:
-            lines = [line.strip() for line in str(error).splitlines()]
-            more = f" (and {len(lines) - 2} more)" if len(lines) > 2 else ""
-            raise ConfigError(f"system.model.{option}: {' '.join(lines[:2])}{more}") from error
-
-    return run
+@contextlib.contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """What cannot be loaded within is an error that names the option, in two lines."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        more = f" (and {len(lines) - 2} more)" if len(lines) > 2 else ""
+        raise ConfigError(f"system.model.{option}: {' '.join(lines[:2])}{more}") from error
