@@ -1,6 +1,7 @@
 """The system in the engine: it learns, schedules move, health is told, wrong settings refused."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from posejax.config import ConfigError, Group, Optimizer, replace
+from posejax.cli import load_config
+from posejax.config import ConfigError, replace
 from posejax.nn import ClipTower, from_flax, save_state_dict, sparse_unet_table
 from posejax.nn.clip import clip_table
 from posejax.nn.sparse_unet import SparseUNet
@@ -23,6 +25,7 @@ from posejax.systems.bifusion.objective import (
 )
 from posejax.systems.bifusion.summary import class_iou, summarize
 from posejax.train import optimizer as optimizers
+from posejax.train.groups import flatten
 from posejax.train.system import Batch, System
 from tests.systems.bifusion.made_up import TINY, MadeUp
 
@@ -301,24 +304,20 @@ def test_published_weights_start_the_branches_they_fit(tmp_path):
         replace(ready, **{"model.points_weights": paths["clip_weights"]}).check_start()
 
 
-def test_the_encoders_thaw_late_at_a_tenth_of_the_rate():
-    """The groups of the docs match every parameter once."""
-    system = Bifusion(MadeUp(), replace(TINY, image="clip", clip_blocks=4, image_size=(224, 224)))
-    params, _ = jax.eval_shape(system._variables, jax.random.key(0))
-    deep = r"^image/tower/(block[2-9]|norm_pre|class_|position_)"
-    rule = Optimizer(
-        groups=(
-            Group(deep, name="clip, deep", frozen=True),
-            Group(r"^image/tower/(patch_conv|block[01]/)", name="clip", lr=0.1, unfreeze_at=0.5),
-            Group(r"^image/head/", name="clip's head", lr=0.2),
-            Group(r"^(?!image/)", name="rest"),
-        )
-    )
-    made = optimizers.make(rule, params, 100)
-    assert {m.label for m in made.trained(0)} == {"clip's head", "rest"}
-    assert {m.label for m in made.trained(50)} == {"clip's head", "rest", "clip"}
+def test_clip_thaws_late_at_a_tenth_of_the_rate():
+    """The groups of the published training match every parameter once."""
+    for name in ("bifusion_sim", "bifusion_overfit"):
+        replace(load_config(name).system, data=MadeUp()).check()
+    experiment: Any = load_config("bifusion_scannet")
+    replace(experiment.system, data=MadeUp()).check()
+    params, _ = jax.eval_shape(experiment.system._variables, jax.random.key(0))
+    made = optimizers.make(experiment.train.optimizer, params, 100)
+    assert {m.label for m in made.trained(0)} == {"clip, head", "rest"}
+    assert {m.label for m in made.trained(30)} == {"clip, head", "rest", "clip"}
     rates = made.rates(jnp.int32(60))
     assert rates["clip"] == pytest.approx(0.1 * float(rates["rest"])) and rates["clip, deep"] == 0
+    sizes = {m.label: sum(flatten(params)[p].size for p in m.paths) for m in made.members}
+    assert sizes["clip"] + sizes["clip, deep"] == 43_270_656
 
 
 @pytest.mark.parametrize(
