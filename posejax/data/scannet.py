@@ -65,6 +65,11 @@ def class_numbers(classes: tuple[str, ...], table: np.ndarray | None = None) -> 
     return place if table is None else place[table]
 
 
+def class_colours(classes: tuple[str, ...]) -> np.ndarray:
+    """[C, 3] uint8: the colours in which ScanNet shows classes of `NYU40`."""
+    return NYU40_COLOURS[[NYU40.index(name) + 1 for name in classes]]
+
+
 def read_label_table(path: str | Path) -> np.ndarray:
     """[65536] int32: the NYU40 number of ScanNet's raw ones, 0 where there is none.
 

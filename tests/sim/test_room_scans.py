@@ -8,26 +8,21 @@ import pytest
 from posejax.data.rgbd_frames import list_frames, read_frame
 from posejax.data.rgbd_points import back_project, depth_agreement, into_image
 from posejax.data.rigid import se3_inverse
-from posejax.sim.cameras import DepthSensor
-from posejax.sim.room_scans import ScanSettings, ensure_scans
+from posejax.sim.room_scans import ensure_scans
 from posejax.sim.rooms import CLASSES, RoomSettings, build_room, room_of_split
-
-EXACT = DepthSensor(noise=0, lateral=0, inverse_step=0)
-SETTINGS = ScanSettings(
-    size=(48, 64), frames=6, room=RoomSettings(texel=0.05, lookalikes=6), depth=EXACT
-)
+from tests.sim.scans import SMALL_SCANS
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
     root = tmp_path_factory.mktemp("scans")
-    return root, ensure_scans(root, "val", 2, SETTINGS, threads=1, quiet=True)
+    return root, ensure_scans(root, "val", 2, SMALL_SCANS, threads=1, quiet=True)
 
 
 def test_scans_are_read_as_scannet_and_agree_with_the_room(scans):
     shares = []
     for number, folder in enumerate(scans[1]):
-        room = room_of_split("val", number, settings=SETTINGS.room)
+        room = room_of_split("val", number, settings=SMALL_SCANS.room)
         boxes = {box.instance: box for box in room.boxes}
         frames = [read_frame(files) for files in list_frames(folder)]
         assert len(frames) == 6
@@ -59,13 +54,13 @@ def test_scans_are_read_as_scannet_and_agree_with_the_room(scans):
 def test_a_scan_is_made_once_and_more_rooms_add_to_them(scans):
     root, folders = scans
     before = [(path, path.stat().st_mtime_ns) for path in sorted(root.rglob("*.png"))]
-    again = ensure_scans(root, "val", 1, SETTINGS, threads=1, quiet=True)
+    again = ensure_scans(root, "val", 1, SMALL_SCANS, threads=1, quiet=True)
     assert again == folders[:1]
     assert before == [(path, path.stat().st_mtime_ns) for path in sorted(root.rglob("*.png"))]
-    other = dataclasses.replace(SETTINGS, frames=1)
+    other = dataclasses.replace(SMALL_SCANS, frames=1)
     assert ensure_scans(root, "val", 1, other, threads=1, quiet=True)[0].parent not in folders
     with pytest.raises(ValueError, match="at least 1"):
-        ensure_scans(root, "val", 0, SETTINGS)
+        ensure_scans(root, "val", 0, SMALL_SCANS)
 
 
 def test_lookalikes_are_added_to_a_room_that_stays_as_it_is():
