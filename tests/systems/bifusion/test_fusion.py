@@ -9,6 +9,7 @@ from posejax.geometry import convert_intrinsics
 from posejax.image import bilinear_sample
 from posejax.nn import from_flax, to_flax
 from posejax.systems.bifusion.config import ModelConfig
+from posejax.systems.bifusion.data import SevenScenes, SunRgbd
 from posejax.systems.bifusion.gate import LiteFusionGate, MaskedSE
 from posejax.systems.bifusion.model import FusionHead
 from posejax.systems.bifusion.objective import consistency, cosine, mean_over
@@ -219,3 +220,37 @@ def test_the_gate_waits_and_what_is_not_seen_has_no_image(rng):
     np.testing.assert_array_equal(other.weight, got.weight)
     nothing = squeeze.apply(variables, a, jnp.zeros((1, 6), bool))
     assert np.isfinite(nothing.features).all()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["sevenscenes_rgbd", "sunrgbd_000017"])
+def test_every_point_of_a_real_frame_is_on_its_image(data_dir, name):
+    """And hardly one is half a cell off: the map of a shrunken photograph has its colours."""
+    root = str(data_dir(name))
+    if name.startswith("seven"):
+        data = SevenScenes(root=root, points=4000, verify=False)
+    else:
+        lists = {"train_list": "infos.json", "val_list": "infos.json"}
+        data = SunRgbd(root=root, points=4000, verify=False, **lists)
+    example = data.transform(data.source("train")[0], np.random.default_rng(0), False)
+    image = example["image"].astype(np.float32)
+    shrunk = image.reshape(120, 4, 160, 4, 3).mean((1, 3))
+    places = {}
+    for compat in ("none", "scaled_only"):
+        places[compat] = project_points(
+            example["points"],
+            example["intrinsics"],
+            example["camera_from_world"],
+            image_size=image.shape[:2],
+            map_size=(120, 160),
+            compat=compat,
+        )
+    place, other = places["none"], places["scaled_only"]
+    assert np.asarray(place.valid)[example["mask"]].mean() == 1.0
+    colors = 255 * example["colors"]
+
+    def off(xy):
+        read = sample_features(shrunk[None], xy[None], place.valid[None])[0]
+        return np.sqrt(np.mean((np.asarray(read) - colors)[example["mask"]] ** 2))
+
+    assert off(place.xy) < 0.95 * off(other.xy)
