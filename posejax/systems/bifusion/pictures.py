@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from posejax.report.cloud import Cloud
 from posejax.report.figures import curves, tidy
 from posejax.report.views import show_image
 
@@ -19,7 +20,7 @@ _SIZE = (260, 330)
 
 
 class Side(NamedTuple):
-    """Where a cloud is seen from: turned about its middle, radians, from the camera's own view."""
+    """Where a cloud is seen from: about its middle, radians to the left of the camera and above."""
 
     label: str
     yaw: float
@@ -74,7 +75,7 @@ def cloud_picture(
     if not len(local):
         return picture
     middle = np.median(local, axis=0)
-    a, b = side.yaw, -side.pitch
+    a, b = -side.yaw, side.pitch
     yaw = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
     pitch = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
     seen = (local - middle) @ (pitch @ yaw).T + [0, 0, np.linalg.norm(middle)]
@@ -118,8 +119,7 @@ def frame_figure(example: Example, classes: Sequence[str]) -> Figure:
     """The image, its points on it by true class; then the cloud from each side by what it shows."""
     shown = clouds(example, len(classes))
     mask = np.asarray(example["mask"], bool)
-    pose = np.asarray(example["camera_from_world"], np.float64)
-    local = example["points"][mask] @ pose[:3, :3].T + pose[:3, 3]
+    local = camera_points(example)[mask]
     figure = Figure(figsize=(15.5, 8.6), layout="constrained")
     panels = figure.subplots(len(SIDES) + 1, len(shown))
     for axes in panels[0, 1:]:
@@ -141,6 +141,20 @@ def frame_figure(example: Example, classes: Sequence[str]) -> Figure:
     handles = [Patch(color=tuple(palette[c]), label=classes[c]) for c in there if c >= 0]
     panels[0, 2].legend(handles=handles, loc="center left", ncols=2, fontsize=8, frameon=False)
     return figure
+
+
+def turning_cloud(example: Example, classes: int) -> Cloud:
+    """The example's points, to be turned by the reader, with their own colours and all others."""
+    mask = np.asarray(example["mask"], bool)
+    shown = {"photograph": example["colors"], **clouds(example, classes)}
+    colors = {name: values[mask] for name, values in shown.items()}
+    return Cloud(camera_points(example)[mask], colors, "The frame's points.")
+
+
+def camera_points(example: Example) -> np.ndarray:
+    """[N, 3] metres, camera frame."""
+    pose = np.asarray(example["camera_from_world"], np.float64)
+    return example["points"] @ pose[:3, :3].T + pose[:3, 3]
 
 
 def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Figure:

@@ -18,6 +18,7 @@ from posejax.systems.bifusion.pictures import (
     confusion_figure,
     frame_figure,
     range_figure,
+    turning_cloud,
 )
 from posejax.systems.bifusion.summary import Records, divided, mean_iou, range_names
 
@@ -71,6 +72,7 @@ def make_report(
             partial(frame_figure, classes=data.classes),
             noun="Frame",
             photograph=True,
+            more=lambda example: [turning_cloud(example, len(data.classes))],
         ),
         gallery_text=_PICTURE,
         settings={
