@@ -11,7 +11,7 @@ USAGE = """usage: python -m posejax COMMAND [OPTION VALUE ...]
   demo   [SYSTEM]                  shipped weights on simulated worlds, and a report
   export RUN FILE [--which best]   weights of a run as one .npz or .safetensors file, or with
          [--program NAME]          what it computes, for other runtimes
-  check-rig DIR [--out FOLDER]     whether cameras and boxes of a data set fit, and what is wrong
+  check-rig DIR [--out FOLDER]     whether cameras and boxes, or RGB-D frames, fit; what is wrong
 
 Each lists its options with --help."""
 

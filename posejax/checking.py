@@ -18,6 +18,10 @@ from posejax.data.files import is_file
 from posejax.data.images import read_image
 from posejax.data.mmdet_infos import read_infos
 from posejax.data.nuscenes import read_nuscenes
+from posejax.data.rgbd_check import check_rgbd, some_of, view_of
+from posejax.data.rgbd_frames import has_frames, list_frames, read_frame
+from posejax.data.rgbd_mistakes import RgbdView
+from posejax.data.rgbd_points import into_image
 from posejax.data.rig_frame import RigFrame
 from posejax.data.rig_points import read_lidar
 from posejax.data.rigid import se3_inverse
@@ -38,9 +42,12 @@ class CheckRigCommand:
     status 1 if a mistake is found. With --out, a picture of every camera: annotated boxes yellow,
     projected ones red, and green with the mistakes undone.
 
+    A folder of RGB-D frames (7-Scenes' names, or those of ScanNet's exporter) is judged by how its
+    frames agree in depth. With --out, pictures of one frame's points in the next one's image.
+
     Attributes:
-      folder: of infos.json, frames.json or the folder of nuScenes' tables.
-      frame: which key frame of the file.
+      folder: of infos.json, frames.json, nuScenes' tables or RGB-D frames.
+      frame: which key frame of the file; of RGB-D frames the first that is looked at.
       reference: name of the camera whose frame a bird's-eye grid will lie in.
       mounted: use the poses as mounted, without the vehicle's motion between the stamps.
       out: folder for the pictures.
@@ -63,6 +70,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(command: CheckRigCommand) -> int:
+    if has_frames(command.folder):
+        return _run_rgbd(command)
     frames = read_frames(command.folder)
     if not 0 <= command.frame < len(frames):
         raise ConfigError(f"--frame {command.frame}: the file has {len(frames)} key frames")
@@ -86,6 +95,37 @@ def _run(command: CheckRigCommand) -> int:
             picture(frame, name, given[row], report.mended, row).save(path, quality=90)
             print(path)
     return 0 if report.ok and (lidar is None or lidar.ok) else 1
+
+
+def _run_rgbd(command: CheckRigCommand) -> int:
+    files = list_frames(command.folder)[max(command.frame, 0) :]
+    if not files:
+        raise ConfigError(f"--frame {command.frame}: the folder has fewer RGB-D frames")
+    files = [files[place] for place in some_of(len(files))]
+    views = [view_of(read_frame(one)) for one in files]
+    try:
+        report = check_rgbd(views)
+    except ValueError as error:
+        raise DataError(command.folder, "depth", str(error), "frames with depth") from None
+    print(report)
+    if command.out is not None:
+        command.out.mkdir(parents=True, exist_ok=True)
+        for k in range(len(files) - 1):
+            path = command.out / f"{files[k].name}-in-{files[k + 1].name}.jpg"
+            overlay(views[k], views[k + 1]).save(path, quality=90)
+            print(path)
+    return 0 if report.ok else 1
+
+
+def overlay(one: RgbdView, two: RgbdView) -> Image.Image:
+    """The image of one frame, and beside it the points of another in their colours on it."""
+    found = into_image(one.points, two.intrinsics, two.camera_from_world, two.size)
+    order = np.argsort(-found.z, kind="stable")
+    order = order[found.valid[order]]  # the nearest last
+    column, row = np.minimum(found.xy[order].astype(int), (two.size[1] - 1, two.size[0] - 1)).T
+    drawn = two.image // 3
+    drawn[row, column] = np.rint(255 * one.colors[order])
+    return Image.fromarray(np.concatenate([two.image, drawn], axis=1))
 
 
 def lidar_report(frame: RigFrame) -> Any:

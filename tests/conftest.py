@@ -63,6 +63,16 @@ def golden():
     return get
 
 
+@pytest.fixture(scope="session")
+def small_scans(tmp_path_factory) -> tuple[Path, list[Path]]:
+    """Root and folders of scans of two simulated rooms, 12 frames each; to be read alone."""
+    from posejax.sim.room_scans import ensure_scans
+    from tests.sim.scans import SMALL_SCANS
+
+    root = tmp_path_factory.mktemp("small_scans")
+    return root, ensure_scans(root, "val", 2, SMALL_SCANS, threads=1, quiet=True)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

@@ -1,13 +1,14 @@
 """`python -m posejax check-rig`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from posejax import __main__ as door
-from posejax.checking import read_frames
+from posejax.checking import main, read_frames
 from posejax.data.cameras import project
 from posejax.data.conventions import intrinsics_from_fov, unreal_from_pose
 from posejax.data.errors import DataError
@@ -186,3 +187,26 @@ def test_the_real_sample(data_dir, capsys):
     assert "0.94" in capsys.readouterr().out
     assert door.main(["check-rig", folder, "--mounted"]) == 1
     assert "stale_ego_pose" in capsys.readouterr().out
+
+
+def test_rgbd_frames_are_judged_by_one_another(tmp_path, capsys, small_scans):
+    folder = shutil.copytree(small_scans[1][0], tmp_path / "scan")
+    arguments = [str(folder), "--frame", "5"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert "no mistake found" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["5-in-6.jpg", "6-in-7.jpg", "7-in-8.jpg", "8-in-10.jpg"]
+    with Image.open(tmp_path / "out" / names[0]) as picture:
+        left, right = np.split(np.asarray(picture).astype(float), 2, axis=1)
+    drawn = right.mean(-1) > 0.6 * left.mean(-1)  # what the other frame does not see is dark
+    assert drawn.mean() > 0.4
+    assert np.abs(left - right)[drawn].mean() < 40
+    for path in (folder / "pose").iterdir():
+        np.savetxt(path, np.linalg.inv(np.loadtxt(path)))
+    assert main(arguments) == 1
+    assert "inverted_pose" in capsys.readouterr().out
+    for path in (folder / "depth").iterdir():
+        Image.fromarray(np.zeros((48, 64), np.uint16)).save(path)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "no frame with points" in capsys.readouterr().err

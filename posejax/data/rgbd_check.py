@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from posejax.data.images import resize_image
+from posejax.data.rgbd_frames import RgbdFrame
 from posejax.data.rgbd_mistakes import PROJECTION, RECORDING, RgbdMistake, RgbdView, shifted
 from posejax.data.rgbd_points import back_project, depth_agreement, into_image, sample_colors
 from posejax.data.rigid import nearest_rigid, se3_inverse
@@ -19,8 +20,9 @@ from posejax.data.rigid import nearest_rigid, se3_inverse
 _POINTS = 1500  # of a frame that are looked at
 _FULL = 24.0  # mean error of a colour, of 255, from which on it counts as another one
 _FINE = 0.97  # score of frames with themselves that is good enough
-_EXPLAINED = 0.5  # share of what a score lacks that a mistake must explain
-_AGREE, _DISAGREE = 0.75, 0.6  # of depths between frames: good enough, certainly wrong
+_AGREE, _DISAGREE = 0.9, 0.6  # of depths between frames: good enough, certainly wrong
+_MENDED = 0.7  # what undoing a mistake of the recording must lead to
+_OVERLAP = 0.2  # share of points that other frames must see, of all pairs, to judge by them
 _RELATIVE = 0.03  # of the depth: surfaces agree
 _MOTION = 0.04  # of the image's width, that points must move between frames to tell anything
 _BLURRED = 8
@@ -85,17 +87,39 @@ def check_rgbd(views: Iterable[RgbdView]) -> RgbdReport:
         own, *more = _last_resort(own)
         names, advice = more[:1], more[1:]
     # The points that frames are compared by are made anew, of depth, K and pose.
-    moving = informative_pairs(own)
-    found, more, texts = _undo(own, RECORDING, lambda v: _recording_score(v, moving), _AGREE)
-    if moving and not more and not names and pair_score(own, moving) < _DISAGREE:
+    pairs = informative_pairs(own)
+    found, more, texts = _undo(
+        own, RECORDING, lambda v: recording_score(v, pairs), _AGREE, least=_MENDED
+    )
+    if not names and not more and _agreement(own, pairs) < _DISAGREE:  # False for NaN
         more, texts = ["unknown"], ["frames do not agree in depth: are poses of these frames?"]
     return RgbdReport(
         (*names, *more),
         (*advice, *texts),
         *own_figures(given),
-        pair_score(given, informative_pairs(given)),
-        (*own_figures(own), pair_score(found, moving)),
+        _agreement(given, informative_pairs(given)),
+        (*own_figures(own), _agreement(found, pairs)),
     )
+
+
+def _agreement(views: Sequence[RgbdView], pairs: Sequence[tuple[int, int]]) -> float:
+    """For people: NaN where frames see too little of the same."""
+    score, overlap = pair_agreement(views, pairs)
+    return score if overlap >= _OVERLAP else float("nan")
+
+
+def view_of(frame: RgbdFrame, group: int = 0) -> RgbdView:
+    """What a reader's frame is judged by: every point of its depth map."""
+    pose = nearest_rigid(frame.world_from_camera)
+    points, pixels = back_project(frame.depth, frame.intrinsics, pose)
+    colors = frame.image.reshape(-1, 3)[pixels] / 255.0
+    k, camera_from_world = frame.intrinsics, se3_inverse(pose)
+    return RgbdView(points, colors, frame.image, k, camera_from_world, frame.depth, group)
+
+
+def some_of(count: int) -> list[int]:
+    """Places of a few of the frames of a recording: some follow one another, some are far apart."""
+    return [k for k in (0, 1, 2, 3, 5, 8, 12, 20, 40, 80) if k < count]
 
 
 # ---- a frame with itself
@@ -137,8 +161,8 @@ def _thinned(view: RgbdView) -> RgbdView:
 
 
 def _gain(before: float) -> float:
-    """What undoing a mistake must gain."""
-    return max(_EXPLAINED * (1 - before), 0.01)
+    """What undoing a mistake must gain: half of what is lacking."""
+    return max(0.5 * (1 - before), 0.01)
 
 
 def _last_resort(views: list[RgbdView]) -> tuple[list[RgbdView], str, str]:
@@ -215,13 +239,13 @@ def informative_pairs(views: Sequence[RgbdView]) -> list[tuple[int, int]]:
     return pairs
 
 
-def pair_score(views: Sequence[RgbdView], pairs: Sequence[tuple[int, int]]) -> float:
+def pair_agreement(
+    views: Sequence[RgbdView], pairs: Sequence[tuple[int, int]]
+) -> tuple[float, float]:
     """Share of the points that lie on the surface the other frame sees, over all pairs, each
-    weighed by its overlap; NaN without pairs."""
-    if not pairs:
-        return float("nan")
+    weighed by its overlap; and the sum of overlaps."""
     clouds = [_cloud(view) for view in views]
-    share, weight = 0.0, 1e-3 * len(pairs)
+    share = total = 0.0
     for a, b in pairs:
         two = views[b]
         assert two.depth is not None
@@ -229,15 +253,15 @@ def pair_score(views: Sequence[RgbdView], pairs: Sequence[tuple[int, int]]) -> f
             clouds[a], two.depth, two.intrinsics, two.camera_from_world,
             tolerance=np.inf, relative=_RELATIVE, hidden=2 * _RELATIVE,
         )  # fmt: skip
-        share += found.overlap * found.agreeing
-        weight += found.overlap
-    return share / weight
+        share, total = share + found.overlap * found.agreeing, total + found.overlap
+    return share / max(total, 1e-9), total
 
 
-def _recording_score(views: Sequence[RgbdView], pairs: Sequence[tuple[int, int]]) -> float:
-    """`pair_score`, halved where depths are not of a room: a camera that turns and hardly moves
-    sees the same in any unit."""
-    score = pair_score(views, pairs) if pairs else 1.0
+def recording_score(views: Sequence[RgbdView], pairs: Sequence[tuple[int, int]]) -> float:
+    """The agreement of pairs; less where hardly any see the same, and half where depths are not of
+    a room: a camera that turns and hardly moves sees the same in any unit."""
+    score, overlap = pair_agreement(views, pairs) if pairs else (1.0, 1.0)
+    score *= min(overlap / _OVERLAP, 1.0)
     return score if _of_a_room(views) else score / 2
 
 
@@ -246,18 +270,14 @@ def _cloud(view: RgbdView) -> np.ndarray:
     if view.depth is None:
         return np.zeros((0, 3))
     step = max(int(np.sqrt(view.depth.size / _POINTS)), 1)
-    first = step // 2
-    # A pixel's centre u is that of the thin map's pixel (u - 0.5 - first) / step + 0.5.
-    thin = np.diag([1 / step, 1 / step, 1.0])
-    thin[:2, 2] = 0.5 - (0.5 + first) / step
     pose = se3_inverse(nearest_rigid(view.camera_from_world))
-    return back_project(view.depth[first::step, first::step], thin @ view.intrinsics, pose)[0]
+    return back_project(view.depth, view.intrinsics, pose, step)[0]
 
 
 # ---- undoing mistakes
 
 
-def _undo(views, mistakes: dict[str, RgbdMistake], score, fine: float):
+def _undo(views, mistakes: dict[str, RgbdMistake], score, fine: float, least: float = 0.0):
     """Undo what explains most, again and again while it does; views, names and advice."""
     names: list[str] = []
     advice: list[str] = []
@@ -275,7 +295,7 @@ def _undo(views, mistakes: dict[str, RgbdMistake], score, fine: float):
             key=lambda n: (round(tried[n][0], 2), _of_a_room(tried[n][1])),
         )
         best, candidate = tried[name]
-        if best - now <= _gain(now):
+        if best - now <= _gain(now) or best < least:
             break
         views, now = candidate, best
         if not (name in _SHIFTS and _CAMERAS & set(names)):  # a rest of what was found already

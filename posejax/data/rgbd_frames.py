@@ -66,6 +66,11 @@ class RgbdFrame:
     instance: np.ndarray | None = None
 
 
+def has_frames(folder: Path) -> bool:
+    """Whether there are frames in a folder, in either layout."""
+    return (folder / "color").is_dir() or any(folder.glob("*.color.*"))
+
+
 def list_frames(
     folder: Path, intrinsics: tuple[float, float, float, float] | None = None
 ) -> list[FrameFiles]:

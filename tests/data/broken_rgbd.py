@@ -4,20 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from posejax.data.rgbd_frames import RgbdFrame
-from posejax.data.rgbd_mistakes import RgbdView
-from posejax.data.rgbd_points import back_project
-from posejax.data.rigid import nearest_rigid, se3_inverse
-
-
-def view_of(frame: RgbdFrame, group: int = 0) -> RgbdView:
-    """The view that a reader's frame makes, every point of its depth."""
-    pose = nearest_rigid(frame.world_from_camera)
-    points, pixels = back_project(frame.depth, frame.intrinsics, pose)
-    colors = frame.image.reshape(-1, 3)[pixels] / 255.0
-    return RgbdView(
-        points, colors, frame.image, frame.intrinsics, se3_inverse(pose), frame.depth, group
-    )
+from posejax.data.rigid import se3_inverse
 
 
 def _turned(pose: np.ndarray) -> np.ndarray:

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 
 from posejax.data.images import read_image
-from posejax.data.rgbd_check import check_rgbd
+from posejax.data.rgbd_check import check_rgbd, view_of
 from posejax.data.rgbd_frames import list_frames, read_frame
 from posejax.data.rgbd_mistakes import RgbdView
 from posejax.data.sunrgbd import read_sunrgbd, read_sunrgbd_points
-from posejax.sim.room_scans import ensure_scans
-from tests.data.broken_rgbd import IN_PROJECTION, IN_RECORDING, view_of
-from tests.sim.scans import SMALL_SCANS
+from tests.data.broken_rgbd import IN_PROJECTION, IN_RECORDING
 
-SETTINGS = dataclasses.replace(SMALL_SCANS, frames=12)
 #: What is tried in every run; the others are slow for their number.
 QUICK_PROJECTION = ("transposed_rotation", "half_pixel", "swapped_channels", "zero_centred")
 QUICK_RECORDING = (
@@ -22,20 +19,19 @@ QUICK_RECORDING = (
 )  # fmt: skip
 
 
-def seven_scenes(request, _):
+def seven_scenes(request):
     folder = request.getfixturevalue("data_dir")("sevenscenes_rgbd")
     return [read_frame(list_frames(folder)[k]) for k in (0, 2, 4, 8)]
 
 
-def simulated(_, tmp_path_factory):
-    root = tmp_path_factory.mktemp("scans")
-    folder = ensure_scans(root, "val", 1, SETTINGS, threads=1, quiet=True)[0]
-    return [read_frame(list_frames(folder)[k]) for k in (0, 1, 2, 4)]
+def simulated(request):
+    folder = request.getfixturevalue("small_scans")[1][0]
+    return [read_frame(list_frames(folder)[k]) for k in (5, 6, 8, 10)]
 
 
 @pytest.fixture(scope="module", params=[seven_scenes, simulated], ids=lambda make: make.__name__)
-def frames(request, tmp_path_factory):
-    return request.param(request, tmp_path_factory)
+def frames(request):
+    return request.param(request)
 
 
 def test_right_data_raise_no_alarm(frames):
@@ -101,3 +97,13 @@ def test_points_that_came_without_depth(data_dir):
         found([make(view)], name)
     with pytest.raises(ValueError, match="nothing to judge by"):
         check_rgbd([])
+
+
+def test_frames_that_see_nothing_of_one_another_are_no_evidence(frames):
+    """Of the first frame, and of one that looks the other way from elsewhere."""
+    turn = np.diag([-1.0, 1, -1, 1])
+    pose = frames[1].world_from_camera @ turn
+    pose[:3, 3] += 3 * pose[:3, 2]
+    views = [view_of(frames[0]), view_of(dataclasses.replace(frames[1], world_from_camera=pose))]
+    report = check_rgbd(views)
+    assert report.ok and np.isnan(report.agreement)

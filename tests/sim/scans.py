@@ -6,7 +6,7 @@ from posejax.sim.rooms import RoomSettings
 
 SMALL_SCANS = ScanSettings(
     size=(48, 64),
-    frames=6,
+    frames=12,
     room=RoomSettings(texel=0.05, lookalikes=6),
     depth=DepthSensor(noise=0, lateral=0, inverse_step=0),
 )

@@ -13,19 +13,13 @@ from posejax.sim.rooms import CLASSES, RoomSettings, build_room, room_of_split
 from tests.sim.scans import SMALL_SCANS
 
 
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scans")
-    return root, ensure_scans(root, "val", 2, SMALL_SCANS, threads=1, quiet=True)
-
-
-def test_scans_are_read_as_scannet_and_agree_with_the_room(scans):
+def test_scans_are_read_as_scannet_and_agree_with_the_room(small_scans):
     shares = []
-    for number, folder in enumerate(scans[1]):
+    for number, folder in enumerate(small_scans[1]):
         room = room_of_split("val", number, settings=SMALL_SCANS.room)
         boxes = {box.instance: box for box in room.boxes}
         frames = [read_frame(files) for files in list_frames(folder)]
-        assert len(frames) == 6
+        assert len(frames) == 12
         clouds = []
         for frame in frames:
             assert frame.image.shape == (48, 64, 3) and frame.image.std() > 5
@@ -51,8 +45,8 @@ def test_scans_are_read_as_scannet_and_agree_with_the_room(scans):
     assert np.min(shares) == 1 and len(shares) > 15
 
 
-def test_a_scan_is_made_once_and_more_rooms_add_to_them(scans):
-    root, folders = scans
+def test_a_scan_is_made_once_and_more_rooms_add_to_them(small_scans):
+    root, folders = small_scans
     before = [(path, path.stat().st_mtime_ns) for path in sorted(root.rglob("*.png"))]
     again = ensure_scans(root, "val", 1, SMALL_SCANS, threads=1, quiet=True)
     assert again == folders[:1]

@@ -25,6 +25,7 @@ from posejax.data.scannet import NYU40, SCANNET20, class_numbers
 from posejax.systems.bifusion.augment import Augment, View, augmented
 
 UP = (0.0, 0.0, 1.0)
+_PIXELS = 480 * 640  # of depth cameras
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,9 @@ def record_of(
     """
     near = np.where(frame.depth <= farthest, frame.depth, np.float32(0))
     pose = nearest_rigid(frame.world_from_camera)
-    points, pixels = back_project(near, frame.intrinsics, pose)
+    # Depth that was brought to a larger image says nothing new at every pixel of that.
+    step = max(round(np.sqrt(near.size / _PIXELS)), 1)
+    points, pixels = back_project(near, frame.intrinsics, pose, step)
     semantic = instance = np.full(len(pixels), -1, np.int32)
     if frame.semantic is not None:
         semantic = numbers[frame.semantic.reshape(-1)[pixels]]

@@ -12,7 +12,6 @@ from posejax.config import ConfigError
 from posejax.data.errors import DataError
 from posejax.data.rgbd_points import into_image, sample_colors
 from posejax.data.scannet import NYU40, class_colours
-from posejax.sim.room_scans import ensure_scans
 from posejax.systems.bifusion.augment import Augment
 from posejax.systems.bifusion.data import (
     SIMULATED_CLASSES,
@@ -22,15 +21,13 @@ from posejax.systems.bifusion.data import (
     SunRgbd,
 )
 from tests.data.rgbd_files import write_label_table
-from tests.sim.scans import SMALL_SCANS
 
 SIZE = (48, 64)
 
 
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scans")
-    return ensure_scans(root, "val", 1, SMALL_SCANS, threads=1, quiet=True)[0]
+@pytest.fixture
+def scan(small_scans):
+    return small_scans[1][0]
 
 
 def scan_data(scan, **changes) -> ScanNet:
@@ -53,7 +50,7 @@ def test_an_example_holds_what_the_contract_says(scan):
     data = scan_data(scan)
     data.check()
     source = data.source("train")
-    assert len(source) == 6 and "color/2.jpg" in source.describe(2)
+    assert len(source) == 12 and "color/2.jpg" in source.describe(2)
     example = data.transform(source[2], np.random.default_rng(0), False)
     shapes = {name: (value.shape, value.dtype.name) for name, value in example.items()}
     assert shapes == {
@@ -137,9 +134,9 @@ def test_scans_of_a_list_with_raw_labels_and_lost_frames(scan, tmp_path):
         every=3, table=str(write_label_table(tmp_path)), verify=False,
     )  # fmt: skip
     source = data.source("train")
-    assert source.sequence.tolist() == [0, 0, 1] and len(source.skipped) == 1
+    assert source.sequence.tolist() == [0] * 4 + [1] * 3 and len(source.skipped) == 1
     assert "scene0001_00/3" in source.skipped[0][0]
-    chair = data.transform(source[2], np.random.default_rng(0), False)["semantic"]
+    chair = data.transform(source[4], np.random.default_rng(0), False)["semantic"]
     assert (chair == data.classes.index("chair")).all()
     with pytest.raises(ConfigError, match="val_scenes"):
         data.source("val")

@@ -13,7 +13,7 @@ from posejax.data.dataset import SPLITS, Source
 from posejax.data.errors import DataError
 from posejax.data.files import is_file, root_folder
 from posejax.data.raster_folder import OnError
-from posejax.data.rgbd_frames import FrameFiles, list_frames, read_frame
+from posejax.data.rgbd_frames import FrameFiles, has_frames, list_frames, read_frame
 from posejax.data.rigid import se3_inverse
 from posejax.data.tables import named_row, read_csv
 from posejax.systems.tinyroma.pairs import Pairs
@@ -67,12 +67,8 @@ class RgbdFolder(Pairs):
 
 def recordings(root: Path) -> list[Path]:
     """The folders of frames in a folder, or the folder itself where it has none."""
-    inner = sorted(p for p in root.iterdir() if p.is_dir() and _has_frames(p))
-    return inner if inner and not _has_frames(root) else [root]
-
-
-def _has_frames(folder: Path) -> bool:
-    return (folder / "color").is_dir() or any(folder.glob("*.color.*"))
+    inner = sorted(p for p in root.iterdir() if p.is_dir() and has_frames(p))
+    return inner if inner and not has_frames(root) else [root]
 
 
 def divide(items: list, shares: Sequence[float], split: str) -> list:
