@@ -179,9 +179,9 @@ def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def range_figure(edges: np.ndarray, values: np.ndarray) -> Figure:
-    """mIoU over the depth; edges [n + 1] metres, the last bin open."""
-    middle = (edges[:-1] + np.minimum(edges[1:], edges[:-1] + 2)) / 2
-    return curves({"mIoU": (middle, values)}, xlabel="depth (m)", ylabel="mIoU")
+    """mIoU over the depth; edges [n + 1] metres, the last bin open; NaN where there is nothing."""
+    middle, known = (edges[:-1] + np.minimum(edges[1:], edges[:-1] + 2)) / 2, np.isfinite(values)
+    return curves({"mIoU": (middle[known], values[known])}, xlabel="depth (m)", ylabel="mIoU")
 
 
 def _faint(image: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ def _accuracy(records: Records, summary: Mapping[str, float], classes: Sequence[
         [name, Share(value), int(n)]
         for name, value, n in zip(range_names(), values, by_range.sum((1, 2)), strict=True)
     ]
-    draw = partial(range_figure, np.array(RANGES), np.where(np.isfinite(values), values, 0))
+    draw = partial(range_figure, np.array(RANGES), values)
     return [
         Table(["class", "IoU", "recall", "precision", "points"], rows, "By class"),
         Plot("confusion", partial(confusion_figure, whole, classes), "Of the points of a true "

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from posejax.systems.bifusion.pictures import Side, cloud_picture, principal_colors
+from posejax.systems.bifusion.pictures import Side, cloud_picture, principal_colors, range_figure
 
 FRONT = Side("front", 0.0, 0.0)
 
@@ -35,6 +35,12 @@ def test_far_points_are_seen_above_from_above_and_left_from_the_left():
     assert rows[1] < rows[0]
     columns = places(Side("left", 0.5, 0.0), [near, far])[:, 1]
     assert columns[1] < columns[0]
+
+
+def test_ranges_without_points_are_not_drawn_as_failures():
+    figure = range_figure(np.array([0.0, 1, 2, 1e6]), np.array([np.nan, 0.5, 0.25]))
+    (line,) = figure.axes[0].lines
+    np.testing.assert_allclose(line.get_xydata(), [[1.5, 0.5], [3, 0.25]])
 
 
 def test_principal_colours_tell_two_kinds_apart(rng):
