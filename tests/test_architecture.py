@@ -297,6 +297,7 @@ def test_files_stay_short():
         "posejax.systems.eventpose.windows",
         "posejax.systems.tinyroma.data",
         "posejax.systems.segnet.data",
+        "posejax.systems.bifusion.data",
     ],
 )
 def test_what_workers_import_starts_no_jax(imported):

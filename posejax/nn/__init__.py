@@ -3,6 +3,15 @@
 from posejax.nn.batchnorm import BatchNorm
 from posejax.nn.bev import CameraEncoder, Compressor, MapHeads, MapNet, MapOutputs
 from posejax.nn.bev_tables import compressor_entries, decoder_entries, encoder_table
+from posejax.nn.clip import (
+    ClipBlock,
+    ClipFeatures,
+    ClipProjection,
+    ClipTower,
+    clip_normalised,
+    clip_table,
+    load_clip,
+)
 from posejax.nn.depthwise import DepthwiseConv, depthwise_conv
 from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
 from posejax.nn.instancenorm import InstanceNorm
@@ -32,6 +41,10 @@ from posejax.nn.xfeat import XFeat, XFeatOutput, XFeatTrunk, xfeat_table
 __all__ = [
     "BatchNorm",
     "CameraEncoder",
+    "ClipBlock",
+    "ClipFeatures",
+    "ClipProjection",
+    "ClipTower",
     "Compressor",
     "ConvNorm",
     "DepthwiseConv",
@@ -61,12 +74,15 @@ __all__ = [
     "XFeatOutput",
     "XFeatTrunk",
     "adapt_stem",
+    "clip_normalised",
+    "clip_table",
     "compressor_entries",
     "decoder_entries",
     "depthwise_conv",
     "efficientnet_table",
     "encoder_table",
     "from_flax",
+    "load_clip",
     "load_state_dict",
     "resnet",
     "resnet_table",

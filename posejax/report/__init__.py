@@ -1,5 +1,6 @@
 """Reports for people: the skeleton of all systems' reports, figures, and the statistics in them."""
 
+from posejax.report.cloud import Cloud
 from posejax.report.contents import (
     Card,
     Condition,
@@ -39,6 +40,7 @@ from posejax.report.text import Share, markdown_table, number, percent
 __all__ = [
     "COLORS",
     "Card",
+    "Cloud",
     "Condition",
     "Fold",
     "Marker",

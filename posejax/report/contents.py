@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from posejax.report.cloud import Cloud
 from posejax.report.figures import binned_error
 from posejax.report.statistics import bootstrap_interval, cluster_bootstrap
 from posejax.report.text import number
@@ -61,7 +62,7 @@ class Fold:
     open: bool = False
 
 
-Part = str | Table | Plot | Fold  # a text is one or more paragraphs
+Part = str | Table | Plot | Fold | Cloud  # a text is one or more paragraphs
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,14 @@ class Picture:
 
     rank: its place in the split, 1 for the worst, None if unknown.
     photograph: see `Plot`.
+    more: what stands below it.
     """
 
     title: str
     draw: Callable[[], Figure]
     rank: int | None = None
     photograph: bool = False
+    more: Sequence[Part] = ()
 
 
 def pictures(
@@ -229,6 +232,7 @@ def pictures(
     draw: Callable[[Any], Figure],
     noun: str = "Example",
     photograph: bool = False,
+    more: Callable[[Any], Sequence[Part]] | None = None,
 ) -> list[Picture]:
     """The gallery of some examples, the worst of them first.
 
@@ -240,6 +244,7 @@ def pictures(
       draw: the picture of an example.
       noun: what an example is called.
       photograph: see `Plot`.
+      more: what stands below the picture of an example.
     """
     places = {int(records["index"][row]): (int(row), rank) for rank, row in enumerate(order, 1)}
     shown = []
@@ -248,7 +253,8 @@ def pictures(
         named = f" ({records['name'][row]})" if row is not None and "name" in records else ""
         title = f"{noun} {int(example['index'])}{named}: {describe(row, example)}"
         title += f"; worst {rank} of {len(order)}" if rank else ""
-        shown.append(Picture(title, partial(draw, example), rank, photograph))
+        below = more(example) if more else ()
+        shown.append(Picture(title, partial(draw, example), rank, photograph, below))
     return sorted(shown, key=lambda p: p.rank or len(order) + 1)
 
 

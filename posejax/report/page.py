@@ -7,7 +7,7 @@
     page.write(folder / "index.html")
 
 All text is escaped. The page follows the reader's light or dark setting, prints on paper with
-every fold opened, and needs no script.
+every fold opened, and needs no script but for clouds that a reader may turn.
 """
 
 import base64
@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from posejax.data.files import whole
+from posejax.report.cloud import SCRIPT, STYLE, Cloud, cloud_html
 from posejax.report.text import number
 
 _STYLE = """
@@ -109,6 +110,7 @@ class Page:
         self._intro = intro
         self._sections: list[tuple[str, str]] = []
         self._body: list[str] = []
+        self._clouds = False
 
     @contextmanager
     def section(self, title: str, text: str = "") -> Iterator[None]:
@@ -219,8 +221,14 @@ class Page:
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
 
+    def cloud(self, cloud: Cloud) -> None:
+        """A cloud of points that the reader turns with the mouse; brings the page's one script."""
+        self._clouds = True
+        self._body.append(cloud_html(cloud))
+
     def html(self) -> str:
         """The whole document."""
+        style, script = (_STYLE + STYLE, SCRIPT) if self._clouds else (_STYLE, "")
         title = html.escape(self.title)
         links = "".join(f'<a href="#{a}">{html.escape(t)}</a>' for a, t in self._sections)
         intro = "".join(
@@ -229,10 +237,10 @@ class Page:
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{title}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
+            f"<title>{title}</title>\n<style>{style}</style></head>\n<body>\n"
             f"<h1>{title}</h1>\n{intro}\n<nav>{links}</nav>\n"
             + "\n".join(self._body)
-            + "\n</body></html>\n"
+            + f"{script}\n</body></html>\n"
         )
 
     def write(self, path: Path) -> Path:

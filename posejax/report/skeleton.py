@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from posejax.data.files import whole
+from posejax.report.cloud import Cloud
 from posejax.report.contents import (
     Card,
     Condition,
@@ -162,7 +163,10 @@ class Report:
             folds: list[Part] = [
                 Fold(
                     p.title,
-                    [Plot(f"{name}_{k}", p.draw, alt=p.title, dpi=80, photograph=p.photograph)],
+                    [
+                        Plot(f"{name}_{k}", p.draw, alt=p.title, dpi=80, photograph=p.photograph),
+                        *p.more,
+                    ],
                     open=k <= unfolded,
                 )
                 for k, p in enumerate(group, 1)
@@ -275,6 +279,8 @@ def _render(page: Page, parts: Sequence[Part]) -> None:
         elif isinstance(part, Fold):
             with page.details(part.summary, open=part.open):
                 _render(page, part.parts)
+        elif isinstance(part, Cloud):
+            page.cloud(part)
         else:
             page.text(part)
 

@@ -47,7 +47,7 @@ def verify(source: FrameSource) -> RgbdReport:
     """
     rows = some_frames(source)
     frames = [(source.frame(row), int(source.sequence[row])) for row in rows]
-    where, how = source.describe(rows[0]), "--system.data.verify False goes on without this check"
+    where, how = source.describe(rows[0]), "--data.no-verify goes on without this check"
     if not any(len(frame.points) for frame, _ in frames):
         depths = [frame.depth for frame, _ in frames if frame.depth is not None]
         most = max((float(depth.max()) for depth in depths), default=0.0)
