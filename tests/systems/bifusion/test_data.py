@@ -178,7 +178,7 @@ def test_seven_scenes_is_judged_before_it_is_used(data_dir, tmp_path):
         (tmp_path / f"frame-{number:06d}.pose.txt").chmod(0o644)
         np.savetxt(tmp_path / f"frame-{number:06d}.pose.txt", pose)
     broken = dataclasses.replace(data, root=str(tmp_path))
-    with pytest.raises(DataError, match=r"transposed_rotation.*se3_inverse.*verify False"):
+    with pytest.raises(DataError, match=r"transposed_rotation.*se3_inverse.*--data\.no-verify"):
         broken.source("train")
     assert len(dataclasses.replace(broken, verify=False).source("train")) == 4
     with pytest.raises(DataError, match="depth_unit: no point; the greatest depth"):
