@@ -30,7 +30,7 @@ from posejax.config import ConfigError
 from posejax.data.errors import DataError
 from posejax.data.rig_frame import RigFrame
 from posejax.systems.segnet import STILL, Segnet
-from posejax.systems.segnet.frames import RigFrames
+from posejax.systems.segnet.frames import FrameSource, RigFrames
 from posejax.systems.segnet.pictures import Setting, frame_figure
 from posejax.train import Batch, CheckpointError
 
@@ -48,6 +48,10 @@ class OwnFrames(RigFrames):
     def frames(self, split: str) -> tuple[Sequence[RigFrame], np.ndarray]:
         found = read_frames(Path(self.folder))
         return found, np.zeros(len(found), np.int32)
+
+    def source(self, split: str) -> FrameSource:
+        """With or without radar, whatever the network was trained on."""
+        return FrameSource(self, *self.frames(split))
 
 
 def main() -> int:

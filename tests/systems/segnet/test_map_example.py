@@ -30,9 +30,9 @@ def script():
 
 
 def test_a_folder_of_carla(script, tmp_path, monkeypatch, capsys):
-    """By weights of another rig, as they are saved; nothing was trained, so any map will do."""
-    data = SimulatedDrives(grid=GRID, size=(32, 48), lidar=True, lidar_points=64)
-    system = Segnet(data, MODEL)
+    """By weights of another rig, which has radar, as they are saved; any map will do."""
+    data = SimulatedDrives(grid=GRID, size=(32, 48), lidar=True, radar=True, lidar_points=64)
+    system = Segnet(data, replace(MODEL, radar="occupancy"))
     shapes = jax.eval_shape(system._variables, jax.random.key(0))
     params, state = jax.tree.map(lambda s: np.full(s.shape, 0.01, s.dtype), shapes)
     experiment = Experiment("made_up", system, TrainConfig(steps=1))
