@@ -88,13 +88,18 @@ def make_report(
 
 
 def _remarks(summary: Mapping[str, float]) -> list[str]:
-    ratio = summary["valid_ratio"]
-    if ratio >= 0.95 or not np.isfinite(ratio):
-        return []
-    return [
-        f"Only {percent(ratio)} of the points lie on their own image: a frame's points should all "
-        "do. The pose, the intrinsics or the depth are likely wrong."
-    ]
+    ratio, lost, remarks = summary["valid_ratio"], int(summary["lost"]), []
+    if ratio < 0.95:  # False for NaN
+        remarks.append(
+            f"Only {percent(ratio)} of the points lie on their own image: a frame's points should "
+            "all do. The pose, the intrinsics or the depth are likely wrong."
+        )
+    if lost:
+        remarks.append(
+            f"Voxels of {lost} frames did not fit into the network's levels: they are in no "
+            "class's number. Raise model.points.rows."
+        )
+    return remarks
 
 
 def _accuracy(records: Records, summary: Mapping[str, float], classes: Sequence[str]) -> list[Part]:

@@ -41,7 +41,8 @@ def summarize(records: Records, classes: Sequence[str]) -> dict[str, float]:
 
     `examples`, `points`; `miou` with `miou/low` and `miou/high`, 95 % over resampled recordings;
     `accuracy` of points, `class_accuracy` (its mean over classes); `iou/CLASS`; `miou/A-Bm` by
-    depth; `offset_error` (m, of the axes' sum); `valid_ratio`, `gate`: means over the points.
+    depth; `offset_error` (m, of the axes' sum); `valid_ratio`, `gate`: means over the points;
+    `lost`: frames in no class's number, since their batch's voxels did not fit.
     """
     total = {k: np.asarray(v, np.float64) for k, v in records.items() if k != "name"}
     by_range = total["confusion"].sum(0)
@@ -61,6 +62,7 @@ def summarize(records: Records, classes: Sequence[str]) -> dict[str, float]:
         "offset_error": divided(total["offset_sum"].sum(), total["things"].sum()),
         "valid_ratio": divided(total["valid"].sum(), total["points"].sum()),
         "gate": divided(total["gate"].sum(), total["valid"].sum()),
+        "lost": total["lost"].sum(),
     }
     found |= {f"iou/{name}": v for name, v in zip(classes, class_iou(whole), strict=True)}
     for name, confusion in zip(range_names(), by_range, strict=True):

@@ -211,15 +211,19 @@ class Bifusion(System):
         counts = jax.vmap(lambda *a: confusion(*a, classes=classes))(
             outputs["class"], examples["semantic"], outputs["depth"], mask
         )
+        # Where voxels did not fit, outputs are NaN: no class was said, not the first one.
+        kept = jnp.isfinite(outputs["loss"])
+        counts = jnp.where(kept[:, None, None, None], counts, 0)
         labelled = jnp.sum(counts, (1, 2, 3))
         right = jnp.trace(jnp.sum(counts, 1), axis1=1, axis2=2)
-        thing = (mask & (examples["instance"] >= 0)).astype(jnp.float32)
+        thing = mask & (examples["instance"] >= 0) & kept[:, None]
         valid = outputs["valid"].astype(jnp.float32)
         return {
             "loss": outputs["loss"],
-            "error": 1 - right / jnp.maximum(labelled, 1),
+            "error": jnp.where(kept, 1 - right / jnp.maximum(labelled, 1), jnp.nan),
+            "lost": ~kept,
             "confusion": counts,
-            "offset_sum": jnp.sum(outputs["offset_error"] * thing, axis=1),
+            "offset_sum": jnp.sum(jnp.where(thing, outputs["offset_error"], 0), axis=1),
             "things": jnp.sum(thing, axis=1),
             "points": jnp.sum(mask, axis=1),
             "valid": jnp.sum(valid, axis=1),

@@ -207,8 +207,22 @@ def test_numbers_and_pages_of_an_evaluation(system, batch, outputs, tmp_path):
     page = write(system.report(records, numbers, shown), tmp_path).read_text()
     assert "bifusion on a made-up corner" in page and "Only" not in page
     assert json.loads((tmp_path / "report.json").read_text())["summary"]["miou"] > 0
-    lost = system.report(records, {**numbers, "valid_ratio": 0.18}, shown)
-    assert "should all" in lost.remarks[0]
+    off = system.report(records, {**numbers, "valid_ratio": 0.18}, shown)
+    assert "should all" in off.remarks[0]
+
+
+def test_frames_whose_voxels_did_not_fit_are_told_and_not_counted(system, batch, outputs):
+    spoilt = {k: v.at[0].set(jnp.nan) for k, v in outputs.items() if v.dtype == jnp.float32}
+    spoilt = {**outputs, **spoilt, "class": outputs["class"].at[0].set(0)}
+    records = jax.device_get(jax.jit(system.metrics)(spoilt, batch))
+    records |= {"index": np.arange(2)}
+    alone = {k: np.asarray(v)[1:] for k, v in records.items()}
+    numbers, second = system.summarize(records), system.summarize(alone)
+    assert numbers["lost"] == 1 and second["lost"] == 0
+    for name in ("miou", "accuracy", "offset_error"):
+        assert numbers[name] == second[name]
+    assert np.isnan(records["error"][0]) and np.isfinite(records["error"][1])
+    assert "1 frames did not fit" in system.report(records, numbers, ()).remarks[0]
 
 
 def test_sums_of_an_evaluation():
@@ -221,7 +235,7 @@ def test_sums_of_an_evaluation():
     assert got[0, 0, 0] == got[0, 0, 1] == got[1, 1, 1] == got[4, 2, 2] == 1
     np.testing.assert_allclose(class_iou(got.sum(0)), [0.5, 0.5, 1, np.nan])
     zero = np.zeros(2)
-    names = ("offset_sum", "things", "points", "valid", "gate")
+    names = ("offset_sum", "things", "points", "valid", "gate", "lost")
     records = {"confusion": np.zeros((2, 5, 4, 4)), "sequence": zero, **dict.fromkeys(names, zero)}
     assert np.isnan(summarize(records, list("abcd"))["miou"])
 
