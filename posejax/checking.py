@@ -19,7 +19,7 @@ from posejax.data.images import read_image
 from posejax.data.mmdet_infos import read_infos
 from posejax.data.nuscenes import read_nuscenes
 from posejax.data.rgbd_check import check_rgbd, some_of, view_of
-from posejax.data.rgbd_frames import has_frames, list_frames, read_frame
+from posejax.data.rgbd_frames import has_frames, list_frames, read_frame, tracked
 from posejax.data.rgbd_mistakes import RgbdView
 from posejax.data.rgbd_points import into_image
 from posejax.data.rig_frame import RigFrame
@@ -98,10 +98,12 @@ def _run(command: CheckRigCommand) -> int:
 
 
 def _run_rgbd(command: CheckRigCommand) -> int:
-    files = list_frames(command.folder)[max(command.frame, 0) :]
-    if not files:
-        raise ConfigError(f"--frame {command.frame}: the folder has fewer RGB-D frames")
+    files = list_frames(command.folder)
+    if not 0 <= command.frame < len(files):
+        raise ConfigError(f"--frame {command.frame}: the folder has {len(files)} RGB-D frames")
+    files = files[command.frame :]
     files = [files[place] for place in some_of(len(files))]
+    files = [one for one in files if tracked(one.pose)]
     views = [view_of(read_frame(one)) for one in files]
     try:
         report = check_rgbd(views)

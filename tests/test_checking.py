@@ -201,6 +201,10 @@ def test_rgbd_frames_are_judged_by_one_another(tmp_path, capsys, small_scans):
     drawn = right.mean(-1) > 0.6 * left.mean(-1)  # what the other frame does not see is dark
     assert drawn.mean() > 0.4
     assert np.abs(left - right)[drawn].mean() < 40
+    (folder / "pose/7.txt").write_text("-inf -inf -inf -inf\n" * 4)  # tracking was lost
+    assert main(arguments) == 0
+    (folder / "pose/7.txt").unlink()
+    (folder / "color/7.jpg").unlink()
     for path in (folder / "pose").iterdir():
         np.savetxt(path, np.linalg.inv(np.loadtxt(path)))
     assert main(arguments) == 1
@@ -210,3 +214,6 @@ def test_rgbd_frames_are_judged_by_one_another(tmp_path, capsys, small_scans):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "no frame with points" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(folder), "--frame", "-1"])
+    assert "--frame -1: the folder has 11 RGB-D frames" in capsys.readouterr().err

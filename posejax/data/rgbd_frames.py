@@ -24,7 +24,7 @@ import numpy as np
 from posejax.data.arrays import read_npy
 from posejax.data.cameras import PixelConvention, convert_intrinsics
 from posejax.data.errors import DataError
-from posejax.data.files import is_file
+from posejax.data.files import is_file, read_text
 from posejax.data.images import read_image, resize_image
 from posejax.data.rigid import is_rotation
 from posejax.data.tables import finite_numbers, read_words
@@ -225,6 +225,12 @@ def read_pose(path: Path) -> np.ndarray:
     return checked_pose(path, "pose", read_matrix(path, ((4, 4),)))
 
 
+def tracked(pose: Path) -> bool:
+    """Whether a file has a pose: ScanNet writes infinities where tracking was lost."""
+    words = read_text(pose, "a 4 x 4 matrix").lower().split()
+    return not any("inf" in word or "nan" in word for word in words)
+
+
 def checked_pose(path: str | Path, field: str, pose: np.ndarray) -> np.ndarray:
     """A rigid [4, 4] in float64.
 
@@ -268,10 +274,11 @@ def _scannet_frames(folder: Path) -> list[FrameFiles]:
     images = [p for p in (folder / "color").iterdir() if p.suffix in (".jpg", ".png")]
     own = folder / "intrinsic" / "intrinsic_depth.txt"
 
-    def labels(kind: str, stem: str) -> Path | None:
-        path = folder / kind / f"{stem}.png"
-        return path if is_file(path) else None
+    def labels(kind: str) -> dict[str, Path]:
+        """By frame; one look at the folder, not one for each of thousands of frames."""
+        return {path.stem: path for path in (folder / kind).glob("*.png")}
 
+    semantic, instance = labels("label-filt"), labels("instance-filt")
     return [
         FrameFiles(
             image.stem,
@@ -280,8 +287,8 @@ def _scannet_frames(folder: Path) -> list[FrameFiles]:
             folder / "pose" / f"{image.stem}.txt",
             folder / "intrinsic" / "intrinsic_color.txt",
             own if is_file(own) else None,
-            labels("label-filt", image.stem),
-            labels("instance-filt", image.stem),
+            semantic.get(image.stem),
+            instance.get(image.stem),
         )
         for image in sorted(images, key=lambda p: (len(p.stem), p.stem))
     ]

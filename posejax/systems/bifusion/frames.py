@@ -7,7 +7,6 @@ is; an example has a fixed number of them.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,9 +15,8 @@ from posejax.config import check_names, check_range
 from posejax.data.cameras import Camera, PixelConvention
 from posejax.data.dataset import Dataset, Source
 from posejax.data.errors import DataError
-from posejax.data.files import read_text
 from posejax.data.images import resize_image
-from posejax.data.rgbd_frames import FrameFiles, RgbdFrame, read_frame
+from posejax.data.rgbd_frames import FrameFiles, RgbdFrame, read_frame, tracked
 from posejax.data.rgbd_points import back_project
 from posejax.data.rigid import nearest_rigid, se3_inverse
 from posejax.data.scannet import NYU40, SCANNET20, class_numbers
@@ -258,15 +256,9 @@ class RecordedFrames(FrameSource):
         return len(self.files)
 
     def describe(self, index: int) -> str:
-        return f"{self.recordings[self.sequence[index]][0]}: {self.files[index].image}"
+        return f"{self.recordings[self.sequence[index]][0]}/{self.files[index].name}"
 
     def frame(self, index: int) -> FrameRecord:
         frame = read_frame(self.files[index], self.pixels)
         up = np.array(self.recordings[self.sequence[index]][1])
         return record_of(frame, self.numbers, up, self.farthest)
-
-
-def tracked(pose: Path) -> bool:
-    """Whether a file has a pose: ScanNet writes infinities where tracking was lost."""
-    words = read_text(pose, "a 4 x 4 matrix").lower().split()
-    return not any("inf" in word or "nan" in word for word in words)
