@@ -11,9 +11,10 @@ from posejax.config import ConfigError, check_range
 from posejax.data.cameras import PixelConvention
 from posejax.data.dataset import SPLITS
 from posejax.data.errors import DataError
-from posejax.data.files import is_file, root_folder
+from posejax.data.files import is_file, path_inside, root_folder
 from posejax.data.images import read_image
 from posejax.data.rgbd_frames import FrameFiles, list_frames, read_matrix, read_pose
+from posejax.data.rigid import se3_apply
 from posejax.data.scannet import read_label_table
 from posejax.data.sevenscenes import list_sequences
 from posejax.data.sunrgbd import CLASSES, SunRgbdFrame, read_sunrgbd, read_sunrgbd_points
@@ -130,7 +131,11 @@ class ScanNet(RgbdFrames):
             name = "train_scenes" if split == "train" else "val_scenes"
             raise ConfigError(f"system.data.{name}: not given; expected a list of scans")
         else:
-            folders = [root / words[0] for _, words in read_words(file, "a scan's name in a line")]
+            folders = []
+            for number, words in read_words(file, "a scan's name in a line"):
+                if (folder := path_inside(root, words[0])) is None:
+                    raise DataError(file, f"line {number}", words[0], f"a folder in {root}")
+                folders.append(folder)
         for folder in folders:
             if not (folder / "color").is_dir():
                 raise DataError(folder, "scan", "no folder color", "color, depth, pose, intrinsic")
@@ -208,7 +213,7 @@ class SunRgbdSource(FrameSource):
     """The frames of a list; each is a recording of its own."""
 
     def __init__(self, data: SunRgbd, found: Sequence[SunRgbdFrame]):
-        self.found = found[:: data.every]
+        self.found, self.farthest = found[:: data.every], data.farthest
         self.sequence = np.arange(len(self.found), dtype=np.int32)
         place = {name: number for number, name in enumerate(data.classes)}
         # The last one is for points in no box.
@@ -218,11 +223,13 @@ class SunRgbdSource(FrameSource):
         return len(self.found)
 
     def describe(self, index: int) -> str:
-        return str(self.found[index].image)
+        return self.found[index].image.name
 
     def frame(self, index: int) -> FrameRecord:
         frame = self.found[index]
         points, colors = read_sunrgbd_points(frame.points)
+        near = se3_apply(frame.camera_from_world, points)[:, 2] <= self.farthest
+        points, colors = points[near], colors[near]
         box = frame.boxes_of(points)
         label = np.append(frame.label, len(CLASSES))  # -1, in no box, finds the last
         return FrameRecord(

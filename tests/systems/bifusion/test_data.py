@@ -3,11 +3,13 @@
 import dataclasses
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from posejax import cli
 from posejax.config import ConfigError
 from posejax.data.errors import DataError
 from posejax.data.rgbd_points import into_image, sample_colors
@@ -50,7 +52,7 @@ def test_an_example_holds_what_the_contract_says(scan):
     data = scan_data(scan)
     data.check()
     source = data.source("train")
-    assert len(source) == 12 and "color/2.jpg" in source.describe(2)
+    assert len(source) == 12 and source.describe(2) == f"{scan.name}/2"
     example = data.transform(source[2], np.random.default_rng(0), False)
     shapes = {name: (value.shape, value.dtype.name) for name, value in example.items()}
     assert shapes == {
@@ -140,6 +142,9 @@ def test_scans_of_a_list_with_raw_labels_and_lost_frames(scan, tmp_path):
     assert (chair == data.classes.index("chair")).all()
     with pytest.raises(ConfigError, match="val_scenes"):
         data.source("val")
+    (tmp_path / "train.txt").write_text("scene0000_00\n../scene0000_00\n")
+    with pytest.raises(DataError, match=r"line 2: \.\./scene0000_00"):
+        data.source("train")
     (tmp_path / "train.txt").write_text("scene0009_00\n")
     with pytest.raises(DataError, match="scene0009_00: scan"):
         data.source("train")
@@ -159,6 +164,21 @@ def test_simulated_rooms_are_made_and_read(tmp_path):
     assert one.camera_from_world.tolist() != two.camera_from_world.tolist()
     assert set(SIMULATED_CLASSES) <= set(NYU40)
     assert len(np.unique(class_colours(SIMULATED_CLASSES), axis=0)) == len(SIMULATED_CLASSES)
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("bifusion_sim", "--system.baseline prior"),
+        ("bifusion_sim", "--model.mode image"),
+        ("bifusion_scannet", "--model.points.rounding round"),
+    ],
+)
+def test_options_that_a_config_names_are_options(name, text):
+    path = Path(__file__).resolve().parents[3] / "configs" / f"{name}.py"
+    assert text in " ".join(path.read_text().replace("FILE", "").split())
+    (changed,) = cli.parse_train(["--config", str(path), *text.split()]).experiments
+    assert changed.system != cli.load_config(str(path)).system
 
 
 def test_seven_scenes_is_judged_before_it_is_used(data_dir, tmp_path):
@@ -196,3 +216,5 @@ def test_sun_rgbd_points_have_their_boxes_class(data_dir):
         names = {data.classes[k] for k in np.unique(example["semantic"]) if k >= 0}
         assert names == {"bed", "night stand"}
         assert set(np.unique(example["instance"])) == {-1, 0, 1}
+    near = dataclasses.replace(data, farthest=2.0).source("train")[0]["frame"]
+    assert 0 < len(near.points) < 50_000 and near.points[:, 1].max() < 3
