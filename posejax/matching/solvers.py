@@ -83,15 +83,20 @@ def real_roots(coefficients: Array, slots: int, *, grid: int = 64) -> tuple[Arra
     Args:
       coefficients: [d + 1] of z^0, ..., z^d.
       slots: number of roots to return at most, at most d.
-      grid: intervals. Each is split where the polynomial is flat, so that a pair of close roots is
-        found, too; three within pi / grid in angle may be taken for one.
+      grid: intervals, at least 16. Each is split where the polynomial is flat, so that a pair of
+        close roots is found, too; three within pi / grid in angle may be taken for one.
 
     Returns:
       (sin, cos) [slots, 2] of the angle whose tangent is the root, and exists [slots].
 
     In the angle, the real line is a circle: roots near infinity are like all others. Nothing here
     needs complex eigenvalues, which accelerators do not have.
+
+    Raises:
+      ValueError: fewer intervals, over which the series of `_turned` would not reach.
     """
+    if grid < 16:
+        raise ValueError(f"grid is at least 16, got {grid}")
     degree = coefficients.shape[0] - 1
     peak = jnp.max(jnp.abs(coefficients))
     usable = jnp.isfinite(peak) & (peak > 0)

@@ -114,6 +114,11 @@ def test_real_roots(roots):
     np.testing.assert_allclose(got, np.sort(roots), rtol=3e-3)
 
 
+def test_wide_intervals_are_refused():
+    with pytest.raises(ValueError, match="at least 16, got 8"):
+        real_roots(np.ones(4, np.float32), 3, grid=8)
+
+
 def test_degenerate_samples_are_finite():
     same = np.ones((7, 2), np.float32)
     line = np.stack([np.linspace(0, 1, 7), np.linspace(0, 2, 7)], axis=1).astype(np.float32)
