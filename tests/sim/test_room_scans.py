@@ -52,7 +52,7 @@ def test_a_scan_is_made_once_and_more_rooms_add_to_them(small_scans):
     assert again == folders[:1]
     assert before == [(path, path.stat().st_mtime_ns) for path in sorted(root.rglob("*.png"))]
     other = dataclasses.replace(SMALL_SCANS, frames=1)
-    assert ensure_scans(root, "val", 1, other, threads=1, quiet=True)[0].parent not in folders
+    assert ensure_scans(root, "val", 1, other, threads=1, quiet=True)[0] not in folders
     with pytest.raises(ValueError, match="at least 1"):
         ensure_scans(root, "val", 0, SMALL_SCANS)
 
