@@ -37,7 +37,7 @@ def get_config() -> Experiment:
         lidar=True,
         radar=True,
         lidar_points=12_000,
-        # Half without LiDAR, half without radar: one network that is asked for any subset.
+        # More often without LiDAR or radar than with: one network that is asked for any subset.
         augment=Augment((0.9, 1.15), 0.1, True, drop_camera=0.1, drop_lidar=0.6, drop_radar=0.6),
     )
     model = ModelConfig("small", 32, (32, 32, 64), lidar=True, radar="occupancy")

@@ -190,7 +190,7 @@ def override(
 def _about(config: str) -> str:
     """What a config file says of itself, and how its options may be abridged."""
     path = find_config(config)
-    said = (ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None) or ""
+    said = (ast.get_docstring(ast.parse(path.read_bytes())) if path.is_file() else None) or ""
     short = "Options of the system need no --system: --data.x is --system.data.x."
     return f"{said}\n\n{short}".strip()
 
