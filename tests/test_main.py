@@ -43,7 +43,7 @@ def test_every_command_lists_its_options(command, capsys):
 def test_a_demo_that_does_not_exist_names_the_others(capsys):
     with pytest.raises(SystemExit):
         demo.main(["george"])
-    assert "did you mean georeg?" in capsys.readouterr().err
+    assert "did you mean georeg" in capsys.readouterr().err
     assert demo.find("eventpose").is_file()
 
 
