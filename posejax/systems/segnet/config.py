@@ -18,9 +18,9 @@ class GridConfig:
       lower: of its first corner (x, y, z), metres: x right, y down, z ahead.
       upper: of its last corner.
       frame: "level": at the reference camera, but level; "ground": below it, at the vehicle's
-        z = 0, so that another rig's cameras, higher or lower, leave the volume on the road;
-        "camera": its own axes, as the original has it, which a pitched camera tilts out of the
-        road.
+        z = 0, so that another rig's cameras, higher or lower, leave the volume on the road (which
+        is there in nuScenes and CARLA, and at z = -0.35 in Argoverse 2); "camera": its own axes,
+        as the original has it, which a pitched camera tilts out of the road.
       reference: name of the camera in whose frame the volume lies.
       lift: "dynamic" for any calibration; "plan" gathers by a plan made once for a split, several
         times faster in training, where all frames have one calibration and nothing moves it.
