@@ -4,7 +4,8 @@
     python eval_main.py --workdir runs/bifusion_sim --split test
     python train_main.py --config bifusion_sim --name bifusion_sim_image --model.mode image
     python train_main.py --config bifusion_sim --name bifusion_sim_points --model.mode points
-    python eval_main.py --config bifusion_sim --split test --system.baseline prior   # blind
+    python eval_main.py --config bifusion_sim --split test --calibrate 1152 \\
+        --system.baseline prior                                                  # looks at nothing
 
 Rooms hold pieces that the image alone, or the points alone, cannot tell apart; three trainings as
 above show what each branch is worth. 6,000 points in voxels of 5 cm, images of 192 x 144 pixels, a
