@@ -6,7 +6,8 @@ DIR holds what `python -m posejax check-rig DIR` reads (run that first: a wrong 
 maps that mean nothing): frames.json of CARLA, infos.json of MMDetection3D, or nuScenes' tables.
 --weights is a run folder, an exported file or the name of weights that come with posejax. Cameras
 need not be those of the training, nor as many: every frame's own calibration is used. --reference
-names the one at which the map lies; by default it is the one that looks ahead.
+names the one at which the map lies; by default it is the one that looks ahead. LiDAR or radar that
+the weights know and the folder lacks are missing sensors, as in the training.
 
 Prints the vehicles of one frame: place to the right and ahead of the reference camera (m), cells.
 Those of the shipped weights have seen simulated streets alone.
@@ -28,9 +29,10 @@ from posejax.bev import decode_instances
 from posejax.checking import read_frames
 from posejax.config import ConfigError
 from posejax.data.errors import DataError
+from posejax.data.files import is_file
 from posejax.data.rig_frame import RigFrame
 from posejax.systems.segnet import STILL, Segnet
-from posejax.systems.segnet.frames import FrameSource, RigFrames
+from posejax.systems.segnet.frames import LIDAR, RADAR, RigFrames
 from posejax.systems.segnet.pictures import Setting, frame_figure
 from posejax.train import Batch, CheckpointError
 
@@ -48,10 +50,6 @@ class OwnFrames(RigFrames):
     def frames(self, split: str) -> tuple[Sequence[RigFrame], np.ndarray]:
         found = read_frames(Path(self.folder))
         return found, np.zeros(len(found), np.int32)
-
-    def source(self, split: str) -> FrameSource:
-        """With or without radar, whatever the network was trained on."""
-        return FrameSource(self, *self.frames(split))
 
 
 def main() -> int:
@@ -77,6 +75,8 @@ def run(options: argparse.Namespace) -> None:
     if not isinstance(trained, Segnet):
         raise ConfigError(f"{options.weights}: weights of {type(trained).__name__}, not of Segnet")
     data = own_data(trained.data, options.folder, options.reference)
+    if data.hide:
+        print(f"without {' and '.join(data.hide)}: {options.folder} has none")
     source = data.source("val")
     if not 0 <= options.frame < len(source):
         raise ConfigError(f"--frame {options.frame}: there are {len(source)} key frames")
@@ -97,12 +97,18 @@ def run(options: argparse.Namespace) -> None:
 
 def own_data(trained: RigFrames, folder: str, reference: str | None) -> OwnFrames:
     """The frames of a folder as examples of the form that a network was trained on."""
-    first = read_frames(Path(folder))[0]
+    frames = read_frames(Path(folder))
+    if not len(frames):
+        raise DataError(folder, "frames", "none", "at least one key frame")
+    first = frames[0]
     # The third axis of a camera is where it looks, the first of the vehicle is ahead.
     ahead = max(first.cameras, key=lambda name: first.cameras[name].ego_from_camera[0, 2])
     grid = dataclasses.replace(trained.grid, reference=reference or ahead, lift="dynamic")
+    no_lidar = trained.lidar and not is_file(first.lidar)
+    no_radar = trained.radar and not any(frame.radar for frame in frames)
     data = OwnFrames(
         folder=folder, grid=grid, size=trained.size, cameras=tuple(first.cameras),
+        hide=(LIDAR,) * no_lidar + (RADAR,) * no_radar,
         lidar=trained.lidar, radar=trained.radar, lidar_points=trained.lidar_points, augment=STILL,
     )  # fmt: skip
     data.check()

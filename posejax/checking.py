@@ -150,9 +150,13 @@ def read_frames(folder: Path) -> Sequence[RigFrame]:
     """
     if is_file(folder / "frames.json"):
         return read_carla(folder)
-    tables = sorted(folder.glob("*/sample_data.json"))
-    if not tables or is_file(folder / "infos.json"):
+    if is_file(folder / "infos.json"):
         return read_infos(folder / "infos.json")
+    tables = sorted(folder.glob("*/sample_data.json"))
+    if not tables:
+        found = "none that is known" if folder.is_dir() else "no such folder"
+        known = "infos.json, frames.json or VERSION/sample_data.json"
+        raise DataError(folder, "files", found, known)
     if len(tables) > 1:
         found = ", ".join(path.parent.name for path in tables)[:200]
         raise DataError(folder, "versions", found, "one folder of tables")

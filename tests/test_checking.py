@@ -178,7 +178,7 @@ def test_what_is_refused(tmp_path, capsys):
         assert words in capsys.readouterr().err
     with pytest.raises(SystemExit):
         door.main(["check-rig", str(tmp_path / "nowhere")])
-    assert "infos.json" in capsys.readouterr().err
+    assert "no such folder; expected infos.json, frames.json" in capsys.readouterr().err
 
 
 def test_the_real_sample(data_dir, capsys):

@@ -29,6 +29,7 @@ NUSCENES_CAMERAS = (
     "CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT",
 )  # fmt: skip
 LIDAR, RADAR = "LIDAR", "RADAR"  # what `hide` may name besides cameras
+_HIDE_RADAR = "for a network that knows radar, add RADAR to system.data.hide"
 _SAME_PIXEL, _SAME_POSE = 1e-2, 1e-4  # calibrations of one plan
 
 
@@ -84,12 +85,16 @@ class RigFrames(Dataset):
     @property
     def title(self) -> str:
         height, width = self.size
-        return f"{self.kind}; {len(self.cameras)} cameras of {width} x {height} pixels"
+        cameras = len([name for name in self.cameras if name not in self.hide])
+        others = [("LiDAR", self.lidar and LIDAR not in self.hide)]
+        others += [("radar", self.radar and RADAR not in self.hide)]
+        more = "".join(f", {name}" for name, there in others if there)
+        return f"{self.kind}; {cameras} cameras of {width} x {height} pixels{more}"
 
     def source(self, split: str) -> "FrameSource":
         frames, scenes = self.frames(split)
-        if self.radar and not any(frame.radar for frame in frames):
-            raise ConfigError(f"system.data.radar: {self.kind} have none")
+        if self.radar and RADAR not in self.hide and not any(frame.radar for frame in frames):
+            raise ConfigError(f"system.data.radar: {self.kind} have none; {_HIDE_RADAR}")
         first = frames[0].cameras
         if not any(name in first for name in self.cameras):
             found, there = ", ".join(self.cameras), ", ".join(first) or "none"
@@ -98,10 +103,11 @@ class RigFrames(Dataset):
 
     def check_single(self, kind: str) -> None:
         """Raise ConfigError where more than one sweep, or radar, is asked of what has none."""
-        if self.sweeps > 1 or self.radar:
-            name = "radar" if self.radar else "sweeps"
-            expected = f"1 sweep and no radar: {kind} name no others"
-            raise ConfigError(f"system.data.{name}: {getattr(self, name)}; expected {expected}")
+        if self.radar and RADAR not in self.hide:
+            raise ConfigError(f"system.data.radar: {kind} have none; {_HIDE_RADAR}")
+        if self.sweeps > 1:
+            expected = f"1: {kind} name no others"
+            raise ConfigError(f"system.data.sweeps: {self.sweeps}; expected {expected}")
 
     def check(self) -> None:
         """Raise ConfigError for a setting out of range."""

@@ -22,8 +22,8 @@ GRID = GridConfig((32, 2, 32), (-16.0, -1.0, -16.0), (16.0, 2.0, 16.0))
     "data, message",
     [
         (InfoFrames(), "root: not given; expected a folder with infos.json"),
-        (InfoFrames(root="x", lidar=True, sweeps=3), "sweeps: 3; expected 1 sweep"),
-        (InfoFrames(root="x", radar=True), "radar: True; expected 1 sweep and no radar"),
+        (InfoFrames(root="x", lidar=True, sweeps=3), "sweeps: 3; expected 1: infos"),
+        (InfoFrames(root="x", radar=True), "radar: infos have none; .* add RADAR"),
         (NuScenes(), "root: not given; expected the folder of nuScenes"),
         (NuScenes(root="x"), "train_scenes: not given; expected a text file"),
         (SimulatedDrives(val_scenes=0), "val_scenes: 0; expected >= 1"),

@@ -141,7 +141,7 @@ def test_the_real_log(data_dir, tmp_path):
 def test_what_is_missing_is_named(recorded, tmp_path):
     with pytest.raises(ConfigError, match="root: not given"):
         CarlaDrives().check()
-    with pytest.raises(ConfigError, match="sweeps: 3; expected 1 sweep and no radar: recordings"):
+    with pytest.raises(ConfigError, match="sweeps: 3; expected 1: recordings"):
         replace(recorded, sweeps=3).check()
     with pytest.raises(DataError, match="test: no such folder; expected a folder for each drive"):
         recorded.source("test")

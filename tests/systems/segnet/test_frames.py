@@ -190,6 +190,10 @@ def test_points_are_thinned_padded_and_dropped(data, frame):
     assert not example_of(deaf, frame)["radar_present"].any()  # of one frame, nothing is wrong
     with pytest.raises(ConfigError, match=r"system\.data\.radar: a made-up rig have none"):
         deaf.source("train")
+    known = replace(deaf, lidar=True, hide=("RADAR", data.cameras[0]))
+    assert len(known.source("train")) and not example_of(known, frame)["radar_present"].any()
+    known.check_single("infos")  # it has none, which is what was said
+    assert known.title == "a made-up rig; 3 cameras of 96 x 64 pixels, LiDAR"
 
 
 def test_sweeps_of_other_data_sets_are_read(data, frame, tmp_path):

@@ -30,8 +30,9 @@ def script():
 
 
 def test_a_folder_of_carla(script, tmp_path, monkeypatch, capsys):
-    """By weights of another rig, which has radar, as they are saved; any map will do."""
-    data = SimulatedDrives(grid=GRID, size=(32, 48), lidar=True, radar=True, lidar_points=64)
+    """By weights of another rig that has radar, as they are saved; nothing was trained, so any map
+    will do. The folder has no radar, and then no LiDAR either: sensors that are missing."""
+    data = SimulatedDrives(grid=GRID, size=(32, 48), lidar=True, lidar_points=64, radar=True)
     system = Segnet(data, replace(MODEL, radar="occupancy"))
     shapes = jax.eval_shape(system._variables, jax.random.key(0))
     params, state = jax.tree.map(lambda s: np.full(s.shape, 0.01, s.dtype), shapes)
@@ -41,7 +42,14 @@ def test_a_folder_of_carla(script, tmp_path, monkeypatch, capsys):
     call = ["map", str(tmp_path / "own" / "drive0"), "--weights", str(path)]
     monkeypatch.setattr(sys, "argv", [*call, "--frame", "1", "--out", str(tmp_path / "map.png")])
     assert script.main() == 0 and (tmp_path / "map.png").stat().st_size > 10_000
-    assert "picture" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "picture" in out and "without RADAR: " in out
+    (tmp_path / "own" / "drive0" / "sweep.npy").unlink()
+    assert script.main() == 0 and "without LIDAR and RADAR: " in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "frames.json").write_text('{"cameras": {}, "frames": []}')
+    monkeypatch.setattr(sys, "argv", ["map", str(tmp_path / "empty"), *call[2:]])
+    assert script.main() == 1 and "expected at least one key frame" in capsys.readouterr().err
     for more, message in (
         (["--frame", "2"], "--frame 2: there are 2 key frames"),
         (["--reference", "TOP"], "no TOP; the frame has FRONT, RIGHT"),
