@@ -21,8 +21,8 @@ What it is to be read beside, a map that looks at nothing and inverse perspectiv
         --data.grid.lower -24 -0.5 -24 --data.grid.upper 24 0.5 24 \\
         --data.no-lidar --data.no-radar --model.no-lidar --model.radar none
 
-48 m x 48 m of half-metre cells, 512 frames of 12 epochs. Two CPU cores: 14 s of one core to
-simulate each of 88 towns, once; 1,536 steps of 1.2 s, 30 minutes (52 were seen beside other
+48 m x 48 m of half-metre cells, 512 frames of 12 epochs. Two CPU cores: up to 14 s of one core
+to simulate each of 88 towns, once; 1,536 steps of 1.2 s, 30 minutes (52 were seen beside other
 work); 2.7 GiB.
 """
 
