@@ -84,7 +84,8 @@ def peers(weights, coords, features, cotangent):
     weights = {k: torch.from_numpy(np.array(v)).requires_grad_(True) for k, v in weights.items()}
     leaves = {k: v for k, v in weights.items() if "running" not in k}
     x, c, pull = (torch.from_numpy(np.array(a)) for a in (features, coords, cotangent))
-    size = tuple(int(n) for n in coords[:, 1:].max(0) + 4)
+    # A margin for neighbours, and halved four times without a rest: spconv cuts off what is beyond.
+    size = tuple(int(n) // 16 * 16 + 32 for n in coords[:, 1:].max(0))
     layers: dict[str, Any] = {}
 
     def with_spconv():

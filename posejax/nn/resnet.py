@@ -107,6 +107,8 @@ class ResNet(nn.Module):
       dtype: of activations and convolutions (`None`: the promoted type); parameters and norm
         statistics are float32 always.
 
+    Its 1x1 convolutions are `Pointwise`: reverse mode alone, no `jax.jvp`, no `jax.hessian`.
+
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, with the stride in
     the 3x3 convolution of a bottleneck as in torchvision. Module names follow torchvision's
     (posejax.nn.torch_tables.resnet_table).
