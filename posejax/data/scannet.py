@@ -29,21 +29,6 @@ SCANNET20 = (
     "picture", "counter", "desk", "curtain", "refrigerator", "shower curtain", "toilet", "sink",
     "bathtub", "other furniture",
 )  # fmt: skip
-#: [41, 3] uint8, the colours in which ScanNet shows NYU40's classes; 0 is unlabelled.
-NYU40_COLOURS = np.array(
-    [
-        (0, 0, 0), (174, 199, 232), (152, 223, 138), (31, 119, 180), (255, 187, 120),
-        (188, 189, 34), (140, 86, 75), (255, 152, 150), (214, 39, 40), (197, 176, 213),
-        (148, 103, 189), (196, 156, 148), (23, 190, 207), (178, 76, 76), (247, 182, 210),
-        (66, 188, 102), (219, 219, 141), (140, 57, 197), (202, 185, 52), (51, 176, 203),
-        (200, 54, 131), (92, 193, 61), (78, 71, 183), (172, 114, 82), (255, 127, 14),
-        (91, 163, 138), (153, 98, 156), (140, 153, 101), (158, 218, 229), (100, 125, 154),
-        (178, 127, 135), (120, 185, 128), (146, 111, 194), (44, 160, 44), (112, 128, 144),
-        (96, 207, 209), (227, 119, 194), (213, 92, 176), (94, 106, 211), (82, 84, 163),
-        (100, 85, 144),
-    ],
-    np.uint8,
-)  # fmt: skip
 _MOST = 1 << 16  # numbers of 16-bit pictures
 
 
@@ -63,11 +48,6 @@ def class_numbers(classes: tuple[str, ...], table: np.ndarray | None = None) -> 
     place = np.full(_MOST, -1, np.int32)
     place[[NYU40.index(name) + 1 for name in classes]] = np.arange(len(classes))
     return place if table is None else place[table]
-
-
-def class_colours(classes: tuple[str, ...]) -> np.ndarray:
-    """[C, 3] uint8: the colours in which ScanNet shows classes of `NYU40`."""
-    return NYU40_COLOURS[[NYU40.index(name) + 1 for name in classes]]
 
 
 def read_label_table(path: str | Path) -> np.ndarray:

@@ -7,7 +7,6 @@ from posejax.data.errors import DataError
 from posejax.data.ply import read_ply
 from posejax.data.scannet import (
     NYU40,
-    NYU40_COLOURS,
     SCANNET20,
     class_numbers,
     read_cloud,
@@ -88,7 +87,6 @@ def test_a_scenes_cloud_takes_its_labels_from_the_file_beside_it(tmp_path):
 
 def test_numbers_of_pictures_become_places_in_a_list_of_classes(tmp_path):
     assert len(NYU40) == 40 and set(SCANNET20) <= set(NYU40)
-    assert NYU40_COLOURS.shape == (41, 3) and len(np.unique(NYU40_COLOURS, axis=0)) == 41
     numbers = class_numbers(("chair", "wall"))
     assert numbers[[0, 1, 5, 6, 65535]].tolist() == [-1, 1, 0, -1, -1]
     path = write_label_table(tmp_path)
