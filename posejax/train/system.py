@@ -46,14 +46,17 @@ class System(ABC):
 
     Attributes:
       data: records and examples.
-      calibrates: whether `calibrate` has anything to fit; it costs a pass over train.
       calibration: entries of the state that `calibrate` fits. They belong to the parameters they
         were fitted for: a training that starts from other weights leaves them behind.
     """
 
     data: Dataset
-    calibrates: bool = False
     calibration: tuple[str, ...] = ()
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether `calibrate` has anything to fit; it costs a pass over train."""
+        return bool(self.calibration)
 
     def check(self) -> None:  # noqa: B027 - most have nothing to check
         """Look at settings that must fit together; called before the data are opened.

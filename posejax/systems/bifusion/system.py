@@ -64,7 +64,7 @@ class Bifusion(System):
             self.start(*zeros)
 
     @property
-    def calibrates(self) -> bool:  # type: ignore[override]
+    def calibrates(self) -> bool:
         """Whether there is a prior to take from train."""
         return self.baseline == "prior"
 

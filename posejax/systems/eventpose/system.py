@@ -280,7 +280,7 @@ class Eventpose(System):
         return self.model.heads != "direct" and self.keypoints.answer == "solver"
 
     @property
-    def calibrates(self) -> bool:  # type: ignore[override]
+    def calibrates(self) -> bool:
         """Whether there are predicted spreads to scale."""
         direct = self.model.heads == "direct" and self.objective.uncertainty == "gaussian"
         return direct or self.solves

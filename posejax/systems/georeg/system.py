@@ -41,7 +41,6 @@ class Georeg(System):
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
 
-    calibrates: ClassVar[bool] = True
     calibration: ClassVar[tuple[str, ...]] = ("calibration",)
 
     def check(self) -> None:

@@ -51,7 +51,6 @@ class Tinyroma(System):
     objective: ObjectiveConfig = ObjectiveConfig()
     baseline: Literal["none", "xfeat"] = "none"
 
-    calibrates: ClassVar[bool] = True
     calibration: ClassVar[tuple[str, ...]] = ("covariance",)
 
     def check(self) -> None:

@@ -30,7 +30,6 @@ class Beacons(System):
     hidden: int = 16
     norm: Literal["none", "batch"] = "none"
 
-    calibrates: ClassVar[bool] = True
     calibration: ClassVar[tuple[str, ...]] = ("sigma",)
 
     @property
