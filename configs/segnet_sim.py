@@ -22,7 +22,7 @@ What it is to be read beside, a map that looks at nothing and inverse perspectiv
         --data.no-lidar --data.no-radar --model.no-lidar --model.radar none
 
 48 m x 48 m of half-metre cells, 512 frames of 12 epochs. Two CPU cores: up to 14 s of one core
-to simulate each of 88 towns, once; 1,536 steps of 1.2 s, 30 minutes (52 were seen beside other
+to simulate each of 88 towns, once; 1,536 steps of 1.4 s, 36 minutes (52 were seen beside other
 work); 2.7 GiB.
 """
 
