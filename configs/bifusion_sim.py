@@ -52,6 +52,6 @@ def get_config() -> Experiment:
             ),
             evaluation=Evaluation(every_epochs=2),
             checkpoint=Checkpoint(best_metric="miou", best_mode="max"),
-            columns=("loss", "miou", "accuracy", "fusion_2d_ratio", "valid_ratio"),
+            columns=("loss", "miou", "accuracy", "semantic", "offset"),
         ),
     )
