@@ -96,18 +96,18 @@ def cloud_picture(
 
 
 def clouds(example: Example, classes: int) -> dict[str, np.ndarray]:
-    """Colours [N, 3] of an example's points, by what they show."""
+    """Colours [N, 3] of an example's points, by what they show; no truth without labels."""
     palette, truth = class_colors(classes), example["semantic"]
     known = truth >= 0
     right = (example["class"] == truth)[:, None]
-    found = {
-        "truth": np.where(known[:, None], palette[np.maximum(truth, 0)], _UNKNOWN),
-        "prediction": palette[example["class"]],
-        "right (green), wrong (red)": np.where(
-            known[:, None], np.where(right, _RIGHT, _WRONG), _UNKNOWN
-        ),
-        "features": principal_colors(example["fused"], example["mask"]),
-    }
+    found = {}
+    if known.any():
+        found["truth"] = np.where(known[:, None], palette[np.maximum(truth, 0)], _UNKNOWN)
+    found["prediction"] = palette[example["class"]]
+    if known.any():
+        marks = np.where(right, _RIGHT, _WRONG)
+        found["right (green), wrong (red)"] = np.where(known[:, None], marks, _UNKNOWN)
+    found["features"] = principal_colors(example["fused"], example["mask"])
     gate = colormaps["viridis"](np.clip(example["gate"], 0, 1))[:, :3]
     found["gate: points (dark) to image (bright)"] = np.where(
         example["valid"][:, None], gate, _UNKNOWN
