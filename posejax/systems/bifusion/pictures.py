@@ -86,12 +86,13 @@ def cloud_picture(
     scale = _FIELD * width / seen[:, 2]
     x = np.floor(seen[:, 0] * scale + width / 2).astype(int)
     y = np.floor(seen[:, 1] * scale + height / 2).astype(int)
+    # Dots as large as leave no gaps between even points, the nearest painted last.
+    reach = int(np.clip(np.rint(np.sqrt(height * width / len(local)) / 2), 1, 3))
     order = np.argsort(-seen[:, 2], kind="stable")
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            i, j = y[order] + dy, x[order] + dx
-            on = (i >= 0) & (i < height) & (j >= 0) & (j < width)
-            picture[i[on], j[on]] = colors[order][on]
+    dot = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, 1, -1)
+    i, j = np.stack([y, x])[:, order, None] + dot
+    on = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+    picture[i[on], j[on]] = np.broadcast_to(colors[order][:, None], (*on.shape, 3))[on]
     return picture
 
 
