@@ -12,9 +12,9 @@ above show what each branch is worth. 3,000 points in voxels of 8 cm, images of 
 small encoder of the image from scratch and a narrow sparse U-Net.
 
 Expected (simulated, split test, three seeds each): mIoU 50.8, image alone 31.4, points alone
-35.1, the prior 2.3. Two CPU cores: 1 s of one to simulate each of 180 rooms, once; 900 steps of half
-a second, 10 minutes of processor time; alone 4 (image) and 6 (points). 12 to 14 minutes were seen
-beside other work; 2.5 GiB.
+35.1, the prior 2.3. Two CPU cores: 1 s of one to simulate each of 180 rooms, once; 900 steps of
+half a second, 10 minutes of processor time; alone 4 (image) and 6 (points). 12 to 14 minutes were
+seen beside other work; 2.5 GiB.
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig
