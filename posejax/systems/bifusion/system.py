@@ -24,7 +24,7 @@ from posejax.systems.bifusion.objective import (
     point_losses,
 )
 from posejax.systems.bifusion.report import make_report
-from posejax.train.system import Batch, LossOutput, System
+from posejax.train.system import Batch, LossOutput, System, try_start
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class Bifusion(System):
 
     def check_start(self) -> None:
         if self.model.clip_weights or self.model.points_weights:
-            params, state = jax.eval_shape(self._variables, jax.random.key(0))
-            zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), (params, state))
-            self.start(*zeros)
+            try_start(self, self._variables)
 
     @property
     def calibrates(self) -> bool:
