@@ -19,7 +19,7 @@ import jax
 
 HERE = Path(__file__).parent
 PARTS = {"run", "harness", "motorcycle", "segnet_torch", "sparse_peers", "__init__"}
-NEED_A_RUN_OR_ROOT = {"eventpose_ablation", "eventpose_conditions", "power_cut"}
+NEED_A_RUN_OR_ROOT = {"bifusion_modes", "eventpose_ablation", "eventpose_conditions", "power_cut"}
 NOT_BENCHMARKS = PARTS | NEED_A_RUN_OR_ROOT
 
 

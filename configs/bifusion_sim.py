@@ -21,32 +21,37 @@ def get_config() -> Experiment:
     return Experiment(
         name="bifusion_sim",
         system=Bifusion(
-            data=SimulatedRooms(size=(144, 192), points=6000),
+            data=SimulatedRooms(
+                size=(144, 192),
+                points=3000,
+                image=(144, 192),
+                rooms=(120, 20, 40),
+                frames_a_room=6,
+            ),
             model=ModelConfig(
                 image="small",
                 image_size=None,
                 grid=None,
                 points=PointsConfig(
-                    0.05,
+                    0.08,
                     stem=16,
                     widths=(16, 32, 48, 48, 32, 32),
                     blocks=(1, 1, 1, 1, 1, 1),
-                    rows=(1.0, 0.75, 0.4, 0.2),
+                    rows=(1.0, 0.5, 0.2, 0.08),
                 ),
                 features=64,
             ),
         ),
         train=TrainConfig(
-            epochs=12,
+            epochs=5,
             batch_size=4,
-            ema=0.998,
             optimizer=Optimizer(
                 schedule=Schedule("one_cycle", peak=3e-3, warmup=0.1, start=0.04),
                 weight_decay=1e-2,
                 clip_norm=5.0,
             ),
-            evaluation=Evaluation(every_epochs=3),
+            evaluation=Evaluation(every_epochs=2),
             checkpoint=Checkpoint(best_metric="miou", best_mode="max"),
-            columns=("loss", "miou", "accuracy", "fusion_2d_ratio", "valid_ratio"),
+            columns=("loss", "miou", "accuracy", "semantic", "offset"),
         ),
     )

@@ -91,12 +91,11 @@ def test_help_of_export_names_the_programs_of_every_system(capsys):
         ("eventpose", "eventpose_sim"),
         ("tinyroma", "tinyroma_scratch"),
         ("segnet", "segnet_sim"),
+        ("bifusion", "bifusion_sim"),
     ],
 )
 def test_demos_start_from_weights_that_are_shipped(system, name):
     experiment = cli.load_config(demo.find(system))
     assert isinstance(experiment, cli.Experiment)
     assert experiment.system.data.simulated and experiment.train.init_from == name
-    if name == "segnet_sim" and name not in weights.shipped():
-        pytest.skip("segnet_sim.npz is not in posejax/shipped")
     assert name in weights.shipped()

@@ -10,6 +10,7 @@ end_header
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from posejax.data.errors import DataError
-from posejax.data.files import read_bytes
+from posejax.data.files import read_bytes, whole
 
 _EXPECTED = "a PLY file"
 _TYPES = {
@@ -93,6 +94,34 @@ def read_ply(path: str | Path, needs: tuple[str, ...] = ("x", "y", "z")) -> Ply:
         found = f"row {corners[outside][0]}"
         raise DataError(path, "faces", found, f"rows of {count} vertices")
     return Ply(vertices, triangles)
+
+
+def write_ply(path: str | Path, vertices: Mapping[str, np.ndarray]) -> None:
+    """Write points as binary_little_endian; the file appears whole or not at all.
+
+    Args:
+      vertices: property -> [N], float32, float64 or integers of up to 32 bits.
+
+    Raises:
+      ValueError: arrays that do not fit, or of another type.
+      OSError: the file cannot be written.
+    """
+    kinds = {code: name for name, code in reversed(_TYPES.items())}
+    columns = {name: np.asarray(values) for name, values in vertices.items()}
+    fields, count = [], len(next(iter(columns.values()), ()))
+    for name, values in columns.items():
+        code = f"{values.dtype.kind}{values.dtype.itemsize}"
+        if values.shape != (count,) or code not in kinds:
+            found = f"{values.dtype} {values.shape}"
+            raise ValueError(f"{name}: {found}; expected [{count}] of {', '.join(kinds.values())}")
+        fields.append((name, "<" + code))
+    rows = np.zeros(count, fields)
+    for name, values in columns.items():
+        rows[name] = values
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
+    lines += [f"property {kinds[code[1:]]} {name}" for name, code in fields]
+    with whole(Path(path)) as temporary:
+        temporary.write_bytes("\n".join([*lines, "end_header", ""]).encode() + rows.tobytes())
 
 
 def _header(path, raw: bytes) -> tuple[str, list[_Element], int]:

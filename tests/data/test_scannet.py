@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from posejax.data import ply
 from posejax.data.errors import DataError
 from posejax.data.ply import read_ply
 from posejax.data.scannet import (
@@ -43,6 +44,20 @@ def test_ply_is_read_in_every_form(tmp_path, form):
     path.write_bytes(ply_text(form) + b"9 9")
     with pytest.raises(DataError, match="too many"):
         read_ply(path)
+
+
+def test_ply_that_is_written_is_read(tmp_path):
+    path, dtypes = tmp_path / "a.ply", ("f4", "f8", "i1", "u1", "i2", "u2", "i4", "u4")
+    written = {f"p{dtype}": np.array([1, 2, 99], dtype) for dtype in dtypes}
+    ply.write_ply(path, written)
+    found = read_ply(path, needs=())
+    assert found.triangles is None and list(found.vertices) == list(written)
+    for name, values in written.items():
+        np.testing.assert_array_equal(found.vertices[name], values)
+        assert found.vertices[name].dtype == values.dtype
+    for values in (np.zeros(3, np.int64), np.zeros((3, 2), np.float32), np.zeros(2, np.float32)):
+        with pytest.raises(ValueError, match=r"wrong: .*expected \[3\] of"):
+            ply.write_ply(path, {**written, "wrong": values})
 
 
 def test_bad_ply_is_refused(tmp_path):

@@ -80,11 +80,17 @@ class SimulatedRooms(RgbdFrames):
             check_range("system.data.rooms, frames_a_room and image", count, 1)
 
     def frames(self, split: str) -> RecordedFrames:
-        from posejax.sim.room_scans import ScanSettings, ensure_scans  # jax
+        from posejax.sim.cameras import DepthSensor  # jax
+        from posejax.sim.room_scans import ScanSettings, ensure_scans
         from posejax.sim.rooms import RoomSettings
 
-        room = RoomSettings(texel=0.012, lookalikes=self.lookalikes)
-        settings = ScanSettings(size=self.image, frames=self.frames_a_room, room=room)
+        settings = ScanSettings(
+            size=self.image,
+            frames=self.frames_a_room,
+            room=RoomSettings(texel=0.012, lookalikes=self.lookalikes),
+            # As wide an angle as a Kinect's 640 pixels have.
+            depth=DepthSensor(lateral=self.image[1] / 640),
+        )
         count = self.rooms[SPLITS.index(split)]
         folders = ensure_scans(self.root or None, split, count, settings, seed=self.seed)
         return RecordedFrames(self, [Recording(f.name, list_frames(f)) for f in folders])

@@ -6,7 +6,7 @@ is; an example has a fixed number of them.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from posejax.data.errors import DataError
 from posejax.data.images import resize_image
 from posejax.data.rgbd_frames import FrameFiles, RgbdFrame, read_frame, tracked
 from posejax.data.rgbd_points import back_project
-from posejax.data.rigid import nearest_rigid, se3_inverse
+from posejax.data.rigid import nearest_rigid, se3_apply, se3_inverse, so3_exp
 from posejax.data.scannet import NYU40, SCANNET20, class_numbers
 from posejax.systems.bifusion.augment import Augment, View, augmented
 
@@ -85,6 +85,26 @@ def record_of(
         instance,
         np.asarray(up, np.float64),
         frame.depth,
+    )
+
+
+def upright(frame: FrameRecord) -> FrameRecord:
+    """The frame in a world turned about its origin so that z is up, the shortest way.
+
+    Networks know which way is up by the axes of their voxels: those that learnt from ScanNet or
+    simulated rooms take a floor for a wall in a world whose z axis lies.
+    """
+    axis = np.cross(frame.up, UP)
+    sine, cosine = float(np.linalg.norm(axis)), float(np.dot(frame.up, UP))
+    # Straight down, any level axis will do.
+    axis = axis / sine if sine > 1e-9 else np.array([1.0, 0, 0])
+    turn = np.eye(4)
+    turn[:3, :3] = so3_exp(np.arctan2(sine, cosine) * axis)
+    return replace(
+        frame,
+        points=se3_apply(turn, frame.points),
+        camera_from_world=frame.camera_from_world @ se3_inverse(turn),
+        up=np.array(UP),
     )
 
 

@@ -86,28 +86,29 @@ def cloud_picture(
     scale = _FIELD * width / seen[:, 2]
     x = np.floor(seen[:, 0] * scale + width / 2).astype(int)
     y = np.floor(seen[:, 1] * scale + height / 2).astype(int)
+    # Dots as large as leave no gaps between even points, the nearest painted last.
+    reach = int(np.clip(np.rint(np.sqrt(height * width / len(local)) / 2), 1, 3))
     order = np.argsort(-seen[:, 2], kind="stable")
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            i, j = y[order] + dy, x[order] + dx
-            on = (i >= 0) & (i < height) & (j >= 0) & (j < width)
-            picture[i[on], j[on]] = colors[order][on]
+    dot = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, 1, -1)
+    i, j = np.stack([y, x])[:, order, None] + dot
+    on = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+    picture[i[on], j[on]] = np.broadcast_to(colors[order][:, None], (*on.shape, 3))[on]
     return picture
 
 
 def clouds(example: Example, classes: int) -> dict[str, np.ndarray]:
-    """Colours [N, 3] of an example's points, by what they show."""
+    """Colours [N, 3] of an example's points, by what they show; no truth without labels."""
     palette, truth = class_colors(classes), example["semantic"]
     known = truth >= 0
     right = (example["class"] == truth)[:, None]
-    found = {
-        "truth": np.where(known[:, None], palette[np.maximum(truth, 0)], _UNKNOWN),
-        "prediction": palette[example["class"]],
-        "right (green), wrong (red)": np.where(
-            known[:, None], np.where(right, _RIGHT, _WRONG), _UNKNOWN
-        ),
-        "features": principal_colors(example["fused"], example["mask"]),
-    }
+    found = {}
+    if known.any():
+        found["truth"] = np.where(known[:, None], palette[np.maximum(truth, 0)], _UNKNOWN)
+    found["prediction"] = palette[example["class"]]
+    if known.any():
+        marks = np.where(right, _RIGHT, _WRONG)
+        found["right (green), wrong (red)"] = np.where(known[:, None], marks, _UNKNOWN)
+    found["features"] = principal_colors(example["fused"], example["mask"])
     gate = colormaps["viridis"](np.clip(example["gate"], 0, 1))[:, :3]
     found["gate: points (dark) to image (bright)"] = np.where(
         example["valid"][:, None], gate, _UNKNOWN

@@ -26,6 +26,11 @@ def test_what_is_near_hides_what_is_far():
         colors = np.array([[1.0, 0, 0], [0, 0, 1]])
         picture = cloud_picture(local[order], colors[order], FRONT)
         assert (picture == [1, 0, 0]).all(-1).any() and not (picture == [0, 0, 1]).all(-1).any()
+    # A far point whose dot begins left of the near one's does not bite into that.
+    picture = cloud_picture(np.array([[0.0, 0, 2], [-0.02, 0, 4]]), np.eye(3)[[0, 2]], FRONT)
+    rows, columns = np.nonzero((picture == [1, 0, 0]).all(-1))
+    assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1) == (np.ptp(rows) + 1) ** 2
+    assert (picture == [0, 0, 1]).all(-1).any()
     assert (cloud_picture(np.zeros((0, 3)), np.zeros((0, 3)), FRONT) == 1).all()
 
 

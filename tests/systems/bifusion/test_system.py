@@ -250,6 +250,12 @@ def test_one_branch_alone_has_no_other(system, batch, mode):
     found = norms(params, state, batch, jax.random.key(0), LATE)
     for path, value in jax.tree_util.tree_leaves_with_path(found):
         assert value > 0, jax.tree_util.keystr(path)
+    scalars = jax.eval_shape(
+        lambda p: alone.loss(p, state, batch, jax.random.key(0), LATE, True)[1].scalars, params
+    )
+    # A column that only both branches have would stop the training of one before its first step.
+    shown = load_config("bifusion_sim").train.columns
+    assert set(shown) - {"loss", "miou"} <= set(scalars)
     blind = {"image": "colors", "points": "image"}[mode]
     examples = {**batch.examples, blind: jnp.zeros_like(batch.examples[blind])}
     other = norms(params, state, Batch(examples), jax.random.key(0), LATE)
