@@ -10,6 +10,7 @@ end_header
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from posejax.data.errors import DataError
-from posejax.data.files import read_bytes
+from posejax.data.files import read_bytes, whole
 
 _EXPECTED = "a PLY file"
 _TYPES = {
@@ -93,6 +94,35 @@ def read_ply(path: str | Path, needs: tuple[str, ...] = ("x", "y", "z")) -> Ply:
         found = f"row {corners[outside][0]}"
         raise DataError(path, "faces", found, f"rows of {count} vertices")
     return Ply(vertices, triangles)
+
+
+def write_ply(path: str | Path, vertices: Mapping[str, np.ndarray]) -> Path:
+    """Write vertices without faces, binary and little-endian; an old file is replaced in one step.
+
+    Args:
+      vertices: {property: [N]} of numbers of up to 64 bits (32 of whole ones).
+
+    Raises:
+      ValueError: none, arrays of different lengths, or types that the format lacks.
+    """
+    names = {kind: name for name, kind in reversed(_TYPES.items())}
+    columns = {k: np.asarray(v) for k, v in vertices.items()}
+    shapes, kinds = (
+        {v.shape for v in columns.values()},
+        {k: v.dtype.str[1:] for k, v in columns.items()},
+    )
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not set(kinds.values()) <= names.keys():
+        raise ValueError(f"arrays [N] of PLY's types expected, got {kinds} of {sorted(shapes)}")
+    rows = np.empty(shapes.pop(), [(name, f"<{kind}") for name, kind in kinds.items()])
+    for name, values in columns.items():
+        rows[name] = values
+    lines = [f"property {names[kind]} {name}" for name, kind in kinds.items()]
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *lines]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        temporary.write_bytes("\n".join([*head, "end_header\n"]).encode("ascii") + rows.tobytes())
+    return path
 
 
 def _header(path, raw: bytes) -> tuple[str, list[_Element], int]:

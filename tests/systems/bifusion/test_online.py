@@ -83,7 +83,7 @@ def test_far_worlds_give_the_same_map():
     for key in ("voxels", "miou/alone", "miou/map"):
         assert near.figures[key] == far.figures[key]
     frame = Corner(zero=FAR).source("test").frame(0)  # type: ignore[attr-defined]
-    moved = relative(frame, FAR)
+    moved = relative(frame, np.array(FAR))
     assert np.abs(moved.points).max() < 10
     ours = moved.points @ moved.camera_from_world[:3, :3].T + moved.camera_from_world[:3, 3]
     theirs = frame.points @ frame.camera_from_world[:3, :3].T + frame.camera_from_world[:3, 3]
