@@ -25,8 +25,9 @@ from posejax.systems.bifusion.data import up_of
 from posejax.systems.bifusion.frames import FrameSource, RecordedFrames, Recording
 from posejax.systems.bifusion.map_report import make_map_report, map_points, write_map
 from posejax.systems.bifusion.online import Mapper, OnlineConfig
+from posejax.systems.bifusion.query import Query, prototypes, read_query, similarities
 from posejax.systems.bifusion.system import Bifusion
-from posejax.systems.bifusion.walk import scores, walk
+from posejax.systems.bifusion.walk import Walk, scores, walk
 from posejax.train import CheckpointError, rundir, runtime, weights
 
 USAGE = "map --weights RUN|FILE|NAME [--recording DIR] [--out FOLDER]"
@@ -45,6 +46,8 @@ class MapOptions:
       recordings: how many of the split.
       which: best, latest or a step of a run folder.
       out: folder of the results; RUN/map if not given.
+      query: .npy or .npz of embeddings to look for in the map, see docs/bifusion.md; FOLDER/NAME
+        has a classes.npz of them for other maps.
       online: how frames are merged.
       cache: folder of compiled programs: auto for the user's cache folder, off for none.
     """
@@ -54,6 +57,7 @@ class MapOptions:
     recordings: int = 1
     which: str = "best"
     out: Path | None = None
+    query: Path | None = None
     online: Annotated[OnlineConfig, tyro.conf.arg(name="")] = OnlineConfig()
     cache: str = "auto"
 
@@ -89,6 +93,9 @@ def _run(arguments: Sequence[str]) -> None:
     out = options.out or run_folder / "map"
     rundir.check_writable(out, "--out")
     runtime.start(RunOptions(None, options.cache, debug=Debug(), distributed=Distributed()))
+    query = None
+    if options.query is not None:
+        query = read_query(options.query, system.model.features, len(system.classes))
     frames = _frames(system, options)
     size = system.model.points.voxel_size
     mapper = Mapper(system, found.params, found.state, options.online, size)
@@ -97,18 +104,29 @@ def _run(arguments: Sequence[str]) -> None:
     for name, rows in _recordings(frames, options.recordings):
         print(f"{name}: {len(rows):,} frames", file=sys.stderr, flush=True)
         done = walk(mapper, frames, rows, name, len(system.classes))
-        points = map_points(done)
-        write_map(out / name / "map.ply", points, system.classes)
-        page = make_map_report(done, points, system.data, mapper.config)
+        page = _write(out / name, done, system, mapper.config, query)
         figures[name] = done.figures
         tables = {k: v + tables.get(k, 0) for k, v in done.confusion.items()}
         print(evaluate.table(done.figures, name))
-        print(f"report: {report.write(page, out / name)}")
+        print(f"report: {page}")
     if len(figures) > 1:
         figures["all"] = scores(tables)
         print(evaluate.table(figures["all"], f"all {len(figures) - 1} recordings"))
     config_io.write_json(out / "figures.json", jsonable(figures))
     print(f"results: {out}")
+
+
+def _write(
+    folder: Path, done: Walk, system: Bifusion, config: OnlineConfig, query: Query | None
+) -> Path:
+    """All files of a map; the path of its page."""
+    points, classes = map_points(done), system.classes
+    similar = {} if query is None else similarities(query, points.fused, points.chance)
+    write_map(folder / "map.ply", points, classes, similar)
+    features = prototypes(points.fused, points.chance).astype(np.float32)
+    examples = {"query": features, "names": np.array(classes)}
+    weights.write_npz(folder / "classes.npz", examples)
+    return report.write(make_map_report(done, points, system.data, config, similar), folder)
 
 
 def parse(

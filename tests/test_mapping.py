@@ -11,6 +11,7 @@ from posejax.data.ply import read_ply, write_ply
 from posejax.data.scannet import NYU40, read_cloud
 from posejax.systems.bifusion import Bifusion, ScanNet
 from posejax.systems.bifusion.data import SIMULATED_CLASSES
+from posejax.systems.bifusion.query import read_query
 from posejax.train import weights
 from tests.systems.bifusion.made_up import TINY
 from tests.systems.bifusion.test_system import started
@@ -31,8 +32,11 @@ def given(small_scans, tmp_path_factory):
 def made(given, tmp_path_factory):
     out = tmp_path_factory.mktemp("map")
     path, folder = given
+    query = out / "query.npz"
+    vectors = np.random.default_rng(0).standard_normal((2, TINY.features))
+    np.savez(query, query=vectors, names=["chair", "a thing to sit on"])
     arguments = ["map", "--weights", str(path), "--recording", str(folder), "--out", str(out)]
-    assert door.main([*arguments, "--capacity", "8192"]) == 0
+    assert door.main([*arguments, "--capacity", "8192", "--query", str(query)]) == 0
     return out, folder.name
 
 
@@ -57,6 +61,16 @@ def test_the_page_turns_and_needs_no_network(made):
     assert f"bifusion&#x27;s map of {name}" in page and 'class="cloud"' in page
     assert "http://" not in page and "https://" not in page and "<option>truth" in page
     assert json.loads((out / name / "report.json").read_text())["summary"]["frames"] == 12
+    assert "<option>like a thing to sit on" in page and "average precision" in page
+
+
+def test_a_map_gives_queries_of_its_classes_and_answers_those_of_a_file(made):
+    out, name = made
+    query = read_query(out / name / "classes.npz", TINY.features, len(SIMULATED_CLASSES))
+    assert query.names == SIMULATED_CLASSES and query.projection is query.classes is None
+    ply = read_ply(out / name / "map.ply", ("similarity0", "similarity1"))
+    score = ply.vertices["similarity0"]
+    assert -1 <= score.min() < score.max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -66,6 +80,7 @@ def test_the_page_turns_and_needs_no_network(made):
         (["--weights", "georeg_sim"], "weights of Georeg, not of Bifusion"),
         (["--weights", "FILE", "--recording", "nowhere"], "nowhere: frames: none"),
         (["--weights", "FILE", "--capacity", "0"], "--capacity: 0"),
+        (["--weights", "FILE", "--query", "q.npy"], "q.npy: file: not found"),
         (["--weights", "FILE", "--halflife", "3"], "--halflife: no such option; did you mean"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -21,6 +22,8 @@ from posejax.sparse import voxel_centers
 from posejax.systems.bifusion.frames import RgbdFrames
 from posejax.systems.bifusion.online import OnlineConfig
 from posejax.systems.bifusion.pictures import Side, class_colors, cloud_picture, clouds
+from posejax.systems.bifusion.query import average_precision
+from posejax.systems.bifusion.summary import divided
 from posejax.systems.bifusion.walk import Walk
 
 _SIDES = (Side("from above", 0.6, 0.75), Side("from the other end", 3.7, 0.55))
@@ -46,7 +49,7 @@ class MapPoints(NamedTuple):
     Attributes:
       points: [V, 3] float64 metres in the world, their middles.
       colors: [V, 3] in [0, 1].
-      label: [V] int64 class; probability: [V] of it, by the mean of log-probabilities.
+      chance: [V, classes] probabilities, by the mean of their logarithms.
       truth: [V] int64 class of most labelled points in them, -1 where there was none.
       fused: [V, C]; gate, weight, seen: [V].
       center: [V, 3] float64 metres in the world: where the things' centres are said to be.
@@ -54,14 +57,18 @@ class MapPoints(NamedTuple):
 
     points: np.ndarray
     colors: np.ndarray
-    label: np.ndarray
-    probability: np.ndarray
+    chance: np.ndarray
     truth: np.ndarray
     fused: np.ndarray
     gate: np.ndarray
     weight: np.ndarray
     seen: np.ndarray
     center: np.ndarray
+
+    @property
+    def label(self) -> np.ndarray:
+        """[V] int64, the most probable class."""
+        return self.chance.argmax(1)
 
 
 def map_points(done: Walk) -> MapPoints:
@@ -75,8 +82,7 @@ def map_points(done: Walk) -> MapPoints:
     return MapPoints(
         voxel_centers(world),
         values["color"],
-        logits.argmax(1),
-        chance.max(1, initial=0) / np.maximum(chance.sum(1), 1e-30),
+        chance / chance.sum(1, keepdims=True),
         np.where(votes.any(1), votes.argmax(1), -1),
         values["fused"],
         values["gate"][:, 0],
@@ -86,16 +92,23 @@ def map_points(done: Walk) -> MapPoints:
     )
 
 
-def write_map(path: Path, found: MapPoints, classes: Sequence[str]) -> Path:
+def write_map(
+    path: Path,
+    found: MapPoints,
+    classes: Sequence[str],
+    similar: Mapping[str, np.ndarray] | None = None,
+) -> Path:
     """A PLY file that `posejax.data.scannet.read_cloud` reads: x, y, z (double, metres in the
-    world), red, green, blue, label (NYU40's number), probability, weight, seen (frame)."""
-    numbers = np.array([NYU40.index(name) + 1 for name in classes], np.uint16)
+    world), red, green, blue, label (NYU40's number), probability, weight, seen (frame) and, of
+    `similar`, similarity0, similarity1, ..."""
+    labels = np.array([NYU40.index(name) + 1 for name in classes], np.uint16)
     columns = {name: found.points[:, k] for k, name in enumerate("xyz")}
     colors = np.round(255 * np.clip(found.colors, 0, 1)).astype(np.uint8)
     columns |= {name: colors[:, k] for k, name in enumerate(("red", "green", "blue"))}
-    columns |= {"label": numbers[found.label]}
-    for name in ("probability", "weight", "seen"):
-        columns[name] = getattr(found, name).astype(np.float32)
+    columns |= {"label": labels[found.label]}
+    numbers = {"probability": found.chance.max(1), "weight": found.weight, "seen": found.seen}
+    numbers |= {f"similarity{k}": row for k, row in enumerate((similar or {}).values())}
+    columns |= {name: values.astype(np.float32) for name, values in numbers.items()}
     return write_ply(path, columns)
 
 
@@ -138,7 +151,7 @@ def make_map_report(
     found: MapPoints,
     data: RgbdFrames,
     config: OnlineConfig,
-    more: Sequence[Part] = (),
+    similar: Mapping[str, np.ndarray] | None = None,
 ) -> Report:
     """The page of a map.
 
@@ -147,18 +160,24 @@ def make_map_report(
       found: points of its map.
       data: what the frames are from.
       config: how they were merged, with the voxels' size.
-      more: parts that follow the cloud.
+      similar: name of a query -> [V] similarity of the points.
     """
     classes, f = data.classes, done.figures
     below = found.label != (classes.index("ceiling") if "ceiling" in classes else -1)
+    asked = _queries(found, similar or {}, classes)
     found = MapPoints(*(column[below] for column in found))
     shown = coloured(found, len(classes))
+    likeness = {f"like {k}": heat(v[below]) for k, v in (similar or {}).items()}
+    if likeness:
+        draw = partial(map_figure, found, likeness, classes)
+        asked += [Plot("queries", draw, "Similarity to each query, the most similar bright.")]
     labelled = np.isfinite(f["miou/alone"])
     rows = [[text, Share(f[f"miou/{k}"]), Share(f[f"accuracy/{k}"])] for k, text in _WHAT.items()]
     table = Table(
         ["classes from", "mIoU", "accuracy"], rows, "Of all labelled points of all frames"
     )
-    cloud = Cloud(upright(found.points), shown, f"The map of {done.name}.", _SHOWN)
+    everything = {**shown, **likeness}
+    cloud = Cloud(upright(found.points), everything, f"The map of {done.name}.", _SHOWN)
     plot = Plot("map", partial(map_figure, found, shown, classes), "The map from two sides.")
     return Report(
         title=f"bifusion's map of {done.name}",
@@ -169,7 +188,7 @@ def make_map_report(
         notes=f"{data.title}; a frame of the recording after the other",
         remarks=_remarks(f),
         cards={"": parts.cards(f, [h for h in _HEADLINES if labelled or "miou" not in h.name])},
-        accuracy=[*([table] if labelled else []), plot, cloud, *more],
+        accuracy=[*([table] if labelled else []), plot, cloud, *asked],
         settings={
             "voxels (m)": config.voxel_size,
             "room for voxels": config.capacity,
@@ -180,6 +199,31 @@ def make_map_report(
         },
         conventions=_CONVENTIONS,
     )
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """[V, 3] colours, dark to bright from the median to the largest of the values [V]."""
+    low, high = (np.median(values), values.max()) if len(values) else (0, 1)
+    return colormaps["inferno"]((values - low) / max(high - low, 1e-9))[:, :3]
+
+
+def _queries(
+    found: MapPoints, similar: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> list[Part]:
+    """How similar points are; and, of a query named as a class is, how well it finds that."""
+    rows, known = [], found.truth >= 0
+    for name, score in similar.items():
+        best = np.sort(score)[::-1][: max(len(score) // 100, 1)]
+        said = classes[int(found.label[score.argmax()])] if len(score) else ""
+        right = found.truth == (classes.index(name) if name in classes else -2)
+        precision = Share(average_precision(score[known], right[known]))
+        share = Share(divided(right[known].sum(), known.sum()))
+        rows.append([name, score.max(initial=-1), best.mean(), said, precision, share])
+    headers = [
+        "query", "best", "mean of the best 1 %", "the best one's class", "average precision",
+        "share of such voxels",
+    ]  # fmt: skip
+    return [Table(headers, rows, "Cosine similarity of the voxels to each query")] if rows else []
 
 
 def _remarks(figures: Mapping[str, float]) -> list[str]:
