@@ -3,6 +3,7 @@
 from posejax.sparse.capacity import bucket_capacity, grow_capacities, level_capacities
 from posejax.sparse.convolve import sparse_conv
 from posejax.sparse.groups import Groups
+from posejax.sparse.instances import PointInstances, decode_point_instances
 from posejax.sparse.kernel_map import KernelMap, Pairs, SparseMaps, kernel_map, make_maps
 from posejax.sparse.levels import Level, coarser, find_voxels, unique_voxels
 from posejax.sparse.norms import masked_layer_norm, masked_moments, normalize_rows
@@ -31,6 +32,7 @@ __all__ = [
     "Level",
     "MapReading",
     "Pairs",
+    "PointInstances",
     "SparseMaps",
     "SparseTensor",
     "Trilinear",
@@ -38,6 +40,7 @@ __all__ = [
     "bucket_capacity",
     "coarser",
     "corner",
+    "decode_point_instances",
     "devoxelize",
     "devoxelize_trilinear",
     "empty_map",

@@ -21,9 +21,8 @@ from jax.typing import ArrayLike
 from posejax.geometry import as_float
 from posejax.sparse.groups import gathered, make_groups
 from posejax.sparse.keys import FARTHEST, compact, lower_bound, running_count, take, take_or_zero
+from posejax.sparse.rows import NONE, find_rows, unique_rows
 from posejax.sparse.voxelize import voxel_index
-
-NONE = np.int32(2**31 - 1)  # coordinate of rows without voxel; sorts last
 
 
 class VoxelMap(NamedTuple):
@@ -195,9 +194,9 @@ def _merge(world, points, values, valid, weight, now, half_life, most_age):
     there = valid & finite & (weight > 0)
 
     # The frame's own voxels, in order, with sums over their points.
-    seen_coords = _unique(jnp.where(there[:, None], coords, NONE))
+    seen_coords = unique_rows(jnp.where(there[:, None], coords, NONE))
     real = seen_coords[:, 0] != NONE
-    groups = make_groups(jnp.where(there, _find(seen_coords, coords), count), count)
+    groups = make_groups(jnp.where(there, find_rows(seen_coords, coords)[0], count), count)
     added = gathered(jnp.where(there, weight, 0)[:, None], groups)[:, 0]
 
     def sums(leaf: Array) -> Array:
@@ -205,8 +204,7 @@ def _merge(world, points, values, valid, weight, now, half_life, most_age):
         return gathered(weighed, groups)
 
     # Where they lie in the joint order of both, which has capacity + N places at most.
-    row = _find(world.coords, seen_coords)
-    hit = jnp.all(take(world.coords, jnp.minimum(row, capacity - 1)) == seen_coords, axis=1)
+    row, hit = find_rows(world.coords, seen_coords)
     new = real & ~hit
     before = running_count(new)
     place = jnp.where(real, row + before - new, NONE)
@@ -265,8 +263,7 @@ def query_map(world: VoxelMap, points: ArrayLike, valid: ArrayLike | None = None
     """
     coords, near = map_coords(world, as_float(points))
     there = near if valid is None else near & jnp.asarray(valid, bool)
-    row = _find(world.coords, coords)
-    hit = jnp.all(take(world.coords, jnp.minimum(row, world.capacity - 1)) == coords, axis=1)
+    row, hit = find_rows(world.coords, coords)
     found = hit & there
     row = jnp.where(found, row, world.capacity)
     return MapReading(
@@ -298,27 +295,3 @@ def _make_room(kept: Array, seen: Array, weight: Array, capacity: int) -> tuple[
         return kept & ((late[0] < a) | ((late[0] == a) & before))
 
     return lax.cond(too_many > 0, evict, lambda k: k, kept), too_many
-
-
-def _unique(coords: Array) -> Array:
-    """The different rows of [N, 3] in lexicographic order, then `NONE`."""
-    columns = lax.sort(tuple(coords[:, k] for k in range(3)), num_keys=3)
-    ordered = jnp.stack(columns, axis=1)
-    other = jnp.any(ordered[1:] != ordered[:-1], axis=1)
-    first = jnp.concatenate([jnp.ones(1, bool), other]) & (ordered[:, 0] != NONE)
-    rows = compact(first, running_count(first), len(coords))
-    return ordered.at[rows].get(mode="fill", fill_value=NONE)
-
-
-def _find(coords: Array, queries: Array) -> Array:
-    """First of the ordered rows [C, 3] that is not below each query [N, 3], or C."""
-    size, digits = coords.shape[0], coords.shape[0].bit_length()
-
-    def digit(turn, row):
-        probe = row + (1 << (digits - 1 - turn))
-        x, y, z = take(coords, jnp.minimum(probe, size) - 1).T
-        a, b, c = queries.T
-        below = (x < a) | ((x == a) & ((y < b) | ((y == b) & (z < c))))
-        return jnp.where((probe <= size) & below, probe, row)
-
-    return lax.fori_loop(0, digits, digit, jnp.zeros(queries.shape[:-1], jnp.int32))

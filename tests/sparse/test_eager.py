@@ -23,6 +23,7 @@ MASK, ROW = RNG.random(CAPACITY) < 0.8, RNG.random(3)
 EXAMPLES = {
     "bucket_capacity": example(np.int64(1000), headroom=np.float64(1.2)),
     "coarser": example(LEVEL, capacity=np.int64(COARSE)),
+    "decode_point_instances": example(POINTS, np.ones(200, bool), least=np.float64(1)),
     "devoxelize": example(RNG.standard_normal((192, 2)), TENSOR),
     "devoxelize_trilinear": example(
         RNG.standard_normal((192, 3)), sparse.trilinear_weights(TENSOR, POINTS[:50])
