@@ -120,7 +120,9 @@ def _write(
     folder: Path, done: Walk, system: Bifusion, config: OnlineConfig, query: Query | None
 ) -> Path:
     """All files of a map; the path of its page."""
-    points, classes = map_points(done), system.classes
+    classes = system.classes
+    points, more = map_points(done, classes)
+    done.figures |= more
     similar = {} if query is None else similarities(query, points.fused, points.chance)
     write_map(folder / "map.ply", points, classes, similar)
     features = prototypes(points.fused, points.chance).astype(np.float32)

@@ -45,12 +45,13 @@ def test_a_folder_of_frames_becomes_a_labelled_map(made):
     figures = json.loads((out / "figures.json").read_text())[name]
     assert figures["frames"] == 12 and figures["lost"] == 0 and figures["evicted"] == 0
     assert figures["compilations"] == 2 and figures["read_back"] == 1
+    assert figures["things"] >= 0 and 0 <= figures["pq/map"] <= 1
     assert {"miou/alone", "miou/online", "miou/map", "ms_per_frame"} <= figures.keys()
     points, colours, labels = read_cloud(out / name / "map.ply")
     assert len(points) == figures["voxels"] and np.ptp(points, axis=0).max() < 20
     assert colours.min() >= 0 and 0.2 < colours.mean() < 0.9
     assert {NYU40[n - 1] for n in labels.tolist()} <= set(SIMULATED_CLASSES)
-    ply = read_ply(out / name / "map.ply", ("x", "probability", "weight", "seen"))
+    ply = read_ply(out / name / "map.ply", ("x", "instance", "weight", "seen"))
     assert ply.vertices["seen"].max() == 11 and ply.vertices["weight"].sum() == 12 * 400
     assert ((ply.vertices["probability"] > 0) & (ply.vertices["probability"] <= 1)).all()
 

@@ -21,9 +21,16 @@ from posejax.report.views import show_image
 from posejax.sparse import voxel_centers
 from posejax.systems.bifusion.frames import RgbdFrames
 from posejax.systems.bifusion.online import OnlineConfig
-from posejax.systems.bifusion.pictures import Side, class_colors, cloud_picture, clouds
+from posejax.systems.bifusion.pictures import (
+    Side,
+    class_colors,
+    cloud_picture,
+    clouds,
+    thing_colors,
+)
 from posejax.systems.bifusion.query import average_precision
 from posejax.systems.bifusion.summary import divided
+from posejax.systems.bifusion.things import of_map
 from posejax.systems.bifusion.walk import Walk
 
 _SIDES = (Side("from above", 0.6, 0.75), Side("from the other end", 3.7, 0.55))
@@ -38,6 +45,8 @@ _HEADLINES = (
     parts.Headline("voxels", "voxels in the map", digits=0),
     parts.Headline("miou/alone", "mean IoU, each frame by itself", "%"),
     parts.Headline("miou/map", "mean IoU, the map read back at the same points", "%"),
+    parts.Headline("things", "things in the map", digits=0),
+    parts.Headline("pq/map", "panoptic quality of the map's things, whatever their class", "%"),
     parts.Headline("ms_per_frame", "for a frame: network and map", " ms", 0),
     parts.Headline("map_mb", "the map's size, whatever it holds", " MB", 0),
 )
@@ -52,7 +61,7 @@ class MapPoints(NamedTuple):
       chance: [V, classes] probabilities, by the mean of their logarithms.
       truth: [V] int64 class of most labelled points in them, -1 where there was none.
       fused: [V, C]; gate, weight, seen: [V].
-      center: [V, 3] float64 metres in the world: where the things' centres are said to be.
+      thing: [V] int32, 1 + the number of its thing, or 0.
     """
 
     points: np.ndarray
@@ -63,7 +72,7 @@ class MapPoints(NamedTuple):
     gate: np.ndarray
     weight: np.ndarray
     seen: np.ndarray
-    center: np.ndarray
+    thing: np.ndarray
 
     @property
     def label(self) -> np.ndarray:
@@ -71,25 +80,34 @@ class MapPoints(NamedTuple):
         return self.chance.argmax(1)
 
 
-def map_points(done: Walk) -> MapPoints:
-    """The points of a walk's map."""
+def map_points(done: Walk, classes: Sequence[str]) -> tuple[MapPoints, dict[str, float]]:
+    """The points of a walk's map; and `things`, their number, and the panoptic quality of things
+    whatever their class, `pq/map`, if there are labels."""
     world, mask = done.world, np.asarray(done.world.mask)
     values = {k: np.asarray(v)[mask] for k, v in world.values.items()}
     logits = values["log_probability"]
     votes = done.votes[mask]
-    zero = np.asarray(world.origin, np.float64) * np.asarray(world.size, np.float64).sum()
     chance = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
-    return MapPoints(
+    chance /= chance.sum(1, keepdims=True)
+    known = votes.any(1)
+    thing, (matched, overlap, extra, missed) = of_map(
+        values["center"], chance.argmax(1), done.instance[mask], known, classes
+    )
+    figures = {"things": float(len(np.unique(thing[thing > 0])))}
+    if known.any():
+        figures["pq/map"] = divided(overlap, matched + 0.5 * (extra + missed))
+    points = MapPoints(
         voxel_centers(world),
         values["color"],
-        chance / chance.sum(1, keepdims=True),
-        np.where(votes.any(1), votes.argmax(1), -1),
+        chance,
+        np.where(known, votes.argmax(1), -1),
         values["fused"],
         values["gate"][:, 0],
         np.asarray(world.weight)[mask],
         np.asarray(world.seen)[mask],
-        values["center"] + zero,
+        thing,
     )
+    return points, figures
 
 
 def write_map(
@@ -99,13 +117,13 @@ def write_map(
     similar: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """A PLY file that `posejax.data.scannet.read_cloud` reads: x, y, z (double, metres in the
-    world), red, green, blue, label (NYU40's number), probability, weight, seen (frame) and, of
-    `similar`, similarity0, similarity1, ..."""
+    world), red, green, blue, label (NYU40's number), instance (0: none), probability, weight, seen
+    (frame) and, of `similar`, similarity0, similarity1, ..."""
     labels = np.array([NYU40.index(name) + 1 for name in classes], np.uint16)
     columns = {name: found.points[:, k] for k, name in enumerate("xyz")}
     colors = np.round(255 * np.clip(found.colors, 0, 1)).astype(np.uint8)
     columns |= {name: colors[:, k] for k, name in enumerate(("red", "green", "blue"))}
-    columns |= {"label": labels[found.label]}
+    columns |= {"label": labels[found.label], "instance": found.thing.astype(np.uint16)}
     numbers = {"probability": found.chance.max(1), "weight": found.weight, "seen": found.seen}
     numbers |= {f"similarity{k}": row for k, row in enumerate((similar or {}).values())}
     columns |= {name: values.astype(np.float32) for name, values in numbers.items()}
@@ -125,6 +143,7 @@ def coloured(found: MapPoints, classes: int) -> dict[str, np.ndarray]:
         "mask": everywhere, "gate": found.gate, "valid": everywhere,
     }  # fmt: skip
     shown = {"photograph": found.colors, **clouds(example, classes)}
+    shown["things"] = thing_colors(found.thing)
     if not (found.truth >= 0).any():
         shown = {k: v for k, v in shown.items() if k != "truth" and "wrong" not in k}
     return shown
@@ -187,7 +206,7 @@ def make_map_report(
         noun="frames",
         notes=f"{data.title}; a frame of the recording after the other",
         remarks=_remarks(f),
-        cards={"": parts.cards(f, [h for h in _HEADLINES if labelled or "miou" not in h.name])},
+        cards={"": parts.cards(f, [h for h in _HEADLINES if labelled or "/" not in h.name])},
         accuracy=[*([table] if labelled else []), plot, cloud, *asked],
         settings={
             "voxels (m)": config.voxel_size,

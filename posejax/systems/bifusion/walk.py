@@ -26,6 +26,7 @@ class Walk:
         (the map at the end) -> [classes + 1, classes + 1] points by true class, then by what is
         said; the last column is for points that nothing is said of.
       votes: [capacity, classes] int64, labelled points in every row of the map, by their class.
+      instance: [capacity] int32, the thing of the last of them; -1 where there is none.
       figures: name -> number, see `walk`.
     """
 
@@ -33,6 +34,7 @@ class Walk:
     world: VoxelMap
     confusion: dict[str, np.ndarray]
     votes: np.ndarray
+    instance: np.ndarray
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -69,6 +71,7 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
         if number + 1 in (SETTLED, len(rows)):
             memory[number + 1] = runtime.memory().get("host", 0) / 2**20
     votes, held = np.zeros((world.capacity + 1, classes), np.int64), 0
+    instance = np.full(world.capacity + 1, -1, np.int32)
     for row in rows:
         example = mapper.example(world, source[row])
         said, at = mapper.read(world, example)
@@ -76,6 +79,7 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
         tables["map"] += confusion(example, said, classes)
         known = example["mask"] & (example["semantic"] >= 0)
         np.add.at(votes, (at[known], example["semantic"][known]), 1)
+        instance[at[known]] = example["instance"][known]
     figures = {
         "frames": len(rows), "lost": lost, "points": points, "voxels": int(world.voxels),
         "evicted": int(world.evicted), "dropped": int(world.dropped),
@@ -87,7 +91,7 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     if len(memory) == 2:
         figures["rss_growth_mb"] = memory[len(rows)] - memory[SETTLED]
     figures |= scores(tables)
-    return Walk(name, world, tables, votes[:-1], figures)
+    return Walk(name, world, tables, votes[:-1], instance[:-1], figures)
 
 
 def scores(tables: dict[str, np.ndarray]) -> dict[str, float]:
