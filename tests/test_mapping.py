@@ -7,7 +7,7 @@ import pytest
 
 from posejax import __main__ as door
 from posejax.config import Experiment, replace
-from posejax.data.ply import read_ply, write_ply
+from posejax.data.ply import read_ply
 from posejax.data.scannet import NYU40, read_cloud
 from posejax.systems.bifusion import Bifusion, ScanNet
 from posejax.systems.bifusion.data import SIMULATED_CLASSES
@@ -93,23 +93,7 @@ def test_mistakes_are_answered_in_one_line(given, capsys, monkeypatch, tmp_path,
     assert said.startswith("error: ") and words in said and said.count("\n") == 1
 
 
-def test_ply_files_come_back_as_they_were(tmp_path):
-    kinds = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
-    columns = {k: np.arange(5).astype(k) for k in kinds} | dict.fromkeys("xyz", np.arange(5) / 7)
-    found = read_ply(write_ply(tmp_path / "a" / "all.ply", columns))
-    assert list(found.vertices) == list(columns) and found.triangles is None
-    for name, values in columns.items():
-        assert found.vertices[name].dtype == values.dtype
-        np.testing.assert_array_equal(found.vertices[name], values)
-    empty = write_ply(tmp_path / "none.ply", dict.fromkeys("xyz", np.zeros(0)))
-    assert len(read_ply(empty).vertices["x"]) == 0
-    for wrong in ({}, {"x": np.zeros(3), "y": np.zeros(2)}, {"x": np.zeros(2, np.int64)}):
-        with pytest.raises(ValueError, match="PLY's types"):
-            write_ply(tmp_path / "wrong.ply", wrong)
-
-
-def test_worse_settings_change_the_config_alone(given):
-    """Options of the system are overrides as everywhere: --data.every leaves frames out."""
+def test_options_of_the_data_are_overrides_as_everywhere(given):
     experiment = weights.load(given[0]).experiment
     assert experiment is not None
     assert len(replace(experiment.system, **{"data.every": 3}).data.source("val")) == 4

@@ -96,33 +96,32 @@ def read_ply(path: str | Path, needs: tuple[str, ...] = ("x", "y", "z")) -> Ply:
     return Ply(vertices, triangles)
 
 
-def write_ply(path: str | Path, vertices: Mapping[str, np.ndarray]) -> Path:
-    """Write vertices without faces, binary and little-endian; an old file is replaced in one step.
+def write_ply(path: str | Path, vertices: Mapping[str, np.ndarray]) -> None:
+    """Write points as binary_little_endian; the file appears whole or not at all.
 
     Args:
-      vertices: {property: [N]} of numbers of up to 64 bits (32 of whole ones).
+      vertices: property -> [N], float32, float64 or integers of up to 32 bits.
 
     Raises:
-      ValueError: none, arrays of different lengths, or types that the format lacks.
+      ValueError: arrays that do not fit, or of another type.
+      OSError: the file cannot be written.
     """
-    names = {kind: name for name, kind in reversed(_TYPES.items())}
-    columns = {k: np.asarray(v) for k, v in vertices.items()}
-    shapes, kinds = (
-        {v.shape for v in columns.values()},
-        {k: v.dtype.str[1:] for k, v in columns.items()},
-    )
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not set(kinds.values()) <= names.keys():
-        raise ValueError(f"arrays [N] of PLY's types expected, got {kinds} of {sorted(shapes)}")
-    rows = np.empty(shapes.pop(), [(name, f"<{kind}") for name, kind in kinds.items()])
+    kinds = {code: name for name, code in reversed(_TYPES.items())}
+    columns = {name: np.asarray(values) for name, values in vertices.items()}
+    fields, count = [], len(next(iter(columns.values()), ()))
+    for name, values in columns.items():
+        code = f"{values.dtype.kind}{values.dtype.itemsize}"
+        if values.shape != (count,) or code not in kinds:
+            found = f"{values.dtype} {values.shape}"
+            raise ValueError(f"{name}: {found}; expected [{count}] of {', '.join(kinds.values())}")
+        fields.append((name, "<" + code))
+    rows = np.zeros(count, fields)
     for name, values in columns.items():
         rows[name] = values
-    lines = [f"property {names[kind]} {name}" for name, kind in kinds.items()]
-    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *lines]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
-        temporary.write_bytes("\n".join([*head, "end_header\n"]).encode("ascii") + rows.tobytes())
-    return path
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
+    lines += [f"property {kinds[code[1:]]} {name}" for name, code in fields]
+    with whole(Path(path)) as temporary:
+        temporary.write_bytes("\n".join([*lines, "end_header", ""]).encode() + rows.tobytes())
 
 
 def _header(path, raw: bytes) -> tuple[str, list[_Element], int]:

@@ -89,7 +89,7 @@ def map_points(done: Walk, classes: Sequence[str]) -> tuple[MapPoints, dict[str,
     votes = done.votes[mask]
     chance = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
     chance /= chance.sum(1, keepdims=True)
-    known = votes.any(1)
+    known = np.asarray(votes.any(1))
     thing, (matched, overlap, extra, missed) = of_map(
         values["center"], chance.argmax(1), done.instance[mask], known, classes
     )
@@ -127,7 +127,9 @@ def write_map(
     numbers = {"probability": found.chance.max(1), "weight": found.weight, "seen": found.seen}
     numbers |= {f"similarity{k}": row for k, row in enumerate((similar or {}).values())}
     columns |= {name: values.astype(np.float32) for name, values in numbers.items()}
-    return write_ply(path, columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_ply(path, columns)
+    return path
 
 
 def upright(points: np.ndarray) -> np.ndarray:
