@@ -40,7 +40,7 @@ class OnlineConfig:
       most_age: frames after which a voxel that was not seen again is forgotten.
     """
 
-    capacity: int = 131_072
+    capacity: int = 65_536
     voxel_size: float = 0.0
     weight: Literal["count", "depth", "gate"] = "count"
     half_life: float = math.inf
