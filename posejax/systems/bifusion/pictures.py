@@ -116,6 +116,11 @@ def clouds(example: Example, classes: int) -> dict[str, np.ndarray]:
     return found
 
 
+def thing_colors(thing: np.ndarray) -> np.ndarray:
+    """[N, 3] colours of things [N], 1 + their numbers; grey for 0."""
+    return np.where((thing > 0)[:, None], class_colors(60)[(thing - 1) % 60], _UNKNOWN)
+
+
 def frame_figure(example: Example, classes: Sequence[str]) -> Figure:
     """The image, its points on it by true class; then the cloud from each side by what it shows."""
     shown = clouds(example, len(classes))
@@ -148,6 +153,7 @@ def turning_cloud(example: Example, classes: int) -> Cloud:
     """The example's points, to be turned by the reader, with their own colours and all others."""
     mask = np.asarray(example["mask"], bool)
     shown = {"photograph": example["colors"], **clouds(example, classes)}
+    shown["things"] = thing_colors(example["thing"])
     colors = {name: values[mask] for name, values in shown.items()}
     return Cloud(camera_points(example)[mask], colors, "The frame's points.")
 
