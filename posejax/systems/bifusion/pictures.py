@@ -57,7 +57,11 @@ def principal_colors(features: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def cloud_picture(
-    local: np.ndarray, colors: np.ndarray, side: Side, size: tuple[int, int] = _SIZE
+    local: np.ndarray,
+    colors: np.ndarray,
+    side: Side,
+    size: tuple[int, int] = _SIZE,
+    reach: int = 1,
 ) -> np.ndarray:
     """Points seen from a side; nearer ones hide those behind.
 
@@ -66,6 +70,7 @@ def cloud_picture(
       colors: [N, 3] in [0, 1].
       side: where from.
       size: (height, width) of the picture.
+      reach: a point is a square of 2 reach + 1 pixels.
 
     Returns:
       [H, W, 3]. The middle of the cloud stays where the camera sees it.
@@ -87,8 +92,8 @@ def cloud_picture(
     x = np.floor(seen[:, 0] * scale + width / 2).astype(int)
     y = np.floor(seen[:, 1] * scale + height / 2).astype(int)
     order = np.argsort(-seen[:, 2], kind="stable")
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
             i, j = y[order] + dy, x[order] + dx
             on = (i >= 0) & (i < height) & (j >= 0) & (j < width)
             picture[i[on], j[on]] = colors[order][on]
