@@ -20,12 +20,19 @@ from posejax.config import (
 )
 from posejax.data.errors import DataError
 from posejax.data.rgbd_frames import has_frames, list_frames
+from posejax.nn.clip import Activation
 from posejax.report.skeleton import jsonable
 from posejax.systems.bifusion.data import up_of
 from posejax.systems.bifusion.frames import FrameSource, RecordedFrames, Recording
 from posejax.systems.bifusion.map_report import make_map_report, map_points, write_map
 from posejax.systems.bifusion.online import Mapper, OnlineConfig
-from posejax.systems.bifusion.query import Query, prototypes, read_query, similarities
+from posejax.systems.bifusion.query import (
+    Query,
+    prototypes,
+    read_query,
+    similarities,
+    text_query,
+)
 from posejax.systems.bifusion.system import Bifusion
 from posejax.systems.bifusion.walk import Walk, scores, walk
 from posejax.train import CheckpointError, rundir, runtime, weights
@@ -48,6 +55,10 @@ class MapOptions:
       out: folder of the results; RUN/map if not given.
       query: .npy or .npz of embeddings to look for in the map, see docs/bifusion.md; FOLDER/NAME
         has a classes.npz of them for other maps.
+      text: what to look for in words, several of them; needs --clip and --vocabulary.
+      clip: CLIP's checkpoint, of OpenAI or open_clip, with its text tower.
+      vocabulary: CLIP's bpe_simple_vocab_16e6.txt.gz, which comes with either's package.
+      activation: of the text tower, if its checkpoint does not say.
       online: how frames are merged.
       cache: folder of compiled programs: auto for the user's cache folder, off for none.
     """
@@ -58,6 +69,10 @@ class MapOptions:
     which: str = "best"
     out: Path | None = None
     query: Path | None = None
+    text: tuple[str, ...] = ()
+    clip: Path | None = None
+    vocabulary: Path | None = None
+    activation: Activation | None = None
     online: Annotated[OnlineConfig, tyro.conf.arg(name="")] = OnlineConfig()
     cache: str = "auto"
 
@@ -93,9 +108,7 @@ def _run(arguments: Sequence[str]) -> None:
     out = options.out or run_folder / "map"
     rundir.check_writable(out, "--out")
     runtime.start(RunOptions(None, options.cache, debug=Debug(), distributed=Distributed()))
-    query = None
-    if options.query is not None:
-        query = read_query(options.query, system.model.features, len(system.classes))
+    query = _query(system, options)
     frames = _frames(system, options)
     size = system.model.points.voxel_size
     mapper = Mapper(system, found.params, found.state, options.online, size)
@@ -147,6 +160,28 @@ def parse(
         about=MapOptions.__doc__ or "",
     )
     return command.experiment, command.options
+
+
+def _query(system: Bifusion, options: MapOptions) -> Query | None:
+    """What is looked for, if anything is."""
+    if options.text and options.query is not None:
+        raise ConfigError("--text: there is a --query already; one of them")
+    if options.query is not None:
+        return read_query(options.query, system.model.features, len(system.classes))
+    if not options.text:
+        return None
+    if len(set(options.text)) < len(options.text):
+        raise ConfigError("--text: a sentence twice")
+    if options.clip is None or options.vocabulary is None:
+        raise ConfigError("--text: needs --clip FILE and --vocabulary FILE")
+    try:
+        return text_query(
+            options.text, system.classes, options.clip, options.vocabulary, options.activation
+        )
+    except DataError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"--clip: {error}") from error
 
 
 def _frames(system: Bifusion, options: MapOptions) -> FrameSource:

@@ -82,6 +82,9 @@ def test_a_map_gives_queries_of_its_classes_and_answers_those_of_a_file(made):
         (["--weights", "FILE", "--recording", "nowhere"], "nowhere: frames: none"),
         (["--weights", "FILE", "--capacity", "0"], "--capacity: 0"),
         (["--weights", "FILE", "--query", "q.npy"], "q.npy: file: not found"),
+        (["--weights", "FILE", "--text", "a chair"], "--text: needs --clip FILE and --vocabulary"),
+        (["--weights", "FILE", "--text", "a", "a"], "--text: a sentence twice"),
+        (["--weights", "FILE", "--text", "a", "--query", "q.npy"], "--text: there is a --query"),
         (["--weights", "FILE", "--halflife", "3"], "--halflife: no such option; did you mean"),
     ],
 )

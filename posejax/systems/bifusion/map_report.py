@@ -33,7 +33,7 @@ from posejax.systems.bifusion.summary import divided
 from posejax.systems.bifusion.things import of_map
 from posejax.systems.bifusion.walk import Walk
 
-_SIDES = (Side("from above", 0.6, 0.75), Side("from the other end", 3.7, 0.55))
+_SIDES = (Side("from above", 0.3, 1.25), Side("from the other end", 3.6, 0.8))
 _SHOWN = 30_000  # points of the turning cloud
 _WHAT = {
     "alone": "each frame by itself",
@@ -156,10 +156,13 @@ def map_figure(found: MapPoints, shown: Mapping[str, np.ndarray], classes: Seque
     figure = Figure(figsize=(3.6 * len(shown), 6.6), layout="constrained")
     panels = figure.subplots(len(_SIDES), len(shown), squeeze=False)
     local = upright(found.points)
-    local = local - (np.median(local, axis=0) if len(local) else 0) + [0, 0, 6.5]
+    if len(local):
+        local = local - np.median(local, axis=0)
+        radius = np.quantile(np.linalg.norm(local, axis=1), 0.98)
+        local[:, 2] += 1.5 * radius + 0.5  # about all of it is in sight
     for row, side in zip(panels, _SIDES, strict=True):
         for axes, (title, colors) in zip(row, shown.items(), strict=True):
-            show_image(axes, cloud_picture(local, colors, side, (300, 360)), title)
+            show_image(axes, cloud_picture(local, colors, side, (330, 360), 2), title)
     there = np.unique(np.concatenate([found.label, found.truth]))
     palette = class_colors(len(classes))
     handles = [Patch(color=tuple(palette[c]), label=classes[c]) for c in there if c >= 0]

@@ -57,7 +57,10 @@ def principal_colors(features: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def cloud_picture(
-    local: np.ndarray, colors: np.ndarray, side: Side, size: tuple[int, int] = _SIZE
+    local: np.ndarray,
+    colors: np.ndarray,
+    side: Side,
+    size: tuple[int, int] = _SIZE,
 ) -> np.ndarray:
     """Points seen from a side; nearer ones hide those behind.
 

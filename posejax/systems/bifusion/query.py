@@ -10,13 +10,17 @@ is compared in one of three ways, by what its file holds beside the array `query
   2014): no more than the network's classes, but in words that it never saw.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from posejax.data.arrays import read_npy, read_npz
 from posejax.data.errors import DataError
+from posejax.nn import ClipTokenizer, load_clip_text
+from posejax.nn.clip import Activation
 
 _OPTIONAL = ("names", "projection", "classes")
 _MOST = 64  # queries of a file
@@ -82,6 +86,36 @@ def read_query(path: Path, features: int, classes: int) -> Query:
     if len(set(named)) < count:
         raise DataError(path, "array names", "a name twice", "a name for each query")
     return Query(named, vectors, projection, anchors)
+
+
+def text_query(
+    texts: Sequence[str],
+    classes: Sequence[str],
+    clip: Path,
+    vocabulary: Path,
+    activation: Activation | None = None,
+) -> Query:
+    """Sentences by CLIP's text tower, and "a photo of a CLASS" for every class of the network.
+
+    Args:
+      clip: checkpoint of OpenAI or open_clip, see `posejax.nn.load_clip_text`.
+      vocabulary: see `posejax.nn.ClipTokenizer`.
+      activation: for a checkpoint that does not say it.
+
+    Raises:
+      DataError: a missing or damaged file; a vocabulary of another size than the tower's.
+      ValueError: see `load_clip_text`.
+    """
+    tokens = ClipTokenizer(vocabulary)
+    model, variables = load_clip_text(clip, activation)
+    if tokens.end >= model.vocabulary:
+        found, expected = f"{tokens.end + 1} tokens", f"{model.vocabulary}, as in {clip}"
+        raise DataError(vocabulary, "merges", found, expected)
+    sentences = [*texts, *(f"a photo of a {name}" for name in classes)]
+    numbers = tokens(sentences, model.length)
+    found = np.asarray(jax.jit(model.apply)(variables, numbers), np.float64)
+    named = tuple(text[:40] for text in texts)
+    return Query(named, found[: len(texts)], None, found[len(texts) :])
 
 
 def similarities(query: Query, fused: np.ndarray, chance: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,14 +1,17 @@
 """Queries by an embedding: files that are taken or refused by name, similarities, precision."""
 
+import jax
 import numpy as np
 import pytest
 
 from posejax.data.errors import DataError
+from posejax.nn import ClipText, clip_text_table, from_flax, save_state_dict
 from posejax.systems.bifusion.query import (
     average_precision,
     prototypes,
     read_query,
     similarities,
+    text_query,
 )
 
 FEATURES, CLASSES = 6, 3
@@ -103,3 +106,35 @@ def test_nothing_is_unpickled(tmp_path):
     np.save(tmp_path / "q.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(DataError, match="objects"):
         read_query(tmp_path / "q.npy", FEATURES, CLASSES)
+
+
+def test_words_become_queries_between_the_names_of_the_classes(tmp_path):
+    """By a text tower of random weights: a class's own sentence finds its points first."""
+    words = tmp_path / "vocabulary.txt"
+    words.write_text("#version\nc h\na i\nai r</w>\nch air</w>\n")
+    model = ClipText("gelu", 1, 64, 1, 540, 16, 24)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 16), np.int32))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda s: rng.normal(0, 0.3, s.shape).astype(np.float32), shapes)
+    clip = save_state_dict(tmp_path / "clip.npz", from_flax(variables, clip_text_table(model)))
+    texts, classes = ("a photo of a chair", "sofas"), ("chair", "wall", "sofa")
+    query = text_query(texts, classes, clip, words, "gelu")
+    assert query.names == texts and query.classes is not None and query.classes.shape == (3, 24)
+    np.testing.assert_allclose(query.vectors[0], query.classes[0], rtol=1e-5, atol=1e-6)
+    chance = 0.8 * np.eye(3) + 0.1
+    score = similarities(query, np.zeros((3, FEATURES)), chance)["a photo of a chair"]
+    assert score.argmax() == 0
+    small = save_state_dict(
+        tmp_path / "small.npz",
+        from_flax(
+            {
+                "params": {
+                    **variables["params"],
+                    "token_embedding": {"embedding": np.zeros((9, 64))},
+                }
+            },
+            clip_text_table(model),
+        ),
+    )
+    with pytest.raises(DataError, match=r"vocabulary\.txt: merges: 518 tokens; expected 9"):
+        text_query(texts, classes, small, words, "gelu")
