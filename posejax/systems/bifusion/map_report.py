@@ -162,7 +162,7 @@ def map_figure(found: MapPoints, shown: Mapping[str, np.ndarray], classes: Seque
         local[:, 2] += 1.5 * radius + 0.5  # about all of it is in sight
     for row, side in zip(panels, _SIDES, strict=True):
         for axes, (title, colors) in zip(row, shown.items(), strict=True):
-            show_image(axes, cloud_picture(local, colors, side, (330, 360), 2), title)
+            show_image(axes, cloud_picture(local, colors, side, (330, 360)), title)
     there = np.unique(np.concatenate([found.label, found.truth]))
     palette = class_colors(len(classes))
     handles = [Patch(color=tuple(palette[c]), label=classes[c]) for c in there if c >= 0]
