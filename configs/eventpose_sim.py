@@ -9,7 +9,7 @@ Expected on 20 of them (simulated, split test): rotation 8.8 deg on average and 
 E_t 0.014, score 0.167; of hypotheses chosen over time 2.8 and 2.0 deg, 0.062; on 20 further ones
 9.3 and 2.2, 0.174; 6.6 and 2.0, 0.127 (docs/results.md).
 
-Two CPU cores: 0.12 to 0.13 s of one core per window to simulate, once (some 17 minutes for all),
+Two CPU cores: 0.10 to 0.11 s of one core per window to simulate, once (some 14 minutes for all),
 and 0.65 s per step, so 54 minutes to train (69 were seen beside other work); 3.5 GiB.
 
 What else can be asked of it, each by one option:

@@ -7,8 +7,8 @@ cameras of 208 x 112 pixels, a small network, 48 m x 48 m of half-metre cells, 3
 frame. For the grid of the full config add --data.grid.shape 200 8 200 --data.grid.lower -50 -4 -50
 --data.grid.upper 50 6 50, which takes ten times as long. A calibration that is wrong is learnt by
 heart as well: `python -m posejax check-rig DIR` is for that.
-Expected: IoU of vehicles above 0.95 on that frame, which says nothing of any other. Measured at a
-smaller size, by tests/systems/segnet/test_overfit.py: 0.986.
+Expected: IoU of vehicles 0.99 on that frame (of nuScenes' sample; seed 0), which says nothing of
+any other. 2 min 20 s of processor time, 1.4 GiB.
 """
 
 from posejax.config import Checkpoint, Evaluation, Experiment, Optimizer, Schedule, TrainConfig

@@ -9,7 +9,7 @@ measured (the volume of correlations is never stored). Not run here. Published, 
 1 px: AUC 56.4 / 69.5 / 79.5 at 5 / 10 / 20 degrees on MegaDepth-1500.
 
 The original normalises by each batch in XFeat, too; its weights with folded norms cannot start so,
-hence frozen_norm. A file with norms of their own can: --system.model.frozen-norm False.
+hence frozen_norm. A file with norms of their own can: --model.no-frozen-norm.
 """
 
 from posejax.config import (

@@ -1,4 +1,4 @@
-"""`python -m posejax train|eval|demo|export|check-rig`: a checkout's scripts, from a wheel."""
+"""`python -m posejax train|eval|demo|export|check-rig|map`: a checkout's scripts, from a wheel."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,8 @@ USAGE = """usage: python -m posejax COMMAND [OPTION VALUE ...]
   export RUN FILE [--which best]   weights of a run as one .npz or .safetensors file, or with
          [--program NAME]          what it computes, for other runtimes
   check-rig DIR [--out FOLDER]     whether cameras and boxes, or RGB-D frames, fit; what is wrong
+  map    --weights RUN             RGB-D frames with poses, merged into a map of labelled points
+         [--recording DIR]
 
 Each lists its options with --help."""
 
@@ -38,13 +40,17 @@ def main(arguments: Sequence[str]) -> int:
         from posejax import checking
 
         return checking.main(rest)
+    if command == "map":
+        from posejax import mapping
+
+        return mapping.main(rest)
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
     from posejax import cli
     from posejax.config import no_such
 
-    known = ["train", "eval", "demo", "export", "check-rig"]
+    known = ["train", "eval", "demo", "export", "check-rig", "map"]
     cli.fail(f"{no_such(command, known, 'commands are') if command else 'no command'}\n{USAGE}")
 
 

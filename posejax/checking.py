@@ -25,10 +25,16 @@ from posejax.data.rgbd_points import into_image
 from posejax.data.rig_frame import RigFrame
 from posejax.data.rig_points import read_lidar
 from posejax.data.rigid import se3_inverse
+from posejax.data.sevenscenes import INTRINSICS
 
 _UNIT = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
 # Corners that differ in one coordinate share an edge.
 _EDGES = [(i, j) for i in range(8) for j in range(i) if bin(i ^ j).count("1") == 1]
+_NO_BOX = (
+    "a calibration is judged by what another sensor sees: boxes in the images, for CARLA from an "
+    'instance segmentation camera ("boxes" of an image), or how many returns of the LiDAR are in '
+    'each box ("lidar_points" of an actor)'
+)
 _GIVEN, _MENDED, _ANNOTATED = (235, 70, 60), (60, 200, 90), (250, 220, 60)
 
 
@@ -98,7 +104,9 @@ def _run(command: CheckRigCommand) -> int:
 
 
 def _run_rgbd(command: CheckRigCommand) -> int:
-    files = list_frames(command.folder)
+    files = list_frames(command.folder, INTRINSICS)
+    if isinstance(files[0].intrinsics, tuple):
+        print(f"no camera-intrinsics.txt: those of 7-Scenes are taken, {files[0].intrinsics}")
     if not 0 <= command.frame < len(files):
         raise ConfigError(f"--frame {command.frame}: the folder has {len(files)} RGB-D frames")
     files = files[command.frame :]
@@ -136,7 +144,7 @@ def lidar_report(frame: RigFrame) -> Any:
     from posejax.bev import check_lidar
 
     boxes = frame.boxes
-    if not (boxes.points >= 5).any() or not is_file(frame.lidar):
+    if not (boxes.points >= 5).any() or frame.lidar is None or not is_file(frame.lidar):
         return None
     points = read_lidar(frame.lidar)[:, :3]
     return check_lidar(points, frame.ego_from_lidar, boxes.size, boxes.ego_from_box, boxes.points)
@@ -174,14 +182,16 @@ def check(frame: RigFrame, *, reference: str | None = None, mounted: bool = Fals
     names, poses = list(frame.cameras), _poses(frame, mounted)
     sizes = {frame.cameras[name].camera.size for name in names}
     if len(sizes) != 1:
-        raise DataError(frame.lidar.parent, "images", f"sizes {sorted(sizes)}", "one size")
+        raise DataError(frame.file.parent, "images", f"sizes {sorted(sizes)}", "one size")
     rows: list[tuple[int, int, np.ndarray]] = []
     for row, name in enumerate(names):
         if name in frame.image_boxes:
             seen = frame.image_boxes[name]
             rows += [(row, b, c) for b, c in zip(seen.box, seen.corners, strict=True) if b >= 0]
     if not rows:
-        raise DataError(frame.lidar.parent, "boxes", "none in any image", "annotated images")
+        raise DataError(
+            frame.file.parent, "boxes", "none in any image", "annotated images", _NO_BOX
+        )
     camera, box, corners = (np.array(values) for values in zip(*rows, strict=True))
     now = np.stack([frame.cameras[name].ego_from_camera for name in names])
     return check_rig(

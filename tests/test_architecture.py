@@ -19,7 +19,7 @@ FUNCTIONS = {"nn", "registration", "matching", "events", "trajectory", "keypoint
 PURE = {"geometry", "image"} | FUNCTIONS - {"nn"}
 ENGINE = {
     "train", "config", "config_io", "evaluate", "cli", "program", "training", "loading", "demo",
-    "exporting", "checking", "__main__",
+    "exporting", "checking", "mapping", "__main__",
 }  # fmt: skip
 # Room -> rooms of posejax it may import from (besides itself). A room not listed is an error:
 # whoever adds one decides on which floor it lies.
@@ -35,6 +35,7 @@ BELOW: dict[str, set[str]] = {
     "deploy": {"data"},  # of data, the writing of whole files
     **{room: ENGINE | {"data", "report", "deploy"} for room in ENGINE},
     "checking": {"cli", "config", "data", "bev"},
+    "mapping": ENGINE | {"data", "report", "nn", "systems"},
     "systems": FUNCTIONS
     | ENGINE
     | {"geometry", "image", "data", "report", "sim", "lazy", "deploy"},

@@ -150,6 +150,29 @@ def test_left_handed_points_are_named_without_any_image_box(tmp_path, capsys):
     assert "left_handed_points" in capsys.readouterr().out
 
 
+def test_a_recording_of_carla_without_lidar_or_boxes_is_told_what_to_add(tmp_path, capsys):
+    content = carla(simulated(0, 4))
+    del content["frames"][0]["lidar"]
+    (tmp_path / "frames.json").write_text(json.dumps(content))
+    assert main([str(tmp_path)]) == 0  # by the boxes in its images
+    for view in content["frames"][0]["images"].values():
+        del view["boxes"]
+    (tmp_path / "frames.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit):
+        main([str(tmp_path)])
+    told = capsys.readouterr().err
+    assert "instance segmentation camera" in told and "lidar_points" in told
+
+
+def test_a_sequence_of_seven_scenes_needs_no_file_of_intrinsics(tmp_path, capsys, data_dir):
+    folder = data_dir("sevenscenes_rgbd")
+    for path in folder.glob("frame-*"):
+        (tmp_path / path.name).symlink_to(path)
+    assert main([str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "585" in told and "no mistake found" in told
+
+
 def test_angles_that_grow_to_the_left_are_noticed(tmp_path, capsys):
     """The mistake of the field: positions as CARLA gives them, angles as everybody else does."""
     content = carla(simulated(0, 4), mistake="yaw to the left")

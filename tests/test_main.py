@@ -33,7 +33,7 @@ def test_commands_that_do_not_exist_are_told_with_those_that_do(capsys):
     assert "demo" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "export", "check-rig"])
+@pytest.mark.parametrize("command", ["train", "eval", "export", "check-rig", "map"])
 def test_every_command_lists_its_options(command, capsys):
     with pytest.raises(SystemExit) as ended:
         door.main([command, "--help"])

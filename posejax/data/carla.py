@@ -13,9 +13,9 @@ with T = {"location": V, "rotation": R}, what `get_transform()` returns, V = {"x
 R = {"pitch", "yaw", "roll"}. CARLA's world, actors and sensors are left-handed (x forward, y right,
 z up), its angles degrees, its extents half sizes, and a sensor's transform leads to the *world*,
 not to the vehicle. A LiDAR file is the [N, 4] float32 of `raw_data` (x, y, z, intensity), as
-left-handed: `read_carla_points`. An actor may have "lidar_points" and "visibility" (1 to 4), an
-image "boxes": [{"id": 12, "corners": [left, top, right, bottom]}], the borders of the actor's
-pixels, e.g. those of an instance segmentation camera in the same place.
+left-handed: `read_carla_points`; a vehicle may have none. An actor may have "lidar_points" and
+"visibility" (1 to 4), an image "boxes": [{"id": 12, "corners": [left, top, right, bottom]}], the
+borders of the actor's pixels, e.g. those of an instance segmentation camera in the same place.
 """
 
 from pathlib import Path
@@ -92,14 +92,15 @@ def _frame(field: Field, cameras: dict[str, Camera]) -> RigFrame:
         times[name], images[name] = view["timestamp"].number(), view["file"].file()
         if "boxes" in view:
             seen[name] = _image_boxes(view["boxes"], row_of)
+    lidar = field["lidar"] if "lidar" in field else None  # noqa: SIM401 - a Field has no get
     return RigFrame(
         time=field["timestamp"].number(),
         cameras=rig,
         mounted={name: camera.ego_from_camera for name, camera in rig.items()},
         times=times,
         images=images,
-        lidar=field["lidar"]["file"].file(),
-        ego_from_lidar=ego_from_world @ _pose(field["lidar"]["transform"]),
+        lidar=None if lidar is None else lidar["file"].file(),
+        ego_from_lidar=np.eye(4) if lidar is None else ego_from_world @ _pose(lidar["transform"]),
         world_from_ego=world_from_ego,
         boxes=boxes,
         image_boxes=seen,

@@ -75,7 +75,7 @@ class LidarSweep:
 
 @dataclass(frozen=True, eq=False)
 class RigFrame:
-    """Cameras, LiDAR and boxes around one instant, that of the LiDAR.
+    """Cameras, LiDAR and boxes around one instant, that of the LiDAR where there is one.
 
     Attributes:
       time: seconds.
@@ -85,8 +85,8 @@ class RigFrame:
         camera's own time.
       times: by name, seconds.
       images: by name, the file.
-      lidar: the file of the sweep.
-      ego_from_lidar: [4, 4].
+      lidar: the file of the sweep, None without a LiDAR.
+      ego_from_lidar: [4, 4], the identity without one.
       world_from_ego: [4, 4] at `time`.
       boxes: what is annotated around the vehicle.
       image_boxes: by name, what is annotated in the images.
@@ -99,10 +99,15 @@ class RigFrame:
     mounted: dict[str, np.ndarray]
     times: dict[str, float]
     images: dict[str, Path]
-    lidar: Path
+    lidar: Path | None
     ego_from_lidar: np.ndarray
     world_from_ego: np.ndarray
     boxes: Boxes
     image_boxes: dict[str, ImageBoxes] = field(default_factory=dict)
     radar: dict[str, RadarSweep] = field(default_factory=dict)
     sweeps: tuple[LidarSweep, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """What stands for the frame in messages: its sweep, or else its first image."""
+        return self.lidar or next(iter(self.images.values()), Path())

@@ -41,8 +41,11 @@ def gather_points(frame: RigFrame, *, nearest: float = 2.2) -> np.ndarray:
       nearest: metres; returns closer to the sensor along x and y are the vehicle itself.
 
     Raises:
-      DataError: see `read_lidar`.
+      DataError: a frame without a sweep; see `read_lidar`.
     """
+    if frame.lidar is None:
+        hint = "leave the LiDAR out, for segnet by --data.hide LIDAR"
+        raise DataError(frame.file, "lidar", "none with this frame", "a sweep", hint)
     out = []
     sweeps = [(frame.lidar, frame.ego_from_lidar, frame.time)]
     sweeps += [(sweep.file, sweep.ego_from_lidar, sweep.time) for sweep in frame.sweeps]

@@ -12,6 +12,8 @@ from posejax.nn.clip import (
     clip_table,
     load_clip,
 )
+from posejax.nn.clip_text import ClipText, clip_text_table, load_clip_text
+from posejax.nn.clip_tokens import ClipTokenizer
 from posejax.nn.depthwise import DepthwiseConv, depthwise_conv
 from posejax.nn.efficientnet import EfficientNet, EfficientNetFeatures
 from posejax.nn.instancenorm import InstanceNorm
@@ -44,6 +46,8 @@ __all__ = [
     "ClipBlock",
     "ClipFeatures",
     "ClipProjection",
+    "ClipText",
+    "ClipTokenizer",
     "ClipTower",
     "Compressor",
     "ConvNorm",
@@ -76,6 +80,7 @@ __all__ = [
     "adapt_stem",
     "clip_normalised",
     "clip_table",
+    "clip_text_table",
     "compressor_entries",
     "decoder_entries",
     "depthwise_conv",
@@ -83,6 +88,7 @@ __all__ = [
     "encoder_table",
     "from_flax",
     "load_clip",
+    "load_clip_text",
     "load_state_dict",
     "resnet",
     "resnet_table",

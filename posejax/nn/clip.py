@@ -45,11 +45,15 @@ class ClipFeatures(NamedTuple):
 
 
 class ClipBlock(nn.Module):
-    """Attention and perceptron, each after a norm and around a shortcut, on [B, T, C]."""
+    """Attention and perceptron, each after a norm and around a shortcut, on [B, T, C].
+
+    causal: a token attends to itself and to those before it, as in the text tower.
+    """
 
     heads: int
     activation: Activation
     dtype: Any = None
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -58,6 +62,9 @@ class ClipBlock(nn.Module):
         y = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(y)
         q, k, v = jnp.split(y.reshape(*y.shape[:2], 3 * self.heads, -1), 3, axis=2)
         scores = jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=jnp.float32)
+        if self.causal:
+            tokens = np.arange(x.shape[1])
+            scores = jnp.where((tokens[:, None] >= tokens)[None, None], scores, -jnp.inf)
         weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5).astype(v.dtype)
         y = jnp.einsum("bhqk,bkhc->bqhc", weights, v).reshape(x.shape)
         x = x + nn.Dense(channels, dtype=self.dtype, name="out")(y)
@@ -164,33 +171,42 @@ def clip_normalised(images: jax.Array) -> jax.Array:
     return (images - mean) / deviation
 
 
+def norm_entries(name: str, *path: str) -> list[Entry]:
+    """A layer norm's pairs of names."""
+    scale = Entry(f"{name}.weight", ("params", *path, "scale"))
+    return [scale, Entry(f"{name}.bias", ("params", *path, "bias"))]
+
+
+def block_entries(blocks: int) -> list[Entry]:
+    """Names of the first `ClipBlock`s, the same in both towers."""
+    entries = []
+    for i in range(blocks):
+        name, path = f"transformer.resblocks.{i}", f"block{i}"
+        entries += [
+            *norm_entries(f"{name}.ln_1", path, "norm1"),
+            Entry(f"{name}.attn.in_proj_weight", ("params", path, "qkv", "kernel"), "linear"),
+            Entry(f"{name}.attn.in_proj_bias", ("params", path, "qkv", "bias")),
+            *linear(f"{name}.attn.out_proj", path, "out"),
+            *norm_entries(f"{name}.ln_2", path, "norm2"),
+            *linear(f"{name}.mlp.c_fc", path, "grow"),
+            *linear(f"{name}.mlp.c_proj", path, "shrink"),
+        ]
+    return entries
+
+
 def clip_table(model: ClipTower) -> NameTable:
     """Names of the image tower in OpenAI's and open_clip's checkpoints, without "visual.".
 
     Later blocks and the projection to the joint space are ignored.
     """
 
-    def norm(name: str, *path: str) -> list[Entry]:
-        scale = Entry(f"{name}.weight", ("params", *path, "scale"))
-        return [scale, Entry(f"{name}.bias", ("params", *path, "bias"))]
-
     entries = [
         *conv("conv1", "patch_conv"),
         Entry("class_embedding", ("params", "class_embedding")),
         Entry("positional_embedding", ("params", "position_embedding")),
-        *norm("ln_pre", "norm_pre"),
+        *norm_entries("ln_pre", "norm_pre"),
+        *block_entries(model.blocks),
     ]
-    for i in range(model.blocks):
-        name, path = f"transformer.resblocks.{i}", f"block{i}"
-        entries += [
-            *norm(f"{name}.ln_1", path, "norm1"),
-            Entry(f"{name}.attn.in_proj_weight", ("params", path, "qkv", "kernel"), "linear"),
-            Entry(f"{name}.attn.in_proj_bias", ("params", path, "qkv", "bias")),
-            *linear(f"{name}.attn.out_proj", path, "out"),
-            *norm(f"{name}.ln_2", path, "norm2"),
-            *linear(f"{name}.mlp.c_fc", path, "grow"),
-            *linear(f"{name}.mlp.c_proj", path, "shrink"),
-        ]
     later = "|".join(str(i) for i in range(model.blocks, LAYERS))
     ignored = (*OPENAI, r"proj", r"ln_post\..*", rf"transformer\.resblocks\.({later})\..*")
     return NameTable(tuple(entries), ignored, stem="conv1.weight")

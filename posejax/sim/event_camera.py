@@ -98,16 +98,20 @@ class EventPixels:
         self.reference = self._level + unknown * self.off
         self.reference -= rng.random(sensor.size, np.float32) * (unknown * (self.on + self.off))
         self._resting = np.zeros(0, np.int64)  # flat indices
+        self._rests = np.zeros(sensor.size[0] * sensor.size[1], bool)  # the same as a mask
         self._release = np.zeros(0)  # when they wake up
         self._time = time_s
 
-    def observe(self, picture: np.ndarray, corner: tuple[int, int], time_s: float) -> PixelEvents:
+    def observe(
+        self, picture: np.ndarray, corner: tuple[int, int], time_s: float, *, listed: bool = True
+    ) -> PixelEvents:
         """Events between the previous picture and this one.
 
         Args:
           picture: [h, w] natural log of (intensity + dark); all around it is dark.
           corner: (row, column) of its first pixel on the sensor.
           time_s: seconds, later than the previous picture.
+          listed: False: pixels go on as ever, but what they fired is not listed: none are returned.
 
         Returns:
           The events with t in (previous time, time_s], time stamps without latency and jitter.
@@ -129,16 +133,15 @@ class EventPixels:
         rows, columns = np.nonzero(fires)
         width = self.sensor.size[1]
         active = (rows + union[0].start) * width + (columns + union[1].start)
-        events = self._fire(active, self._time, time_s)
+        events = self._fire(active, self._time, time_s, listed)
         self._level[union] = self._next[union]
         self._box, self._time = box, time_s
         return events
 
-    def _fire(self, active: np.ndarray, start_s: float, end_s: float) -> PixelEvents:
+    def _fire(self, active: np.ndarray, start_s: float, end_s: float, listed: bool) -> PixelEvents:
         # Pixels at rest take part as well: they get a new reference when they wake up.
         release = np.full(len(active) + len(self._resting), start_s)
-        known = np.isin(active, self._resting, assume_unique=True)
-        active = np.concatenate([self._resting, active[~known]])
+        active = np.concatenate([self._resting, active[~self._rests[active]]])
         release = release[: len(active)]
         release[: len(self._resting)] = self._release
         rested = len(self._resting)
@@ -165,7 +168,11 @@ class EventPixels:
         awake = wakes <= end_s
         renewed = awake & (fired | (np.arange(len(active)) < rested))
         self.reference.reshape(-1)[active[renewed]] = level[renewed]
+        self._rests[self._resting] = False
         self._resting, self._release = active[~awake], wakes[~awake]
+        self._rests[self._resting] = True
+        if not listed:
+            count = np.zeros_like(count)
         return _expand(active, first, period, count, rises, self.sensor.size[1])
 
     def _box_of(self, picture: np.ndarray, corner: tuple[int, int]) -> tuple[slice, slice]:

@@ -9,6 +9,7 @@ casts the same picture; where it casts four rays for a pixel, four samples are p
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from posejax.sim.spacecraft import spacecraft_scene
 
 _CAMERA = SpaceCamera()
 _OFF = 0.01  # metres from a surface to where its shadow is looked for, as in `illumination`
+_FOUR = np.arange(4)
 _SAMPLES = np.array([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)], np.float32)
 
 
@@ -51,12 +53,8 @@ def paint_views(
     views = []
     for pose in np.asarray(poses, np.float64):
         frame = _Frame.make(parts, pose, np.asarray(sun, np.float64), camera)
-        view = frame.picture(ambient)
-        if smooth_edges and view.surface.size:
-            pixel = border_pixels(view, ambient)
-            if len(pixel):
-                view.luminance[pixel[:, 0], pixel[:, 1]] = frame.smoothed(pixel, ambient)
-        views.append(view)
+        with np.errstate(all="ignore"):  # along a face, and beside a round solid, nothing is met
+            views.append(frame.view(ambient, smooth_edges))
     return views
 
 
@@ -133,6 +131,14 @@ class _Frame(NamedTuple):
             SunView.make(parts, rotation.T @ sun, rotation, -rotation.T @ shift),
         )
 
+    def view(self, ambient: float, smooth_edges: bool) -> View:
+        view = self.picture(ambient)
+        if smooth_edges and view.surface.size:
+            pixel = border_pixels(view, ambient)
+            if len(pixel):
+                view.luminance[pixel[:, 0], pixel[:, 1]] = self.smoothed(pixel, ambient)
+        return view
+
     def picture(self, ambient: float) -> View:
         """One sample in the middle of every pixel of the smallest patch with a dark margin."""
         low, high = self.patch()
@@ -150,16 +156,12 @@ class _Frame(NamedTuple):
             met &= inverse > here
             np.copyto(here, inverse, where=met)
             np.copyto(owner[top:bottom, left:right], k, where=met)
-        hit = np.flatnonzero(owner >= 0)
-        row, column = np.divmod(hit, near.shape[1])
-        luminance = np.zeros(near.size, np.float32)
-        luminance[hit] = self.shade(
-            u[0, column], v[row, 0], near.reshape(-1)[hit], owner.reshape(-1)[hit], ambient
-        )
-        surface = np.full(near.size, -1, np.int32)
-        surface[hit] = self.surfaces()[owner.reshape(-1)[hit]]
-        place = int(low[0]), int(low[1])
-        return View(luminance.reshape(near.shape), surface.reshape(near.shape), place)
+        row, column = hit = np.nonzero(owner >= 0)
+        luminance = np.zeros(near.shape, np.float32)
+        luminance[hit] = self.shade(u[0, column], v[row, 0], near[hit], owner[hit], ambient)
+        # The last one is that of owner -1.
+        surface = np.append(self.surfaces(), -1).astype(np.int32).take(owner, mode="wrap")
+        return View(luminance, surface, (int(low[0]), int(low[1])))
 
     def smoothed(self, pixel: np.ndarray, ambient: float) -> np.ndarray:
         """Mean luminance of four samples of pixels [N, 2] = (row, column) of the patch."""
@@ -177,13 +179,14 @@ class _Frame(NamedTuple):
             where = first + inside.nonzero()[0]
             if not len(where):
                 continue
-            here = near[where]
+            here = near.take(where, axis=0)
             if here.min() > self.nearest[k]:
                 continue
-            inverse, met = self.meet(k, u[where], v[where])
+            inverse, met = self.meet(k, u.take(where, axis=0), v.take(where, axis=0))
             met &= inverse > here
-            near[where] = np.where(met, inverse, here)
-            owner[where] = np.where(met, np.int16(k), owner[where])
+            sample = (4 * where[:, None] + _FOUR)[met]
+            near.reshape(-1)[sample] = inverse[met]
+            owner.reshape(-1)[sample] = k
         luminance = np.zeros(u.size, np.float32)
         hit = np.flatnonzero(owner.reshape(-1) >= 0)
         known = (a.reshape(-1)[hit] for a in (u, v, near, owner))
@@ -207,16 +210,15 @@ class _Frame(NamedTuple):
     def meet(self, k: int, u, v) -> tuple[np.ndarray, np.ndarray]:
         """Inverse depth of part k along rays, and whether it is met there."""
         faces = len(self.inverse)
-        with np.errstate(all="ignore"):  # along a face nothing is met
-            if k >= faces:
-                inverse = 1 / self.depth_of_round(k - faces, u, v)
-                return inverse, inverse > 0
-            inverse = affine(self.inverse[k], u, v)
-            depth = 1 / inverse
-            (across, along), (first, second) = self.place[k], self.offset[k]
-            met = np.abs(affine(across, u, v) * depth - first) <= 1
-            met &= np.abs(affine(along, u, v) * depth - second) <= 1
-            return inverse, met
+        if k >= faces:
+            inverse = 1 / self.depth_of_round(k - faces, u, v)
+            return inverse, inverse > 0
+        inverse = affine(self.inverse[k], u, v)
+        depth = 1 / inverse
+        (across, along), (first, second) = self.place[k], self.offset[k]
+        met = _within(affine(across, u, v), depth, first)
+        met &= _within(affine(along, u, v), depth, second)
+        return inverse, met
 
     def depth_of_round(self, m: int, u, v) -> np.ndarray:
         """Depth of the near side of a round solid; NaN where it is missed."""
@@ -227,15 +229,25 @@ class _Frame(NamedTuple):
     def shade(self, u, v, near, owner, ambient: float) -> np.ndarray:
         """Luminance [N] of samples whose part is known."""
         order = np.argsort(owner, kind="stable")
+        u, v, depth, owner = u[order], v[order], 1 / near[order], owner[order]
+        across = [depth * affine(ray, u, v) for ray in self.sun.rays[0]]
+        shaded = np.empty(len(u), np.float32)
+        bounds = np.searchsorted(owner, np.arange(len(self.bounds) + 1)).tolist()
+        for k, (first, last) in enumerate(itertools.pairwise(bounds)):
+            if first < last:
+                mine = slice(first, last)
+                place = [x[mine] for x in across]
+                shaded[mine] = self.shade_part(k, u[mine], v[mine], depth[mine], place, ambient)
         luminance = np.empty(len(u), np.float32)
-        bounds = np.searchsorted(owner[order], np.arange(len(self.bounds) + 1))
-        for k in np.flatnonzero(np.diff(bounds)):
-            mine = order[bounds[k] : bounds[k + 1]]
-            luminance[mine] = self.shade_part(int(k), u[mine], v[mine], 1 / near[mine], ambient)
+        luminance[order] = shaded
         return luminance
 
-    def shade_part(self, k: int, u, v, depth, ambient: float) -> np.ndarray:
-        """Luminance [N] of samples of part k at these depths."""
+    def shade_part(self, k: int, u, v, depth, across, ambient: float) -> np.ndarray | np.floating:
+        """Luminance [N] of samples of part k at these depths, or one for all.
+
+        Args:
+          across: their places along the sun, as seen from the camera's: see `SunView.rays`.
+        """
         faces, rounds, looks = self.parts[:3]
         flat = k < len(faces.centre)
         surface = int(faces.surface[k] if flat else rounds.surface[k - len(faces.centre)])
@@ -245,20 +257,24 @@ class _Frame(NamedTuple):
             normal = (faces.normal[k] * self.sign[k]).tolist()
         else:
             normal = round_normal(rounds, k - len(faces.centre), point)
-        reflectance = np.full(len(u), looks.reflectance[surface], np.float32)
+        reflectance = np.float32(looks.reflectance[surface])
         if flat and faces.texture[k] >= 0:
             s, t = (depth * affine(self.place[k][i], u, v) - self.offset[k][i] for i in (0, 1))
             reflectance = sample_grey(looks, int(faces.texture[k]), s, t)
         elif grainy:
-            reflectance *= grain_factor(looks, surface, point, normal)
+            reflectance = reflectance * grain_factor(looks, surface, point, normal)
         light = dot(normal, self.sun.direction)
         if not flat:
-            place = [dot(axis, point) + _OFF * dot(axis, normal) for axis in self.sun.basis]
-            light = np.maximum(light, 0.0) * ~self.sun.hidden(place)
+            light = np.maximum(light, 0.0)
+            lit = light.nonzero()[0]
+            if len(lit):
+                point, normal = ([x.take(lit) for x in xs] for xs in (point, normal))
+                place = [dot(axis, point) + _OFF * dot(axis, normal) for axis in self.sun.basis]
+                light[lit[self.sun.hidden(place)]] = 0
         elif light > 0:
             place = [
-                depth * affine(ray, u, v) + (start + _OFF * dot(axis, normal))
-                for axis, ray, start in zip(self.sun.basis, *self.sun.rays, strict=True)
+                x + (start + _OFF * dot(axis, normal))
+                for x, axis, start in zip(across, self.sun.basis, self.sun.rays[1], strict=True)
             ]
             above = self.parts.above[k] if self.sign[k] > 0 else self.parts.below[k]
             light = np.float32(light) * ~self.sun.hidden(place, above)
@@ -272,3 +288,10 @@ class _Frame(NamedTuple):
             start + depth * affine(ray, u, v)
             for start, ray in zip(self.origin, self.rotation.T.tolist(), strict=True)
         ]
+
+
+def _within(x, depth, offset: float) -> np.ndarray:
+    """|x depth - offset| <= 1; x is overwritten."""
+    x *= depth
+    x -= offset
+    return np.abs(x, out=x) <= 1

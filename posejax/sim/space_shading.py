@@ -10,6 +10,8 @@ import numpy as np
 
 from posejax.sim.space_parts import Looks, Parts, Rounds
 
+_BLOCK = 1 << 16  # pairs of a place and a part that are looked at together
+
 
 def affine(coefficients, u, v):
     """a u + b v + c; coefficients are Python floats, so that arrays stay float32."""
@@ -66,13 +68,14 @@ def sample_grey(looks: Looks, texture: int, s: np.ndarray, t: np.ndarray) -> np.
     y = (t + 1) * np.float32(0.5 * high) - np.float32(0.5)
     left, top = np.floor(x), np.floor(y)
     wx, wy = x - left, y - top
-    left, top = left.astype(np.int32), top.astype(np.int32)
-    c0, c1 = np.clip(left, 0, wide - 1), np.clip(left + 1, 0, wide - 1)
-    r0, r1 = np.clip(top, 0, high - 1) * wide, np.clip(top + 1, 0, high - 1) * wide
+    ox, oy = 1 - wx, 1 - wy
+    left, top = left.astype(np.intp), top.astype(np.intp)  # what look-ups take as it is
+    c0, c1 = (np.minimum(np.maximum(c, 0), wide - 1) for c in (left, left + 1))
+    r0, r1 = (np.minimum(np.maximum(r, 0), high - 1) * wide for r in (top, top + 1))
     texels = looks.texels[looks.start[texture] :]
-    upper = texels[r0 + c0] * (1 - wx) + texels[r0 + c1] * wx
-    lower = texels[r1 + c0] * (1 - wx) + texels[r1 + c1] * wx
-    return upper * (1 - wy) + lower * wy
+    upper = texels.take(r0 + c0) * ox + texels.take(r0 + c1) * wx
+    lower = texels.take(r1 + c0) * ox + texels.take(r1 + c1) * wx
+    return upper * oy + lower * wy
 
 
 def grain_factor(looks: Looks, surface: int, point, normal) -> np.ndarray:
@@ -98,8 +101,8 @@ class SunView(NamedTuple):
     Attributes:
       direction: [3] body frame, towards the sun, as floats.
       basis: [3, 3] rows a, b, h.
-      height: [Q, 3] height of faces as a function of (a, b, 1).
-      place: [Q, 2, 3] where on the face, -1 to 1, as functions of (a, b, 1).
+      over: [3, 3, Q] float32: coefficients of a, b and one by which a place across the sun is on a
+        face: along its first and its second direction, -1 to 1, and at what height.
       casts: [Q + M] bool: faces that look at the sun, and all round solids.
       low, high: [Q + M, 3] bounds in (a, b, h).
       rays: [3, 3] and [3]: (a, b, h) of the point of depth 1 on the ray (u, v, 1) less that of the
@@ -110,8 +113,7 @@ class SunView(NamedTuple):
     parts: Parts
     direction: list
     basis: list
-    height: list
-    place: list
+    over: np.ndarray
     casts: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -143,8 +145,7 @@ class SunView(NamedTuple):
             parts,
             direction.tolist(),
             basis.tolist(),
-            height.tolist(),
-            place.tolist(),
+            np.concatenate([place, height[:, None]], axis=1).T.astype(np.float32),
             casts,
             seen.min(1),
             seen.max(1),
@@ -168,24 +169,36 @@ class SunView(NamedTuple):
         may &= self.high[:, 2] > low[2] + 1e-4
         if among is not None:
             may &= among
-        hidden, level = np.zeros(len(a), bool), h + np.float32(1e-4)
-        flat = len(self.height)
-        for k in may.nonzero()[0].tolist():
-            if k < flat:
-                met = np.abs(affine(self.place[k][0], a, b)) <= 1
-                met &= np.abs(affine(self.place[k][1], a, b)) <= 1
-                met &= affine(self.height[k], a, b) > level
-                hidden |= met
-                continue
+        faces = may[: self.over.shape[2]]
+        hidden = self.behind_faces(faces.nonzero()[0], a, b, h + np.float32(1e-4))
+        for m in may[len(faces) :].nonzero()[0].tolist():
+            k = len(faces) + m
             (left, low_b, _), (right, high_b, _) = self.low[k].tolist(), self.high[k].tolist()
             near = ((a > left) & (a < right) & (b > low_b) & (b < high_b)).nonzero()[0]
             if len(near):
-                hidden[near] |= self.behind_round(k - flat, a[near], b[near], h[near])
+                hidden[near] |= self.behind_round(m, a[near], b[near], h[near])
+        return hidden
+
+    def behind_faces(self, which: np.ndarray, a, b, level) -> np.ndarray:
+        """[N] bool: between which places and the sun one of K faces is; pairs block by block."""
+        hidden, count = np.zeros(len(a), bool), len(which)
+        if not count:
+            return hidden
+        by_a, by_b, by_one = self.over[:, :, which].reshape(3, 3 * count, 1)
+        step = -(-_BLOCK // count)
+        for start in range(0, len(a), step):
+            here = slice(start, start + step)
+            seen = b[here] * by_b  # as `affine`, in place
+            seen += by_one
+            seen += a[here] * by_a
+            inside = np.abs(seen[: 2 * count]) <= 1
+            met = inside[:count] & inside[count:]
+            met &= seen[2 * count :] > level[here]
+            np.logical_or.reduce(met, axis=0, out=hidden[here])
         return hidden
 
     def behind_round(self, m: int, a, b, h) -> np.ndarray:
         (start, matrix), rounds = self.unit, self.parts.rounds
         origin = [s + dot(row, (a, b, h)) for s, row in zip(start[m], matrix[m], strict=True)]
-        with np.errstate(all="ignore"):
-            _, far = meet_round(origin, [row[2] for row in matrix[m]], rounds.cylinder[m])
-            return far > 1e-4
+        _, far = meet_round(origin, [row[2] for row in matrix[m]], rounds.cylinder[m])
+        return far > 1e-4

@@ -221,9 +221,10 @@ def _observe(rng, sensor: EventSensor, pictures, times, unknown: float) -> list[
     (first, _), *others = pictures
     places = [(int(row), int(column)) for row, column in corners - low]
     pixels = EventPixels(rng, sensor, first, places[0], times[0], unknown)
-    parts = []
+    parts, late = [], sensor.latency_s or sensor.jitter_s
     for (picture, _), place, time in zip(others, places[1:], times[1:], strict=True):
-        x, y, t, p = pixels.observe(picture, place, time)
+        # What fired before the clip is in no clip, unless its time stamps are.
+        x, y, t, p = pixels.observe(picture, place, time, listed=time >= 0 or bool(late))
         parts.append(PixelEvents(x + np.uint16(low[1]), y + np.uint16(low[0]), t, p))
     return parts
 

@@ -26,6 +26,17 @@ class Batch(NamedTuple):
     resident: Mapping[str, Any] = {}
 
 
+def try_start(system: "System", variables: Callable[[jax.Array], tuple[Params, State]]) -> None:
+    """`system.start` on zeros, for `check_start`: what a file does not fit is told at once.
+
+    Args:
+      variables: from a key to parameters and state, of which the shapes alone are asked.
+    """
+    shapes = jax.eval_shape(variables, jax.random.key(0))
+    params, state = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    system.start(params, state)
+
+
 class LossOutput(NamedTuple):
     """What `System.loss` returns beside the scalar loss.
 

@@ -8,6 +8,7 @@ import pytest
 
 from posejax.data.carla import read_carla, read_carla_points
 from posejax.data.errors import DataError
+from posejax.data.rig_points import gather_points
 from posejax.data.rigid import se3_apply, se3_inverse
 
 
@@ -78,6 +79,7 @@ def test_a_frame(tmp_path):
     np.testing.assert_allclose(frame.ego_from_lidar[:3, 3], (0, 0, 2), atol=1e-9)
     np.testing.assert_allclose(frame.world_from_ego[:3, 3], (10, -20, 0), atol=1e-9)
     assert (frame.time, frame.times["FRONT"]) == (12.05, 12.0)
+    assert frame.file == tmp_path / "sweep.npy"
     seen = frame.image_boxes["FRONT"]
     assert seen.box.tolist() == [0, -1] and seen.corners[0].tolist() == [300, 200, 340, 230]
 
@@ -135,3 +137,13 @@ def test_faults_are_named(tmp_path, keys, value, field):
     with pytest.raises(DataError) as error:
         read_carla(tmp_path)
     assert field in str(error.value) and "frames.json" in str(error.value)
+
+
+def test_a_vehicle_without_lidar(tmp_path):
+    value = content()
+    del value["frames"][0]["lidar"]
+    write(tmp_path, value)
+    (frame,) = read_carla(tmp_path)
+    assert frame.lidar is None and frame.file == tmp_path / "front.png"
+    with pytest.raises(DataError, match=r"front.png: lidar.*hide LIDAR"):
+        gather_points(frame)

@@ -68,6 +68,20 @@ def test_events_of_every_pixel_against_a_scalar_simulation(rng, rest):
     assert total > 500
 
 
+def test_what_is_not_listed_leaves_the_pixels_as_it_would(rng):
+    levels = np.log(rng.uniform(0.02, 1.0, (8, *QUIET.size))).astype(np.float32)
+    sensor = dataclasses.replace(QUIET, refractory_s=0.03)
+    found = []
+    for listed in (True, False):
+        pixels = EventPixels(np.random.default_rng(3), sensor, levels[0], (0, 0), 0.0)
+        early = [pixels.observe(levels[k], (0, 0), 0.02 * k, listed=listed) for k in range(1, 5)]
+        assert (sum(len(e.t) for e in early) > 20) == listed
+        found.append([pixels.observe(levels[k], (0, 0), 0.02 * k) for k in range(5, 8)])
+    for with_list, without in zip(*found, strict=True):
+        for a, b in zip(with_list, without, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_thresholds_of_a_ramp_are_crossed_at_the_times_they_say(rng):
     sensor = dataclasses.replace(QUIET, mismatch=0.0, refractory_s=0.0, contrast_on=0.25)
     flat = np.zeros(sensor.size, np.float32)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from posejax.sim import space_shading
 from posejax.sim.builder import SceneBuilder
 from posejax.sim.scene import Material
 from posejax.sim.space_parts import convex_parts
 from posejax.sim.space_raster import paint_views
+from posejax.sim.space_shading import SunView, affine
 from posejax.sim.space_views import SpaceCamera, render_views
 from posejax.sim.spacecraft import FOIL, spacecraft_scene
 
@@ -58,6 +60,22 @@ def _grainy_surfaces():
     foil = np.flatnonzero(np.isclose(scene.materials.reflectance, FOIL.reflectance))
     grainy = np.flatnonzero(np.isin(scene.boxes.material, foil) & (scene.boxes.half_size[:, 0] > 0))
     return grainy + len(scene.rectangles.label)
+
+
+def test_a_shadow_is_that_of_one_face_after_another_to_the_bit(rng, monkeypatch):
+    parts, turn = convex_parts(spacecraft_scene()), Rotation.random(rng=rng).as_matrix()
+    sun = SunView.make(parts, np.array([0.3, 0.8, -0.5]), turn, -3 * turn[2])
+    a, b, level = rng.uniform(-1, 1, (3, 1000)).astype(np.float32)
+    which = np.flatnonzero(sun.casts[: len(parts.faces.centre)])
+    expected = np.zeros(len(a), bool)
+    for k in which:
+        first, second, height = (affine(c.tolist(), a, b) for c in sun.over[:, :, k].T)
+        expected |= (np.abs(first) <= 1) & (np.abs(second) <= 1) & (height > level)
+    assert 0.05 < expected.mean() < 0.95
+    for block in (1 << 16, 7 * len(which)):  # all at once, and in blocks of which the last is cut
+        monkeypatch.setattr(space_shading, "_BLOCK", block)
+        np.testing.assert_array_equal(sun.behind_faces(which, a, b, level), expected)
+    assert not sun.behind_faces(which[:0], a, b, level).any()
 
 
 def test_every_kind_of_part_is_seen(rng):

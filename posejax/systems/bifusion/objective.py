@@ -50,6 +50,15 @@ def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     return -jnp.sum(logits * jax.nn.one_hot(label, logits.shape[-1]), axis=-1)
 
 
+def instance_numbers(instance: jax.Array) -> jax.Array:
+    """[N] int32 of any numbers to 0, 1, ... in their order; those below 0 to -1."""
+    order = jnp.argsort(instance, stable=True)
+    ordered = instance[order]
+    first = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
+    rank = running_count(first & (ordered >= 0))[jnp.argsort(order)] - 1
+    return jnp.where(instance >= 0, rank, -1)
+
+
 def instance_centers(points: jax.Array, instance: jax.Array) -> jax.Array:
     """Mean of each point's instance.
 
@@ -60,12 +69,8 @@ def instance_centers(points: jax.Array, instance: jax.Array) -> jax.Array:
     Returns:
       [N, 3], zero for points of none.
     """
-    count = len(points)
-    order = jnp.argsort(instance, stable=True)
-    sorted_ = instance[order]
-    first = jnp.concatenate([jnp.ones(1, bool), sorted_[1:] != sorted_[:-1]])
-    rank = running_count(first)[jnp.argsort(order)] - 1
-    groups = make_groups(jnp.where(instance >= 0, rank, count), count)
+    count, number = len(points), instance_numbers(instance)
+    groups = make_groups(jnp.where(number >= 0, number, count), count)
     return spread(mean_of_members(points, groups), groups)
 
 

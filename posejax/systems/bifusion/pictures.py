@@ -57,7 +57,10 @@ def principal_colors(features: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def cloud_picture(
-    local: np.ndarray, colors: np.ndarray, side: Side, size: tuple[int, int] = _SIZE
+    local: np.ndarray,
+    colors: np.ndarray,
+    side: Side,
+    size: tuple[int, int] = _SIZE,
 ) -> np.ndarray:
     """Points seen from a side; nearer ones hide those behind.
 
@@ -116,6 +119,11 @@ def clouds(example: Example, classes: int) -> dict[str, np.ndarray]:
     return found
 
 
+def thing_colors(thing: np.ndarray) -> np.ndarray:
+    """[N, 3] colours of things [N], 1 + their numbers; grey for 0."""
+    return np.where((thing > 0)[:, None], class_colors(60)[(thing - 1) % 60], _UNKNOWN)
+
+
 def frame_figure(example: Example, classes: Sequence[str]) -> Figure:
     """The image, its points on it by true class; then the cloud from each side by what it shows."""
     shown = clouds(example, len(classes))
@@ -148,6 +156,7 @@ def turning_cloud(example: Example, classes: int) -> Cloud:
     """The example's points, to be turned by the reader, with their own colours and all others."""
     mask = np.asarray(example["mask"], bool)
     shown = {"photograph": example["colors"], **clouds(example, classes)}
+    shown["things"] = thing_colors(example["thing"])
     colors = {name: values[mask] for name, values in shown.items()}
     return Cloud(camera_points(example)[mask], colors, "The frame's points.")
 

@@ -29,6 +29,7 @@ _HEADLINES = (
     parts.Headline("accuracy", "of points have the right class", "%"),
     parts.Headline("class_accuracy", "mean recall of the classes", "%"),
     parts.Headline("offset_error", "error of the ways to the things' centres (sum of axes)", " m"),
+    parts.Headline("pq", "panoptic quality of things, whatever their class", "%"),
     parts.Headline("valid_ratio", "of points are on their image", "%"),
     parts.Headline("gate", "mean weight of the image's branch"),
 )
@@ -166,7 +167,8 @@ def _describe(records: Records, row: int | None, example: Example) -> str:
 _PICTURE = """The image and its points where they project to, coloured by depth; below, the cloud \
 from the camera and turned about its middle: true classes, predicted ones, right and wrong points, \
 the three directions in which the features of the frame differ most as red, green and blue, and \
-the weight that the gate gives to the image. Grey: no label, or not on the image."""
+the weight that the gate gives to the image. Grey: no label, or not on the image. The cloud that \
+turns also shows the things that points vote for."""
 
 _CONVENTIONS = """IoU is the number of points that are and are said to be of a class over those \
 that are either, added up over the split before dividing; the mean is over the classes that there \

@@ -42,6 +42,8 @@ def summarize(records: Records, classes: Sequence[str]) -> dict[str, float]:
     `examples`, `points`; `miou` with `miou/low` and `miou/high`, 95 % over resampled recordings;
     `accuracy` of points, `class_accuracy` (its mean over classes); `iou/CLASS`; `miou/A-Bm` by
     depth; `offset_error` (m, of the axes' sum); `valid_ratio`, `gate`: means over the points;
+    `pq` of things in their frames, of whatever class: `pq/f1` of the matches by an IoU above a
+    half, times `pq/iou`, their mean;
     `lost`: frames in no class's number, since their batch's voxels did not fit.
     """
     total = {k: np.asarray(v, np.float64) for k, v in records.items() if k != "name"}
@@ -64,6 +66,10 @@ def summarize(records: Records, classes: Sequence[str]) -> dict[str, float]:
         "gate": divided(total["gate"].sum(), total["valid"].sum()),
         "lost": total["lost"].sum(),
     }
+    matched, overlap, extra, missed = total["panoptic"].sum(0)
+    found["pq/f1"] = divided(matched, matched + 0.5 * (extra + missed))
+    found["pq/iou"] = divided(overlap, matched)
+    found["pq"] = divided(overlap, matched + 0.5 * (extra + missed))
     found |= {f"iou/{name}": v for name, v in zip(classes, class_iou(whole), strict=True)}
     for name, confusion in zip(range_names(), by_range, strict=True):
         found[f"miou/{name}"] = mean_iou(confusion)

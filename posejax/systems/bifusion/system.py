@@ -11,7 +11,7 @@ import numpy as np
 
 from posejax.config import ConfigError
 from posejax.report import Report
-from posejax.systems.bifusion import pretrained, summary
+from posejax.systems.bifusion import pretrained, summary, things
 from posejax.systems.bifusion.config import ModelConfig, ObjectiveConfig
 from posejax.systems.bifusion.data import RgbdFrames, ScanNet
 from posejax.systems.bifusion.model import Frames, FusionNet, FusionOutputs, camera_points
@@ -24,7 +24,7 @@ from posejax.systems.bifusion.objective import (
     point_losses,
 )
 from posejax.systems.bifusion.report import make_report
-from posejax.train.system import Batch, LossOutput, System
+from posejax.train.system import Batch, LossOutput, System, try_start
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class Bifusion(System):
 
     def check_start(self) -> None:
         if self.model.clip_weights or self.model.points_weights:
-            params, state = jax.eval_shape(self._variables, jax.random.key(0))
-            zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), (params, state))
-            self.start(*zeros)
+            try_start(self, self._variables)
 
     @property
     def calibrates(self) -> bool:
@@ -166,7 +164,8 @@ class Bifusion(System):
 
         logits [B, N, classes], class [B, N] int32 and its probability, offset [B, N, 3] metres to
         the centre of its thing and offset_error [B, N], fused [B, N, C], gate and depth [B, N],
-        valid [B, N] bool: on the image; xy [B, N, 2] on it, pixels; loss [B], the cross-entropy.
+        valid [B, N] bool: on the image; xy [B, N, 2] on it, pixels; thing [B, N] int32, 1 + the
+        number of a point's thing in the frame or 0; loss [B], the cross-entropy.
         """
         frames, examples = self.frames(batch), batch.examples
         shape = frames.mask.shape
@@ -181,11 +180,13 @@ class Bifusion(System):
             found = {"offset": out.offset, "fused": out.fusion.fused, "gate": out.fusion.alpha}
             found |= {"valid": out.projection.valid, "xy": self._pixels(out, frames)}
         known = frames.mask & (examples["semantic"] >= 0)
+        said = jnp.argmax(logits, -1).astype(jnp.int32)
         each = jax.vmap(mean_over)(cross_entropy(logits, examples["semantic"]), known)
         return {
             **found,
             "logits": logits,
-            "class": jnp.argmax(logits, -1).astype(jnp.int32),
+            "class": said,
+            "thing": things.decode(frames.points, found["offset"], said, frames.mask, self.classes),
             "probability": jnp.max(jax.nn.softmax(logits), -1),
             "offset_error": offset_error(found["offset"], examples),
             "depth": camera_points(frames)[..., 2],
@@ -226,6 +227,7 @@ class Bifusion(System):
             "offset_sum": jnp.sum(jnp.where(thing, outputs["offset_error"], 0), axis=1),
             "things": jnp.sum(thing, axis=1),
             "points": jnp.sum(mask, axis=1),
+            "panoptic": things.panoptic(outputs["thing"], examples, kept),
             "valid": jnp.sum(valid, axis=1),
             "gate": jnp.sum(outputs["gate"] * valid, axis=1),
             "sequence": examples["sequence"],

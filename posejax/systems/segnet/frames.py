@@ -193,7 +193,7 @@ class RigFrames(Dataset):
         for name in self.cameras:
             if name not in frame.cameras:
                 expected = f"all of {', '.join(self.cameras)} in the first frame of a plan"
-                raise DataError(frame.lidar, "cameras", f"no {name}", expected)
+                raise DataError(frame.file, "cameras", f"no {name}", expected)
         ego_from_grid = self._grid(frame, poses, np.random.default_rng(0), None)
         k = [frame.cameras[n].camera.resized(self.size).intrinsics for n in self.cameras]
         return np.stack(k), np.stack([se3_inverse(poses[n]) @ ego_from_grid for n in self.cameras])
@@ -221,7 +221,7 @@ class RigFrames(Dataset):
             reference = others[rng.integers(len(others))]
         if reference not in poses:
             found = f"no {reference}; the frame has {', '.join(poses)}"
-            raise DataError(frame.lidar, "cameras", found, "the camera of system.data.grid")
+            raise DataError(frame.file, "cameras", found, "the camera of system.data.grid")
         return grid_frame(poses[reference], self.grid.frame)
 
     def _views(
@@ -265,7 +265,7 @@ class RigFrames(Dataset):
         if off[0] > _SAME_PIXEL or off[1] > _SAME_POSE:
             found = f"off the plan's by {off[0]:.2g} pixels, {off[1]:.2g} m"
             hint = "set system.data.grid.lift to dynamic"
-            raise DataError(frame.lidar, "calibration", found, "one for all frames", hint)
+            raise DataError(frame.file, "calibration", found, "one for all frames", hint)
 
 
 class FrameSource(Source):
@@ -284,7 +284,7 @@ class FrameSource(Source):
 
     def describe(self, index: int) -> str:
         frame = self.frames[index]
-        return frame.lidar.name if frame.lidar.name else f"{frame.time:.3f} s"
+        return frame.file.name if frame.file.name else f"{frame.time:.3f} s"
 
     def resident(self) -> Mapping[str, np.ndarray]:
         if self.shared is None:

@@ -86,6 +86,8 @@ def make_report(
             "to (x, y, z) m": grid.upper,
             "frame": f"{grid.frame} at {grid.reference}",
             "cameras": data.cameras,
+            "LiDAR": f"{data.sweeps} sweep(s) a frame" if data.lidar else "none",
+            "radar": "yes" if data.radar else "none",
             "hidden": data.hide or "none",
             "extrinsics": data.extrinsics,
             "lift": grid.lift,
@@ -155,7 +157,7 @@ def _over_time(
     both, either = (np.asarray(records[k])[drive].sum() for k in ("intersection", "union"))
     error = float(np.mean(np.asarray(records["error"], np.float64)[drive]))
     row = {"frames": int(drive.sum()), "IoU": Share(divided(both, either))}
-    name = f"drive {int(records['scene'][rows[0]])}, {len(rows)} frames in a row"
+    name = f"drive {int(records['scene'][rows[0]])}: pictures of {len(rows)} frames in a row"
     measure = "wrong cells a frame"
     track = Track(
         name,

@@ -29,7 +29,7 @@ from posejax.systems.segnet.objective import (
     total_loss,
 )
 from posejax.systems.segnet.report import STRIP, make_report
-from posejax.train.system import Batch, LossOutput, System
+from posejax.train.system import Batch, LossOutput, System, try_start
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,7 @@ class Segnet(System):
 
     def check_start(self) -> None:
         if self.model.weights or self.model.backbone_weights:
-            params, state = jax.eval_shape(self._variables, jax.random.key(0))
-            zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), (params, state))
-            self.start(*zeros)
+            try_start(self, self._variables)
 
     @property
     def calibrates(self) -> bool:

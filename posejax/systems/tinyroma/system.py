@@ -59,9 +59,9 @@ class Tinyroma(System):
         if isinstance(self.data, Pairs):
             self.data.check()
         if self.match.consistency is not None and not self.model.symmetric:
-            raise ConfigError("system.match.consistency: needs --system.model.symmetric True")
+            raise ConfigError("system.match.consistency: needs --system.model.symmetric")
         if isinstance(self.data, Pairs) and self.data.both_ways and not self.model.symmetric:
-            raise ConfigError("system.data.both_ways: True; needs --system.model.symmetric True")
+            raise ConfigError("system.data.both_ways: True; needs --system.model.symmetric")
         if self.baseline == "xfeat":
             if not self.model.backbone:
                 raise ConfigError("system.baseline: 'xfeat' needs --system.model.backbone FILE")

@@ -237,6 +237,7 @@ def test_sums_of_an_evaluation():
     zero = np.zeros(2)
     names = ("offset_sum", "things", "points", "valid", "gate", "lost")
     records = {"confusion": np.zeros((2, 5, 4, 4)), "sequence": zero, **dict.fromkeys(names, zero)}
+    records["panoptic"] = np.zeros((2, 4))
     assert np.isnan(summarize(records, list("abcd"))["miou"])
 
 

@@ -114,7 +114,8 @@ def test_numbers_and_pages_of_an_evaluation(system, batch, outputs, tmp_path):
     records["scene"] = np.zeros(2, np.int32)
     assert system.also_shown(records) == [0, 1]
     report = system.report(records, numbers, [shown[1], *shown])
-    assert len(report.gallery) == 1 and report.tracks[0].name == "drive 0, 2 frames in a row"
+    assert len(report.gallery) == 1
+    assert report.tracks[0].name == "drive 0: pictures of 2 frames in a row"
     assert report.tracks[0].row["IoU"] == pytest.approx(numbers["iou"])
     page = write(report, tmp_path).read_text()
     assert "segnet on a made-up rig" in page and "imulated" not in page
