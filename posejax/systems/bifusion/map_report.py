@@ -90,8 +90,9 @@ def map_points(done: Walk, classes: Sequence[str]) -> tuple[MapPoints, dict[str,
     chance = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
     chance /= chance.sum(1, keepdims=True)
     known = np.asarray(votes.any(1))
+    truth = np.where(known, votes.argmax(1), -1)
     thing, (matched, overlap, extra, missed) = of_map(
-        values["center"], chance.argmax(1), done.instance[mask], known, classes
+        values["center"], chance.argmax(1), done.instance[mask], truth, classes
     )
     figures = {"things": float(len(np.unique(thing[thing > 0])))}
     if known.any():
@@ -100,7 +101,7 @@ def map_points(done: Walk, classes: Sequence[str]) -> tuple[MapPoints, dict[str,
         voxel_centers(world),
         values["color"],
         chance,
-        np.where(known, votes.argmax(1), -1),
+        truth,
         values["fused"],
         values["gate"][:, 0],
         np.asarray(world.weight)[mask],
