@@ -35,7 +35,7 @@ from posejax.data.rgbd_frames import list_frames
 from posejax.data.sevenscenes import INTRINSICS
 from posejax.systems.bifusion import Bifusion, RgbdFrames
 from posejax.systems.bifusion.data import up_of
-from posejax.systems.bifusion.frames import RecordedFrames, Recording, upright
+from posejax.systems.bifusion.frames import RecordedFrames, Recording, moved, upright_from_world
 from posejax.systems.bifusion.pictures import class_colors, frame_figure
 from posejax.train import Batch, CheckpointError
 
@@ -89,7 +89,9 @@ def run(options: argparse.Namespace) -> None:
     if not 0 <= options.frame < len(source):
         raise ConfigError(f"--frame {options.frame}: there are {len(source)} frames")
     record, still = source[options.frame], np.random.default_rng(0)
-    example = data.transform({**record, "frame": upright(record["frame"])}, still, False)
+    frame = record["frame"]
+    standing = moved(frame, upright_from_world(frame.up))
+    example = data.transform({**record, "frame": standing}, still, False)
     # One frame alone may fill a level more than a batch does: room for all of its points.
     rows = (1.0,) * len(trained.model.points.rows)
     system = replace(dataclasses.replace(trained, data=data), **{"model.points.rows": rows})

@@ -21,7 +21,8 @@ class Walk:
 
     Attributes:
       name: of the recording.
-      world: the map.
+      world: the map, in coordinates of its own.
+      map_from_world: [4, 4], a rigid motion that stands the recording's world upright.
       confusion: "alone" (a frame by itself), "online" (the map right after the frame) and "map"
         (the map at the end) -> [classes + 1, classes + 1] points by true class, then by what is
         said; the last column is for points that nothing is said of.
@@ -32,6 +33,7 @@ class Walk:
 
     name: str
     world: VoxelMap
+    map_from_world: np.ndarray
     confusion: dict[str, np.ndarray]
     votes: np.ndarray
     instance: np.ndarray
@@ -54,10 +56,10 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     tables = {k: np.zeros((classes + 1, classes + 1), np.int64) for k in ("alone", "online", "map")}
     step_ms, read_ms, memory, lost, points = [], [], {}, 0, 0
     before = mapper.traces
-    world = mapper.start(source[rows[0]])
+    world, map_from_world = mapper.start(source[rows[0]])
     for number, row in enumerate(rows):
         begin = time.perf_counter()
-        example = mapper.example(world, source[row])
+        example = mapper.example(map_from_world, source[row])
         read = time.perf_counter()
         programs = mapper.traces
         world, seen = mapper.step(world, example, number)
@@ -73,7 +75,7 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     votes, held = np.zeros((world.capacity + 1, classes), np.int64), 0
     instance = np.full(world.capacity + 1, -1, np.int32)
     for row in rows:
-        example = mapper.example(world, source[row])
+        example = mapper.example(map_from_world, source[row])
         said, at = mapper.read(world, example)
         held += int((said >= 0).sum())
         tables["map"] += confusion(example, said, classes)
@@ -91,7 +93,7 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     if len(memory) == 2:
         figures["rss_growth_mb"] = memory[len(rows)] - memory[SETTLED]
     figures |= scores(tables)
-    return Walk(name, world, tables, votes[:-1], instance[:-1], figures)
+    return Walk(name, world, map_from_world, tables, votes[:-1], instance[:-1], figures)
 
 
 def scores(tables: dict[str, np.ndarray]) -> dict[str, float]:

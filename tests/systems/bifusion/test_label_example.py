@@ -13,7 +13,7 @@ from posejax.config import Experiment, TrainConfig
 from posejax.data.ply import read_ply
 from posejax.data.rigid import se3_apply, se3_inverse, so3_exp
 from posejax.systems.bifusion import Bifusion, SimulatedRooms
-from posejax.systems.bifusion.frames import upright
+from posejax.systems.bifusion.frames import moved, upright_from_world
 from posejax.train import save_weights
 from tests.systems.bifusion.made_up import SIZE, TINY, K, corner
 
@@ -65,7 +65,8 @@ def test_a_folder_of_frames(script, tmp_path, monkeypatch, capsys):
     assert len(found) == 400 and away.max() < 2e-3
     data = script.OwnFrames(folder=call[1], intrinsics=tuple(map(float, focal)), size=SIZE)
     record = data.source("val")[0]
-    standing = {**record, "frame": upright(record["frame"])}
+    lying = record["frame"]
+    standing = {**record, "frame": moved(lying, upright_from_world(lying.up))}
     seen = data.transform(standing, np.random.default_rng(0), False)
     floor = seen["points"][seen["mask"]][-100:]  # the image's last rows
     assert np.ptp(floor[:, 2]) < 0.01 < 0.3 < np.ptp(record["frame"].points[-100:, 2])
