@@ -238,6 +238,10 @@ class FrameSource(Source):
     def frame(self, index: int) -> FrameRecord:
         """Read a frame."""
 
+    @abstractmethod
+    def recording(self, number: int) -> str:
+        """Name of a recording, unlike that of any other, by its number in `sequence`."""
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         sequence = int(self.sequence[index])
         return {"frame": self.frame(index), "sequence": sequence, "index": index}
@@ -281,7 +285,10 @@ class RecordedFrames(FrameSource):
         return len(self.files)
 
     def describe(self, index: int) -> str:
-        return f"{self.recordings[self.sequence[index]][0]}/{self.files[index].name}"
+        return f"{self.recording(self.sequence[index])}/{self.files[index].name}"
+
+    def recording(self, number: int) -> str:
+        return self.recordings[number][0]
 
     def frame(self, index: int) -> FrameRecord:
         frame = read_frame(self.files[index], self.pixels)

@@ -27,6 +27,9 @@ class Again(FrameSource):
     def __len__(self) -> int:
         return len(self.sequence)
 
+    def recording(self, number: int) -> str:
+        return "corner"
+
     def frame(self, index: int) -> FrameRecord:
         found, rng = corner(0), np.random.default_rng(index)
         count = 12 if index == self.blind else 1100
