@@ -257,6 +257,8 @@ def _queries(
 
 def _remarks(figures: Mapping[str, float]) -> list[str]:
     remarks = []
+    if figures["skipped"]:
+        remarks.append(f"{figures['skipped']:.0f} frames have no pose: they are not in the map.")
     if figures["evicted"]:
         remarks.append(
             f"{figures['evicted']:.0f} voxels went for want of room, those that were not seen for "

@@ -24,6 +24,7 @@ from posejax.train.system import Batch, System
 # A frame is cut to one of these parts of an example's points, the smallest that holds its own: a
 # stream compiles three programs at most, and one to read.
 BUCKETS = (4, 2, 1)
+MOST_VOXELS = 2**24  # with 256 features, 18 GB
 _POINTWISE = ("points", "colors", "mask", "semantic", "instance")
 
 
@@ -35,7 +36,8 @@ class OnlineConfig:
       capacity: voxels at most; of more, those not seen for longest go, and are counted.
       voxel_size: metres; 0: the network's.
       weight: of a point: "count" 1; "depth" the inverse square of its depth beyond 1 m, as a depth
-        camera's errors grow; "gate" the image's share of its features.
+        camera's errors grow; "gate" the image's share of its features: points that are not on the
+        image have none, and are not in the map.
       half_life: frames in which the weight of what was seen halves.
       most_age: frames after which a voxel that was not seen again is forgotten.
     """
@@ -48,7 +50,7 @@ class OnlineConfig:
 
     def check(self) -> None:
         """Raise ConfigError for a setting out of range."""
-        check_range("--capacity", self.capacity, 1)
+        check_range("--capacity", self.capacity, 1, MOST_VOXELS)
         check_range("--voxel-size", self.voxel_size, 0)
         if self.half_life != math.inf:
             check_range("--half-life", self.half_life, 0, above=True)

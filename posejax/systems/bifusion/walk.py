@@ -46,16 +46,17 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     Frames are read twice, so that nothing of them is kept.
 
     Returns:
-      The walk with these figures: `frames`, `lost` (whose voxels did not fit into the network),
-      `points`, `voxels`, `evicted`, `dropped`, `map_mb`; `compilations` of all programs;
-      `ms_per_frame`, the median without frames that compiled, and `read_ms`, for reading one from
-      disk; `rss_mb/N` after so many frames, and `rss_growth_mb` between them; `miou/WHAT` and
-      `accuracy/WHAT` of labelled points, WHAT as in `Walk.confusion`; `read_back`, the share of
-      points at which the map still holds something.
+      The walk with these figures: `frames`, `skipped` (that have no pose), `lost` (whose voxels did
+      not fit into the network), `points`, `voxels`, `evicted`, `dropped`, `map_mb`; `compilations`
+      of all programs; `ms_per_frame`, the median without frames that compiled, and `read_ms`, for
+      reading one from disk; `rss_mb/N` after so many frames, and `rss_growth_mb` between them;
+      `miou/WHAT` and `accuracy/WHAT` of labelled points, WHAT as in `Walk.confusion`; `read_back`,
+      the share of points at which the map still holds something.
     """
     tables = {k: np.zeros((classes + 1, classes + 1), np.int64) for k in ("alone", "online", "map")}
     step_ms, read_ms, memory, lost, points = [], [], {}, 0, 0
     before = mapper.traces
+    skipped = sum(what.startswith(f"{name}/") for what, _ in source.skipped)
     world, map_from_world = mapper.start(source[rows[0]])
     for number, row in enumerate(rows):
         begin = time.perf_counter()
@@ -83,8 +84,8 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
         np.add.at(votes, (at[known], example["semantic"][known]), 1)
         instance[at[known]] = example["instance"][known]
     figures = {
-        "frames": len(rows), "lost": lost, "points": points, "voxels": int(world.voxels),
-        "evicted": int(world.evicted), "dropped": int(world.dropped),
+        "frames": len(rows), "skipped": skipped, "lost": lost, "points": points,
+        "voxels": int(world.voxels), "evicted": int(world.evicted), "dropped": int(world.dropped),
         "map_mb": world.nbytes / 2**20, "compilations": mapper.traces - before,
         "ms_per_frame": float(np.median(step_ms)) if step_ms else float("nan"),
         "read_ms": float(np.median(read_ms)), "read_back": divided(held, points),
