@@ -257,6 +257,7 @@ def test_sun_rgbd_points_have_their_boxes_class(data_dir):
     root = str(data_dir("sunrgbd_000017"))
     data = SunRgbd(root=root, train_list="infos.json", size=(265, 365), points=3000)
     source = data.source("train")
+    assert source.recording(0) == "000017"  # a folder of a map, not a picture's name
     for train in (False, True):
         example = data.transform(source[0], np.random.default_rng(0), train)
         valid, off = on_image(example)

@@ -150,6 +150,29 @@ def test_weights_are_of_the_points(weight):
     np.testing.assert_allclose(np.asarray(world.weight).sum(), 400 * share, rtol=1e-5)
 
 
+def test_points_that_are_not_on_the_image_have_no_weight_by_the_gate():
+    """They are left out of the map, and of nothing else."""
+    data = Corner(length=1)
+    system = noisy(data)
+    predict = system.predict
+
+    def half_seen(params, state, batch):
+        found = predict(params, state, batch)
+        return found | {"gate": jnp.where(batch.examples["points"][..., 0] > 0, found["gate"], 0)}
+
+    system.predict = half_seen
+    config = OnlineConfig(capacity=4096, weight="gate")
+    mapper = Mapper(system, {}, np.int32(-1), config, 0.1)  # type: ignore[arg-type]
+    done = walk(mapper, data.source("test"), range(1), "corner", 3)
+    frame = data.source("test").frame(0)  # type: ignore[attr-defined]
+    seen = np.mean(moved(frame, done.map_from_world).points[:, 0] > 0)
+    assert 0.2 < seen < 0.8 and done.figures["dropped"] == 0
+    assert done.figures["read_back"] == pytest.approx(seen, abs=0.05)
+    assert done.figures["accuracy/online"] < done.figures["read_back"]
+    weight = np.asarray(done.world.weight)
+    assert weight.sum() == pytest.approx(400 * seen / 2, rel=0.1)
+
+
 def test_what_is_not_said_is_wrong():
     example = {"semantic": np.array([0, 1, -1, 1]), "mask": np.array([True, True, True, False])}
     np.testing.assert_array_equal(
@@ -158,8 +181,13 @@ def test_what_is_not_said_is_wrong():
 
 
 def test_settings_out_of_range_are_refused():
-    wrong = OnlineConfig(0), OnlineConfig(half_life=0.0), OnlineConfig(most_age=-1.0)
-    for config, name in zip(wrong, ("capacity", "half-life", "most-age"), strict=True):
+    wrong = (
+        (OnlineConfig(0), "capacity"),
+        (OnlineConfig(2**31), "capacity"),
+        (OnlineConfig(half_life=0.0), "half-life"),
+        (OnlineConfig(most_age=-1.0), "most-age"),
+    )
+    for config, name in wrong:
         with pytest.raises(ConfigError, match=name):
             config.check()
     OnlineConfig().check()
