@@ -6,8 +6,8 @@ DIR holds frames in 7-Scenes' names or as ScanNet's exporter writes them, see
 posejax/data/rgbd_frames.py: image, depth in millimetres, pose, intrinsics. Run
 `python -m posejax check-rig DIR` first: a wrong pose gives classes that mean nothing. --K FX FY CX
 CY are the intrinsics where no file has them (by default those of 7-Scenes), as OpenCV gives them.
-gravity-direction.txt beside the frames (3 numbers, in the frame of the poses) tells which way is
-down; without it the mean of the cameras' own does.
+gravity-direction.txt beside the poses (3 numbers, in their frame) tells which way is down; without
+it the z axis is up in ScanNet's layout, and in 7-Scenes' names the mean of the cameras' own does.
 --weights is a run folder, an exported file or the name of weights that come with posejax.
 
 Prints how many points are of each class, and writes them as a cloud (metres, in the frame of the
@@ -31,30 +31,11 @@ import posejax
 from posejax.config import ConfigError, replace
 from posejax.data.errors import DataError
 from posejax.data.ply import write_ply
-from posejax.data.rgbd_frames import list_frames
 from posejax.data.sevenscenes import INTRINSICS
-from posejax.systems.bifusion import Bifusion, RgbdFrames
-from posejax.systems.bifusion.data import up_of
-from posejax.systems.bifusion.frames import RecordedFrames, Recording, upright
+from posejax.systems.bifusion import Bifusion, OwnFrames
+from posejax.systems.bifusion.frames import moved, upright_from_world
 from posejax.systems.bifusion.pictures import class_colors, frame_figure
-from posejax.train import Batch, CheckpointError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OwnFrames(RgbdFrames):
-    """The frames of a folder."""
-
-    folder: str = ""
-    intrinsics: tuple[float, float, float, float] = INTRINSICS
-
-    @property
-    def kind(self) -> str:
-        return f"frames of {self.folder}"
-
-    def frames(self, split: str) -> RecordedFrames:
-        folder = Path(self.folder)
-        found = list_frames(folder, self.intrinsics)
-        return RecordedFrames(self, [Recording(folder.name, found, up_of(found))])
+from posejax.train import Batch, CheckpointError, rundir
 
 
 def main() -> int:
@@ -70,13 +51,14 @@ def main() -> int:
     options = parser.parse_args()
     try:
         run(options)
-    except (CheckpointError, ConfigError, DataError) as error:
+    except (CheckpointError, ConfigError, DataError, rundir.ResumeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def run(options: argparse.Namespace) -> None:
+    rundir.check_writable(options.out.parent, "--out")
     trained, predict = posejax.load(options.weights)
     if not isinstance(trained, Bifusion):
         raise ConfigError(f"{options.weights}: weights of {type(trained).__name__}, not Bifusion")
@@ -89,7 +71,9 @@ def run(options: argparse.Namespace) -> None:
     if not 0 <= options.frame < len(source):
         raise ConfigError(f"--frame {options.frame}: there are {len(source)} frames")
     record, still = source[options.frame], np.random.default_rng(0)
-    example = data.transform({**record, "frame": upright(record["frame"])}, still, False)
+    frame = record["frame"]
+    standing = moved(frame, upright_from_world(frame.up))
+    example = data.transform({**record, "frame": standing}, still, False)
     # One frame alone may fill a level more than a batch does: room for all of its points.
     rows = (1.0,) * len(trained.model.points.rows)
     system = replace(dataclasses.replace(trained, data=data), **{"model.points.rows": rows})
@@ -98,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
     shown = {k: np.asarray(v[0]) for k, v in {**batch.examples, **found}.items()}
     # As they were given, whichever way is up there.
     own = data.transform(record, still, False)["points"]
+    rundir.make(options.out.parent, "--out")
     write(shown, own, trained.classes, options.out)
 
 

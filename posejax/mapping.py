@@ -1,11 +1,13 @@
 """The command line of `python -m posejax map`: RGB-D frames with poses become a labelled map."""
 
+import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import jax
 import numpy as np
 import tyro
 
@@ -17,13 +19,14 @@ from posejax.config import (
     Experiment,
     RunOptions,
     check_range,
+    no_such,
 )
+from posejax.data.cameras import PixelConvention
 from posejax.data.errors import DataError
-from posejax.data.rgbd_frames import has_frames, list_frames
 from posejax.nn.clip import Activation
 from posejax.report.skeleton import jsonable
-from posejax.systems.bifusion.data import up_of
-from posejax.systems.bifusion.frames import FrameSource, RecordedFrames, Recording
+from posejax.systems.bifusion.data import OwnFrames, ScanNet
+from posejax.systems.bifusion.frames import FrameSource, RecordedFrames, RgbdFrames
 from posejax.systems.bifusion.map_report import make_map_report, map_points, write_map
 from posejax.systems.bifusion.online import Mapper, OnlineConfig
 from posejax.systems.bifusion.query import (
@@ -35,7 +38,8 @@ from posejax.systems.bifusion.query import (
 )
 from posejax.systems.bifusion.system import Bifusion
 from posejax.systems.bifusion.walk import Walk, scores, walk
-from posejax.train import CheckpointError, rundir, runtime, weights
+from posejax.train import CheckpointError, groups, rundir, runtime, weights
+from posejax.train.system import Batch
 
 USAGE = "map --weights RUN|FILE|NAME [--recording DIR] [--out FOLDER]"
 
@@ -48,9 +52,14 @@ class MapOptions:
 
     Attributes:
       recording: folder of RGB-D frames with poses, in 7-Scenes' names or those of ScanNet's
-        exporter; by default recordings of the weights' own data.
-      split: of that data.
-      recordings: how many of the split.
+        exporter; by default recordings of the weights' own data. Of that data's options, it
+        obeys size, points, classes and farthest.
+      every: takes every so many-th of its frames; 1 if not given.
+      pixels: convention of its intrinsics; opencv if not given.
+      table: scannetv2-labels.combined.tsv, if its label pictures have raw numbers; by default the
+        table of the weights' own data, if that is ScanNet.
+      split: of the weights' own data; test, or what it has instead, if not given.
+      recordings: how many of the split; 1 if not given.
       which: best, latest or a step of a run folder.
       out: folder of the results; RUN/map if not given.
       query: .npy or .npz of embeddings to look for in the map, see docs/bifusion.md; FOLDER/NAME
@@ -64,8 +73,11 @@ class MapOptions:
     """
 
     recording: Path | None = None
-    split: str = "test"
-    recordings: int = 1
+    every: int | None = None
+    pixels: PixelConvention | None = None
+    table: Path | None = None
+    split: str | None = None
+    recordings: int | None = None
     which: str = "best"
     out: Path | None = None
     query: Path | None = None
@@ -101,31 +113,33 @@ def _run(arguments: Sequence[str]) -> None:
         kind = type(found.experiment.system).__name__ if found.experiment else "nothing known"
         raise ConfigError(f"{source}: weights of {kind}, not of Bifusion")
     experiment, options = parse(found.experiment, rest, program)
-    system: Any = experiment.system
-    options.online.check()
-    check_range("--recordings", options.recordings, 1)
+    system, split = told(experiment.system, options)
     run_folder = Path(source) if Path(source).is_dir() else Path("runs") / Path(source).stem
     out = options.out or run_folder / "map"
     rundir.check_writable(out, "--out")
     runtime.start(RunOptions(None, options.cache, debug=Debug(), distributed=Distributed()))
     query = _query(system, options)
-    frames = _frames(system, options)
+    check_fits(system, found)
+    frames = system.data.source(split)
+    _say_of(frames)
     size = system.model.points.voxel_size
     mapper = Mapper(system, found.params, found.state, options.online, size)
     rundir.make(out, "--out")
     figures, tables = {}, {}
-    for name, rows in _recordings(frames, options.recordings):
+    for number in np.unique(frames.sequence)[: options.recordings or 1]:
+        rows, name = np.flatnonzero(frames.sequence == number), frames.recording(number)
         print(f"{name}: {len(rows):,} frames", file=sys.stderr, flush=True)
-        done = walk(mapper, frames, rows, name, len(system.classes))
+        done = walk(mapper, frames, rows.tolist(), name, len(system.classes))
         page = _write(out / name, done, system, mapper.config, query)
         figures[name] = done.figures
         tables = {k: v + tables.get(k, 0) for k, v in done.confusion.items()}
         print(evaluate.table(done.figures, name))
         print(f"report: {page}")
+    everything = scores(tables)
     if len(figures) > 1:
-        figures["all"] = scores(tables)
-        print(evaluate.table(figures["all"], f"all {len(figures) - 1} recordings"))
-    config_io.write_json(out / "figures.json", jsonable(figures))
+        print(evaluate.table(everything, f"all {len(figures)} recordings"))
+    written = jsonable({"recordings": figures, "all": everything})
+    config_io.write_json(out / "figures.json", written)
     print(f"results: {out}")
 
 
@@ -184,22 +198,80 @@ def _query(system: Bifusion, options: MapOptions) -> Query | None:
         raise ConfigError(f"--clip: {error}") from error
 
 
-def _frames(system: Bifusion, options: MapOptions) -> FrameSource:
-    """Frames of the folder, or of the split."""
-    folder, data = options.recording, system.data
-    if folder is None:
-        system.check()
-        return data.source(options.split)
-    if not folder.is_dir() or not has_frames(folder):
-        expected = "frame-*.color.jpg (7-Scenes' names) or color/*.jpg (the ScanNet exporter's)"
-        raise DataError(folder, "frames", "none", expected)
-    files = list_frames(folder)
-    recording = Recording(folder.resolve().name, files, up_of(files))
-    return RecordedFrames(data, [recording], getattr(data, "pixels", "opencv"))
+def told(system: Bifusion, options: MapOptions) -> tuple[Bifusion, str]:
+    """The system with the data that is to be mapped, and which split of it.
+
+    Raises:
+      ConfigError: options that contradict one another, or the system.
+    """
+    data = system.data
+    idle, why = ("split", "recordings"), "a --recording is one, and has no splits"
+    if options.recording is None:
+        idle, why = ("every", "pixels", "table"), "it is for a --recording; there is none"
+    for name in idle:
+        if (value := getattr(options, name)) is not None:
+            raise ConfigError(f"--{name} {value}: {why}")
+    if options.recording is not None:
+        data = _own(data, options.recording, options)
+        system = dataclasses.replace(system, data=data)
+    system.check()
+    options.online.check()
+    if options.recordings is not None:
+        check_range("--recordings", options.recordings, 1)
+    if system.baseline != "none":
+        raise ConfigError(f"--system.baseline {system.baseline}: it has no features to map")
+    if options.online.weight == "gate" and system.model.mode == "points":
+        raise ConfigError("--weight gate: without an image (--model.mode points) all weights are 0")
+    split = options.split or ("test" if "test" in data.splits else data.splits[-1])
+    if split not in data.splits:
+        raise ConfigError(f"--split: {no_such(split, data.splits, 'there are')}")
+    return system, split
 
 
-def _recordings(frames: FrameSource, count: int) -> Iterator[tuple[str, list[int]]]:
-    """Names and rows of the first recordings."""
-    for number in np.unique(frames.sequence)[:count]:
-        rows = np.flatnonzero(frames.sequence == number).tolist()
-        yield Path(frames.describe(rows[0])).parts[0], rows
+def _own(data: RgbdFrames, folder: Path, options: MapOptions) -> OwnFrames:
+    """The frames of a folder, brought to what the network learnt from."""
+    table = str(options.table or (data.table if isinstance(data, ScanNet) else ""))
+    every = 1 if options.every is None else options.every
+    check_range("--every", every, 1)
+    return OwnFrames(
+        folder=str(folder),
+        pixels=options.pixels or "opencv",
+        table=table,
+        every=every,
+        size=data.size,
+        points=data.points,
+        classes=data.classes,
+        farthest=data.farthest,
+    )
+
+
+def check_fits(system: Bifusion, found: weights.Weights) -> None:
+    """Raise ConfigError unless the weights are those of this very network.
+
+    A part of them would do for a branch alone, but its head never learnt to be alone.
+    """
+    need = jax.eval_shape(lambda key: system.init(key, Batch({})), jax.random.key(0))
+    for what, there, asked in zip(
+        ("parameters", "state"), (found.params, found.state), need, strict=True
+    ):
+        have, want = ({k: v.shape for k, v in groups.flatten(t).items()} for t in (there, asked))
+        if wrong := [k for k in sorted(have | want) if have.get(k) != want.get(k)]:
+            first = wrong[0]
+            shapes = f"{have.get(first, 'nothing')} for {want.get(first, 'nothing')}"
+            raise ConfigError(
+                f"the weights' {what} are not this network's: {shapes}, {weights.few(wrong)}; "
+                "leave --model and --data.classes as they were trained"
+            )
+
+
+def _say_of(frames: FrameSource) -> None:
+    """What people should know of the frames that were found."""
+    if not isinstance(frames, RecordedFrames):
+        return
+    if isinstance(given := frames.files[0].intrinsics, tuple):
+        text = f"no camera-intrinsics.txt: those of 7-Scenes are taken, {given}"
+        print(text, file=sys.stderr, flush=True)
+    if frames.skipped:
+        name, why = frames.skipped[0]
+        text = f"{len(frames.skipped)} frames are left out: {name}: {why}"
+        print(text, file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from posejax.systems.bifusion.config import ObjectiveConfig as ObjectiveConfig
     from posejax.systems.bifusion.config import PointsConfig as PointsConfig
     from posejax.systems.bifusion.data import Augment as Augment
+    from posejax.systems.bifusion.data import OwnFrames as OwnFrames
     from posejax.systems.bifusion.data import RgbdFrames as RgbdFrames
     from posejax.systems.bifusion.data import ScanNet as ScanNet
     from posejax.systems.bifusion.data import SevenScenes as SevenScenes
@@ -20,7 +21,15 @@ __getattr__, __all__ = attach(
     __name__,
     {
         "config": ("ModelConfig", "ObjectiveConfig", "PointsConfig"),
-        "data": ("Augment", "RgbdFrames", "ScanNet", "SevenScenes", "SimulatedRooms", "SunRgbd"),
+        "data": (
+            "Augment",
+            "OwnFrames",
+            "RgbdFrames",
+            "ScanNet",
+            "SevenScenes",
+            "SimulatedRooms",
+            "SunRgbd",
+        ),
         "system": ("Bifusion",),
     },
 )

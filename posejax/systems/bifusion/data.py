@@ -13,10 +13,10 @@ from posejax.data.dataset import SPLITS
 from posejax.data.errors import DataError
 from posejax.data.files import is_file, path_inside, root_folder
 from posejax.data.images import read_image
-from posejax.data.rgbd_frames import FrameFiles, list_frames, read_matrix, read_pose
+from posejax.data.rgbd_frames import FrameFiles, list_frames, read_matrix, read_pose, tracked
 from posejax.data.rigid import se3_apply
 from posejax.data.scannet import read_label_table
-from posejax.data.sevenscenes import list_sequences
+from posejax.data.sevenscenes import INTRINSICS, list_sequences
 from posejax.data.sunrgbd import CLASSES, SunRgbdFrame, read_sunrgbd, read_sunrgbd_points
 from posejax.data.tables import read_words
 from posejax.systems.bifusion.augment import Augment
@@ -32,6 +32,7 @@ from posejax.systems.bifusion.frames import (
 __all__ = [
     "SIMULATED_CLASSES",
     "Augment",
+    "OwnFrames",
     "RgbdFrames",
     "ScanNet",
     "SevenScenes",
@@ -231,6 +232,9 @@ class SunRgbdSource(FrameSource):
     def describe(self, index: int) -> str:
         return self.found[index].image.name
 
+    def recording(self, number: int) -> str:
+        return self.found[number].image.stem
+
     def frame(self, index: int) -> FrameRecord:
         frame = self.found[index]
         points, colors = read_sunrgbd_points(frame.points)
@@ -250,15 +254,57 @@ class SunRgbdSource(FrameSource):
         )
 
 
-def up_of(frames: Sequence[FrameFiles]) -> tuple[float, float, float]:
-    """Against gravity: the file gravity-direction.txt beside the frames tells, or the mean of what
-    is up in their images, which people hold about level."""
+@dataclass(frozen=True, kw_only=True)
+class OwnFrames(RgbdFrames):
+    """A recording of one's own, in 7-Scenes' names or those of ScanNet's exporter; every split.
+
+    Attributes:
+      folder: of the frames. Which way is down, gravity-direction.txt beside the poses tells (3
+        numbers, in their frame); without it the z axis is up in the exporter's layout, and in
+        7-Scenes' names what is up in the images is, on average.
+      intrinsics: (fx, fy, cx, cy) in pixels, where no file has them.
+      pixels: convention of the intrinsics.
+      table: as in `ScanNet`.
+    """
+
+    folder: str = ""
+    intrinsics: tuple[float, float, float, float] = INTRINSICS
+    pixels: PixelConvention = "opencv"
+    table: str = ""
+
+    @property
+    def kind(self) -> str:
+        return f"frames of {self.folder}"
+
+    def frames(self, split: str) -> RecordedFrames:
+        """Raises DataError: no frames, none with a pose, no such table."""
+        folder = Path(self.folder)
+        files = list_frames(folder, self.intrinsics)
+        up = up_of(files, z_up=(folder / "color").is_dir())
+        recording = Recording(folder.resolve().name, files, up)
+        table = read_label_table(self.table) if self.table else None
+        found = RecordedFrames(self, [recording], self.pixels, table)
+        if not len(found):
+            every = f"unknown of all {len(found.skipped)} frames"
+            raise DataError(folder, "poses", every, "one that was tracked")
+        return found
+
+
+def up_of(frames: Sequence[FrameFiles], *, z_up: bool = False) -> tuple[float, float, float]:
+    """Against gravity: the file gravity-direction.txt beside the poses tells, or the mean of what
+    is up in the images that have a pose, which people hold about level.
+
+    Args:
+      z_up: without such a file, the z axis is known to be up.
+    """
     file = frames[0].pose.with_name("gravity-direction.txt")
     if is_file(file):
         up = -read_matrix(file, ((3, 1), (1, 3))).reshape(3)
+    elif z_up or not (known := [files.pose for files in frames if tracked(files.pose)]):
+        return UP
     else:
-        few = frames[:: max(len(frames) // 16, 1)]
-        up = -np.mean([read_pose(files.pose)[:3, 1] for files in few], axis=0)
+        few = known[:: max(len(known) // 16, 1)]
+        up = -np.mean([read_pose(pose)[:3, 1] for pose in few], axis=0)
     length = float(np.linalg.norm(up))
     if length < 1e-3:
         return UP

@@ -88,23 +88,28 @@ def record_of(
     )
 
 
-def upright(frame: FrameRecord) -> FrameRecord:
-    """The frame in a world turned about its origin so that z is up, the shortest way.
+def upright_from_world(up: np.ndarray) -> np.ndarray:
+    """[4, 4] the shortest turn about the world's origin that brings `up` [3], a unit vector, to z.
 
     Networks know which way is up by the axes of their voxels: those that learnt from ScanNet or
     simulated rooms take a floor for a wall in a world whose z axis lies.
     """
-    axis = np.cross(frame.up, UP)
-    sine, cosine = float(np.linalg.norm(axis)), float(np.dot(frame.up, UP))
+    axis = np.cross(up, UP)
+    sine, cosine = float(np.linalg.norm(axis)), float(np.dot(up, UP))
     # Straight down, any level axis will do.
     axis = axis / sine if sine > 1e-9 else np.array([1.0, 0, 0])
     turn = np.eye(4)
     turn[:3, :3] = so3_exp(np.arctan2(sine, cosine) * axis)
+    return turn
+
+
+def moved(frame: FrameRecord, new_from_world: np.ndarray) -> FrameRecord:
+    """The frame in the coordinates of another world, `new_from_world` [4, 4] rigid."""
     return replace(
         frame,
-        points=se3_apply(turn, frame.points),
-        camera_from_world=frame.camera_from_world @ se3_inverse(turn),
-        up=np.array(UP),
+        points=se3_apply(new_from_world, frame.points),
+        camera_from_world=frame.camera_from_world @ se3_inverse(new_from_world),
+        up=new_from_world[:3, :3] @ frame.up,
     )
 
 
@@ -233,6 +238,10 @@ class FrameSource(Source):
     def frame(self, index: int) -> FrameRecord:
         """Read a frame."""
 
+    @abstractmethod
+    def recording(self, number: int) -> str:
+        """Name of a recording, unlike that of any other, by its number in `sequence`."""
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         sequence = int(self.sequence[index])
         return {"frame": self.frame(index), "sequence": sequence, "index": index}
@@ -276,7 +285,10 @@ class RecordedFrames(FrameSource):
         return len(self.files)
 
     def describe(self, index: int) -> str:
-        return f"{self.recordings[self.sequence[index]][0]}/{self.files[index].name}"
+        return f"{self.recording(self.sequence[index])}/{self.files[index].name}"
+
+    def recording(self, number: int) -> str:
+        return self.recordings[number][0]
 
     def frame(self, index: int) -> FrameRecord:
         frame = read_frame(self.files[index], self.pixels)

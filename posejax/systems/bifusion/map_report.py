@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from posejax.data.ply import write_ply
+from posejax.data.rigid import se3_apply, se3_inverse
 from posejax.data.scannet import NYU40
 from posejax.report import parts
 from posejax.report.cloud import Cloud
@@ -18,7 +19,7 @@ from posejax.report.contents import Part, Plot, Table
 from posejax.report.skeleton import Report
 from posejax.report.text import Share
 from posejax.report.views import show_image
-from posejax.sparse import voxel_centers
+from posejax.sparse import corner, voxel_centers
 from posejax.systems.bifusion.frames import RgbdFrames
 from posejax.systems.bifusion.online import OnlineConfig
 from posejax.systems.bifusion.pictures import (
@@ -56,7 +57,8 @@ class MapPoints(NamedTuple):
     """The voxels of a map, V of them, on the host.
 
     Attributes:
-      points: [V, 3] float64 metres in the world, their middles.
+      points: [V, 3] float64 metres in the recording's world, their middles.
+      level: [V, 3] the same in the world turned so that z is up.
       colors: [V, 3] in [0, 1].
       chance: [V, classes] probabilities, by the mean of their logarithms.
       truth: [V] int64 class of most labelled points in them, -1 where there was none.
@@ -65,6 +67,7 @@ class MapPoints(NamedTuple):
     """
 
     points: np.ndarray
+    level: np.ndarray
     colors: np.ndarray
     chance: np.ndarray
     truth: np.ndarray
@@ -97,8 +100,10 @@ def map_points(done: Walk, classes: Sequence[str]) -> tuple[MapPoints, dict[str,
     figures = {"things": float(len(np.unique(thing[thing > 0])))}
     if known.any():
         figures["pq/map"] = divided(overlap, matched + 0.5 * (extra + missed))
+    level = voxel_centers(world)
     points = MapPoints(
-        voxel_centers(world),
+        se3_apply(se3_inverse(done.map_from_world), level - corner(world)),
+        level,
         values["color"],
         chance,
         truth,
@@ -133,8 +138,8 @@ def write_map(
     return path
 
 
-def upright(points: np.ndarray) -> np.ndarray:
-    """[N, 3] from world axes (z up) to those of a level camera that looks along y."""
+def camera_axes(points: np.ndarray) -> np.ndarray:
+    """[N, 3] from axes with z up to those of a level camera that looks along y."""
     return np.stack([points[:, 0], -points[:, 2], points[:, 1]], -1)
 
 
@@ -156,7 +161,7 @@ def map_figure(found: MapPoints, shown: Mapping[str, np.ndarray], classes: Seque
     """The map from two sides, a column for every choice of colours."""
     figure = Figure(figsize=(3.6 * len(shown), 6.6), layout="constrained")
     panels = figure.subplots(len(_SIDES), len(shown), squeeze=False)
-    local = upright(found.points)
+    local = camera_axes(found.level)
     if len(local):
         local = local - np.median(local, axis=0)
         radius = np.quantile(np.linalg.norm(local, axis=1), 0.98)
@@ -202,7 +207,7 @@ def make_map_report(
         ["classes from", "mIoU", "accuracy"], rows, "Of all labelled points of all frames"
     )
     everything = {**shown, **likeness}
-    cloud = Cloud(upright(found.points), everything, f"The map of {done.name}.", _SHOWN)
+    cloud = Cloud(camera_axes(found.level), everything, f"The map of {done.name}.", _SHOWN)
     plot = Plot("map", partial(map_figure, found, shown, classes), "The map from two sides.")
     return Report(
         title=f"bifusion's map of {done.name}",
@@ -253,6 +258,8 @@ def _queries(
 
 def _remarks(figures: Mapping[str, float]) -> list[str]:
     remarks = []
+    if figures["skipped"]:
+        remarks.append(f"{figures['skipped']:.0f} frames have no pose: they are not in the map.")
     if figures["evicted"]:
         remarks.append(
             f"{figures['evicted']:.0f} voxels went for want of room, those that were not seen for "

@@ -16,14 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from posejax.config import check_range
-from posejax.data.rigid import se3_inverse
+from posejax.data.rigid import se3_apply, se3_inverse
 from posejax.sparse import VoxelMap, corner, empty_map, merge_frame, query_map
-from posejax.systems.bifusion.frames import FrameRecord
+from posejax.systems.bifusion.frames import moved, upright_from_world
 from posejax.train.system import Batch, System
 
 # A frame is cut to one of these parts of an example's points, the smallest that holds its own: a
 # stream compiles three programs at most, and one to read.
 BUCKETS = (4, 2, 1)
+MOST_VOXELS = 2**24  # with 256 features, 18 GB
 _POINTWISE = ("points", "colors", "mask", "semantic", "instance")
 
 
@@ -35,7 +36,8 @@ class OnlineConfig:
       capacity: voxels at most; of more, those not seen for longest go, and are counted.
       voxel_size: metres; 0: the network's.
       weight: of a point: "count" 1; "depth" the inverse square of its depth beyond 1 m, as a depth
-        camera's errors grow; "gate" the image's share of its features.
+        camera's errors grow; "gate" the image's share of its features: points that are not on the
+        image have none, and are not in the map.
       half_life: frames in which the weight of what was seen halves.
       most_age: frames after which a voxel that was not seen again is forgotten.
     """
@@ -48,7 +50,7 @@ class OnlineConfig:
 
     def check(self) -> None:
         """Raise ConfigError for a setting out of range."""
-        check_range("--capacity", self.capacity, 1)
+        check_range("--capacity", self.capacity, 1, MOST_VOXELS)
         check_range("--voxel-size", self.voxel_size, 0)
         if self.half_life != math.inf:
             check_range("--half-life", self.half_life, 0, above=True)
@@ -85,19 +87,30 @@ class Mapper:
         self._step = jax.jit(self._merge, donate_argnums=2)
         self._read = jax.jit(self._classes)
 
-    def start(self, record: Mapping[str, Any]) -> VoxelMap:
-        """An empty map, its zero near the camera of a recording's first frame."""
-        place = se3_inverse(record["frame"].camera_from_world)[:3, 3]
+    def start(self, record: Mapping[str, Any]) -> tuple[VoxelMap, np.ndarray]:
+        """An empty map, and `map_from_world` [4, 4], for a recording with this first frame.
+
+        In the map z is up, as networks know it, and its zero is near that frame's camera: float32
+        then suffices however far the world's.
+        """
+        frame = record["frame"]
+        map_from_world = upright_from_world(frame.up)
+        place = se3_apply(map_from_world, se3_inverse(frame.camera_from_world)[:3, 3])
         origin = np.floor(place / self.config.voxel_size).astype(np.int64)
         example = {k: jax.ShapeDtypeStruct(*v) for k, v in self._spec(record).items()}
         shapes = jax.eval_shape(self._values, self.params, self.state, Batch(example))[0]
         size = self.config.voxel_size
-        return empty_map(shapes, voxel_size=size, capacity=self.config.capacity, origin=origin)
+        capacity = self.config.capacity
+        world = empty_map(shapes, voxel_size=size, capacity=capacity, origin=origin)
+        map_from_world[:3, 3] -= corner(world)
+        return world, map_from_world
 
-    def example(self, world: VoxelMap, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The network's example of a record, in metres from the map's zero."""
-        data, near = self.system.data, relative(record["frame"], corner(world))
-        return data.transform({**record, "frame": near}, np.random.default_rng(0), False)
+    def example(
+        self, map_from_world: np.ndarray, record: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """The network's example of a record, in the map's own coordinates."""
+        near = {**record, "frame": moved(record["frame"], map_from_world)}
+        return self.system.data.transform(near, np.random.default_rng(0), False)
 
     def step(
         self, world: VoxelMap, example: Mapping[str, np.ndarray], time: float
@@ -181,11 +194,3 @@ def classes_at(world: VoxelMap, points: jax.Array, mask: jax.Array) -> tuple[jax
     best = jnp.argmax(world.values["log_probability"], axis=1).astype(jnp.int32)
     found = query_map(world._replace(values=best), points, mask)
     return jnp.where(found.found, found.values, -1), found.row
-
-
-def relative(frame: FrameRecord, zero: np.ndarray) -> FrameRecord:
-    """The frame with coordinates from `zero` [3]: float32 then suffices however far the world."""
-    shift = np.eye(4)
-    shift[:3, 3] = zero
-    pose = frame.camera_from_world @ shift
-    return dataclasses.replace(frame, points=frame.points - zero, camera_from_world=pose)

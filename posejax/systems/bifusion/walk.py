@@ -21,7 +21,8 @@ class Walk:
 
     Attributes:
       name: of the recording.
-      world: the map.
+      world: the map, in coordinates of its own.
+      map_from_world: [4, 4], a rigid motion that stands the recording's world upright.
       confusion: "alone" (a frame by itself), "online" (the map right after the frame) and "map"
         (the map at the end) -> [classes + 1, classes + 1] points by true class, then by what is
         said; the last column is for points that nothing is said of.
@@ -32,6 +33,7 @@ class Walk:
 
     name: str
     world: VoxelMap
+    map_from_world: np.ndarray
     confusion: dict[str, np.ndarray]
     votes: np.ndarray
     instance: np.ndarray
@@ -44,20 +46,21 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     Frames are read twice, so that nothing of them is kept.
 
     Returns:
-      The walk with these figures: `frames`, `lost` (whose voxels did not fit into the network),
-      `points`, `voxels`, `evicted`, `dropped`, `map_mb`; `compilations` of all programs;
-      `ms_per_frame`, the median without frames that compiled, and `read_ms`, for reading one from
-      disk; `rss_mb/N` after so many frames, and `rss_growth_mb` between them; `miou/WHAT` and
-      `accuracy/WHAT` of labelled points, WHAT as in `Walk.confusion`; `read_back`, the share of
-      points at which the map still holds something.
+      The walk with these figures: `frames`, `skipped` (that have no pose), `lost` (whose voxels did
+      not fit into the network), `points`, `voxels`, `evicted`, `dropped`, `map_mb`; `compilations`
+      of all programs; `ms_per_frame`, the median without frames that compiled, and `read_ms`, for
+      reading one from disk; `rss_mb/N` after so many frames, and `rss_growth_mb` between them;
+      `miou/WHAT` and `accuracy/WHAT` of labelled points, WHAT as in `Walk.confusion`; `read_back`,
+      the share of points at which the map still holds something.
     """
     tables = {k: np.zeros((classes + 1, classes + 1), np.int64) for k in ("alone", "online", "map")}
     step_ms, read_ms, memory, lost, points = [], [], {}, 0, 0
     before = mapper.traces
-    world = mapper.start(source[rows[0]])
+    skipped = sum(what.startswith(f"{name}/") for what, _ in source.skipped)
+    world, map_from_world = mapper.start(source[rows[0]])
     for number, row in enumerate(rows):
         begin = time.perf_counter()
-        example = mapper.example(world, source[row])
+        example = mapper.example(map_from_world, source[row])
         read = time.perf_counter()
         programs = mapper.traces
         world, seen = mapper.step(world, example, number)
@@ -73,7 +76,7 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     votes, held = np.zeros((world.capacity + 1, classes), np.int64), 0
     instance = np.full(world.capacity + 1, -1, np.int32)
     for row in rows:
-        example = mapper.example(world, source[row])
+        example = mapper.example(map_from_world, source[row])
         said, at = mapper.read(world, example)
         held += int((said >= 0).sum())
         tables["map"] += confusion(example, said, classes)
@@ -81,8 +84,8 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
         np.add.at(votes, (at[known], example["semantic"][known]), 1)
         instance[at[known]] = example["instance"][known]
     figures = {
-        "frames": len(rows), "lost": lost, "points": points, "voxels": int(world.voxels),
-        "evicted": int(world.evicted), "dropped": int(world.dropped),
+        "frames": len(rows), "skipped": skipped, "lost": lost, "points": points,
+        "voxels": int(world.voxels), "evicted": int(world.evicted), "dropped": int(world.dropped),
         "map_mb": world.nbytes / 2**20, "compilations": mapper.traces - before,
         "ms_per_frame": float(np.median(step_ms)) if step_ms else float("nan"),
         "read_ms": float(np.median(read_ms)), "read_back": divided(held, points),
@@ -91,7 +94,7 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     if len(memory) == 2:
         figures["rss_growth_mb"] = memory[len(rows)] - memory[SETTLED]
     figures |= scores(tables)
-    return Walk(name, world, tables, votes[:-1], instance[:-1], figures)
+    return Walk(name, world, map_from_world, tables, votes[:-1], instance[:-1], figures)
 
 
 def scores(tables: dict[str, np.ndarray]) -> dict[str, float]:

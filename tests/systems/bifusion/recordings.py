@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posejax.data.rigid import se3_from_rotation_translation, so3_exp
 from posejax.systems.bifusion.data import RgbdFrames
-from posejax.systems.bifusion.frames import FrameRecord, FrameSource
+from posejax.systems.bifusion.frames import FrameRecord, FrameSource, moved
 from tests.systems.bifusion.made_up import CLASSES, SIZE, corner
 
 #: Far from the world's zero: float32 knows these places to half a metre.
@@ -17,30 +18,33 @@ FAR = (5e6, -5e6, 40.0)
 
 class Again(FrameSource):
     """The corner of one seed in every frame, a few points each time others; frame `blind` sees
-    next to nothing."""
+    next to nothing. The room's corner is at `zero` of a world in which it is turned."""
 
-    def __init__(self, frames: int, zero: np.ndarray, blind: int = -1):
-        self.zero, self.blind, self.sequence = zero, blind, np.zeros(frames, np.int32)
+    def __init__(self, frames: int, zero, blind: int = -1, turn=(0.0, 0.0, 0.0)):
+        self.blind, self.sequence = blind, np.zeros(frames, np.int32)
+        self.world_from_room = se3_from_rotation_translation(so3_exp(turn), np.array(zero))
 
     def __len__(self) -> int:
         return len(self.sequence)
+
+    def recording(self, number: int) -> str:
+        return "corner"
 
     def frame(self, index: int) -> FrameRecord:
         found, rng = corner(0), np.random.default_rng(index)
         count = 12 if index == self.blind else 1100
         rows = np.sort(rng.choice(len(found["points"]), count, replace=False))
-        pose = np.eye(4)
-        pose[:3, 3] = -self.zero
-        return FrameRecord(
-            found["points"][rows] + self.zero,
+        frame = FrameRecord(
+            found["points"][rows].astype(np.float64),
             found["colors"][rows],
             found["image"],
             found["intrinsics"].astype(np.float64),
-            found["camera_from_world"] @ pose,
+            found["camera_from_world"].astype(np.float64),
             found["semantic"][rows],
             found["instance"][rows],
             np.array([0, 0, 1.0]),
         )
+        return moved(frame, self.world_from_room)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +55,14 @@ class Corner(RgbdFrames):
     length: int = 5
     zero: tuple[float, float, float] = (0.0, 0.0, 0.0)
     blind: int = -1
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def kind(self) -> str:
         return "a made-up corner"
 
     def frames(self, split: str) -> Again:
-        return Again(self.length, np.array(self.zero), self.blind)
+        return Again(self.length, self.zero, self.blind, self.turn)
 
 
 def noisy(data: RgbdFrames, noise: float = 2.0) -> SimpleNamespace:

@@ -17,6 +17,7 @@ from posejax.data.scannet import NYU40
 from posejax.systems.bifusion.augment import Augment
 from posejax.systems.bifusion.data import (
     SIMULATED_CLASSES,
+    OwnFrames,
     ScanNet,
     SevenScenes,
     SimulatedRooms,
@@ -152,6 +153,54 @@ def test_scans_of_a_list_with_raw_labels_and_lost_frames(scan, tmp_path):
         dataclasses.replace(data, classes=("wal",)).check()
 
 
+def lose(pose: Path) -> None:
+    pose.write_text("inf inf inf inf\n" * 4)
+
+
+def test_which_way_is_up_of_ones_own_frames(scan, tmp_path):
+    """By a file, by the layout, by the images; where tracking was lost, nothing tells."""
+    exported, named = tmp_path / "exported", tmp_path / "seq-01"
+    shutil.copytree(scan, exported)
+    named.mkdir()
+    for k in range(12):
+        for kind, name in (("color", "color.jpg"), ("depth", "depth.png"), ("pose", "pose.txt")):
+            file = next((scan / kind).glob(f"{k}.*"))
+            shutil.copy(file, named / f"frame-{k:06d}.{name}")
+
+    def frames(folder):
+        return OwnFrames(folder=str(folder), size=SIZE, classes=SIMULATED_CLASSES).source("test")
+
+    def up(folder):
+        return frames(folder)[0]["frame"].up
+
+    assert frames(exported).recording(0) == "exported" and frames(named).recording(0) == "seq-01"
+    # The exporter's world stands; its cameras look down, and their mean would say otherwise.
+    np.testing.assert_array_equal(up(exported), [0, 0, 1])
+    assert up(named)[2] > 0.8 and np.linalg.norm(up(named)[:2]) > 1e-3
+    for pose in (exported / "pose/4.txt", named / "frame-000004.pose.txt"):
+        lose(pose)
+        assert len(source := frames(pose.parent if "frame" in pose.name else exported)) == 11
+        assert [name.rpartition("/")[2] for name, _ in source.skipped] in (["4"], ["frame-000004"])
+    assert up(named)[2] > 0.8
+    for folder, beside in ((exported, exported / "pose"), (named, named)):
+        (beside / "gravity-direction.txt").write_text("0\n2\n0\n")
+        np.testing.assert_array_equal(up(folder), [0, -1, 0])
+        (beside / "gravity-direction.txt").unlink()
+        for pose in beside.glob("*.txt"):
+            lose(pose)
+        with pytest.raises(DataError, match="poses: unknown of all 12 frames"):
+            frames(folder)
+
+
+def test_label_pictures_of_ones_own_may_have_raw_numbers(scan, tmp_path):
+    shutil.copytree(scan, tmp_path / "scan")
+    labels = np.array(Image.open(scan / "label-filt/0.png"))
+    Image.fromarray(np.full_like(labels, 2)).save(tmp_path / "scan/label-filt/0.png")
+    data = OwnFrames(folder=str(tmp_path / "scan"), table=str(write_label_table(tmp_path)))
+    said = data.source("test")[0]["frame"].semantic
+    assert (said == data.classes.index("chair")).all()
+
+
 def test_simulated_rooms_are_made_and_read(tmp_path):
     data = SimulatedRooms(
         root=str(tmp_path), rooms=(1, 1, 1), frames_a_room=3, image=SIZE, size=SIZE, points=500
@@ -208,6 +257,7 @@ def test_sun_rgbd_points_have_their_boxes_class(data_dir):
     root = str(data_dir("sunrgbd_000017"))
     data = SunRgbd(root=root, train_list="infos.json", size=(265, 365), points=3000)
     source = data.source("train")
+    assert source.recording(0) == "000017"  # a folder of a map, not a picture's name
     for train in (False, True):
         example = data.transform(source[0], np.random.default_rng(0), train)
         valid, off = on_image(example)

@@ -12,8 +12,8 @@ from PIL import Image
 from posejax.config import Experiment, TrainConfig
 from posejax.data.ply import read_ply
 from posejax.data.rigid import se3_apply, se3_inverse, so3_exp
-from posejax.systems.bifusion import Bifusion, SimulatedRooms
-from posejax.systems.bifusion.frames import upright
+from posejax.systems.bifusion import Bifusion, OwnFrames, SimulatedRooms
+from posejax.systems.bifusion.frames import moved, upright_from_world
 from posejax.train import save_weights
 from tests.systems.bifusion.made_up import SIZE, TINY, K, corner
 
@@ -53,19 +53,20 @@ def test_a_folder_of_frames(script, tmp_path, monkeypatch, capsys):
     experiment = Experiment("made_up", system, TrainConfig(steps=1))
     path = save_weights(tmp_path / "made_up.npz", params, state, experiment)
     points = write_corner(tmp_path / "own")
-    out = tmp_path / "frame.ply"
+    out = tmp_path / "of" / "mine" / "frame.ply"  # folders that are not there yet
     # As OpenCV gives them: the first pixel's centre at (0, 0).
-    focal = [str(x) for x in (K[0, 0], K[1, 1], K[0, 2] - 0.5, K[1, 2] - 0.5)]
+    camera = float(K[0, 0]), float(K[1, 1]), float(K[0, 2] - 0.5), float(K[1, 2] - 0.5)
     call = ["label", str(tmp_path / "own"), "--weights", str(path), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", [*call, "--K", *focal])
+    monkeypatch.setattr(sys, "argv", [*call, "--K", *map(str, camera)])
     assert script.main() == 0 and "400 points" in capsys.readouterr().out
     cloud = read_ply(out, needs=("x", "y", "z", "red", "label", "probability", "gate"))
     found = cloud.columns("x", "y", "z")
     away = np.linalg.norm(found[:, None] - points[None], axis=-1).min(1)
     assert len(found) == 400 and away.max() < 2e-3
-    data = script.OwnFrames(folder=call[1], intrinsics=tuple(map(float, focal)), size=SIZE)
+    data = OwnFrames(folder=call[1], intrinsics=camera, size=SIZE)
     record = data.source("val")[0]
-    standing = {**record, "frame": upright(record["frame"])}
+    lying = record["frame"]
+    standing = {**record, "frame": moved(lying, upright_from_world(lying.up))}
     seen = data.transform(standing, np.random.default_rng(0), False)
     floor = seen["points"][seen["mask"]][-100:]  # the image's last rows
     assert np.ptp(floor[:, 2]) < 0.01 < 0.3 < np.ptp(record["frame"].points[-100:, 2])
@@ -77,6 +78,7 @@ def test_a_folder_of_frames(script, tmp_path, monkeypatch, capsys):
         (["--frame", "1"], "--frame 1: there are 1 frames"),
         (["--weights", "georeg_sim"], "georeg_sim: weights of Georeg, not Bifusion"),
         (["--points", "-1"], "system.data.points"),
+        (["--out", str(path / "frame.ply"), "--frame", "1"], "choose another with --out"),
     ):
         monkeypatch.setattr(sys, "argv", [*call, *more])
         assert script.main() == 1 and message in capsys.readouterr().err

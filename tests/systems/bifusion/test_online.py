@@ -1,10 +1,17 @@
 """Recordings become maps: they know more than a frame, cost the same all along, hide nothing."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from posejax.config import ConfigError
-from posejax.systems.bifusion.online import BUCKETS, Mapper, OnlineConfig, relative
+from posejax.data.rigid import se3_apply, se3_inverse
+from posejax.systems.bifusion.frames import moved, upright_from_world
+from posejax.systems.bifusion.map_report import map_points
+from posejax.systems.bifusion.online import BUCKETS, Mapper, OnlineConfig
 from posejax.systems.bifusion.walk import SETTLED, confusion, walk
 from tests.systems.bifusion.recordings import FAR, Corner, noisy
 
@@ -83,11 +90,57 @@ def test_far_worlds_give_the_same_map():
     for key in ("voxels", "miou/alone", "miou/map"):
         assert near.figures[key] == far.figures[key]
     frame = Corner(zero=FAR).source("test").frame(0)  # type: ignore[attr-defined]
-    moved = relative(frame, np.array(FAR))
-    assert np.abs(moved.points).max() < 10
-    ours = moved.points @ moved.camera_from_world[:3, :3].T + moved.camera_from_world[:3, 3]
-    theirs = frame.points @ frame.camera_from_world[:3, :3].T + frame.camera_from_world[:3, 3]
+    close = moved(frame, far.map_from_world)
+    assert np.abs(close.points).max() < 10
+    ours, theirs = (se3_apply(f.camera_from_world, f.points) for f in (close, frame))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def by_height(data):
+    """A system that says "floor" of what is low in the axes that it is given, "wall" of the rest:
+    a network that knows which way is up, as trained ones do."""
+    system = noisy(data)
+    predict = system.predict
+
+    def told_by_height(params, state, batch):
+        z = batch.examples["points"][..., 2]
+        low = z < z.min(1, keepdims=True) + 0.08
+        logits = np.float32(5) * jnp.stack([low, ~low, jnp.zeros_like(low)], -1)
+        said = jnp.where(low, 0, 1).astype(jnp.int32)
+        return predict(params, state, batch) | {"logits": logits, "class": said}
+
+    return SimpleNamespace(data=data, predict=told_by_height)
+
+
+def test_a_lying_recording_gives_the_labels_of_the_standing_one():
+    """And its map lies in the recording's own world, however far that is."""
+    zero, turn = (0.03, 0.02, 0.045), (1.7, 0.9, -0.4)
+    level = Corner(length=2, zero=zero)
+    standing, lying, far = (
+        walk(
+            Mapper(by_height(data), {}, np.int32(-1), SMALL, 0.1),  # type: ignore[arg-type]
+            data.source("test"), range(2), "corner", 3,
+        )
+        for data in (level, replace(level, turn=turn), replace(level, zero=FAR, turn=turn))
+    )  # fmt: skip
+    assert standing.figures["accuracy/alone"] > 0.7
+    for done, place in ((lying, zero), (far, FAR)):
+        np.testing.assert_array_equal(done.confusion["alone"], standing.confusion["alone"])
+        source = Corner(length=2, zero=place, turn=turn).source("test")
+        found, _ = map_points(done, ("floor", "wall", "picture"))
+        points = np.concatenate([source.frame(k).points for k in range(2)])  # type: ignore[attr-defined]
+        away = np.linalg.norm(found.points[:, None] - points[None], axis=-1).min(1)
+        assert len(found.points) > 100 and away.max() < 0.1 * np.sqrt(3) / 2 + 1e-6
+        floor = found.label == 0
+        assert np.ptp(found.level[floor, 2]) < 0.25 < 0.5 < np.ptp(found.points[floor, 2])
+
+
+def test_upright_is_the_shortest_turn():
+    for up in ([0, 0, 1.0], [0, 0, -1.0], [0.6, 0, 0.8], [0, -1.0, 0]):
+        turn = upright_from_world(np.array(up))
+        np.testing.assert_allclose(turn[:3, :3] @ up, [0, 0, 1], atol=1e-12)
+        np.testing.assert_allclose(turn @ se3_inverse(turn), np.eye(4), atol=1e-12)
+        assert np.trace(turn[:3, :3]) == pytest.approx(1 + 2 * up[2])  # 1 + 2 cos
 
 
 @pytest.mark.parametrize("weight", ["depth", "gate"])
@@ -95,6 +148,29 @@ def test_weights_are_of_the_points(weight):
     world = walked(Corner(length=1), OnlineConfig(capacity=4096, weight=weight)).world
     share = {"depth": 1 / 4, "gate": 1 / 2}[weight]
     np.testing.assert_allclose(np.asarray(world.weight).sum(), 400 * share, rtol=1e-5)
+
+
+def test_points_that_are_not_on_the_image_have_no_weight_by_the_gate():
+    """They are left out of the map, and of nothing else."""
+    data = Corner(length=1)
+    system = noisy(data)
+    predict = system.predict
+
+    def half_seen(params, state, batch):
+        found = predict(params, state, batch)
+        return found | {"gate": jnp.where(batch.examples["points"][..., 0] > 0, found["gate"], 0)}
+
+    system.predict = half_seen
+    config = OnlineConfig(capacity=4096, weight="gate")
+    mapper = Mapper(system, {}, np.int32(-1), config, 0.1)  # type: ignore[arg-type]
+    done = walk(mapper, data.source("test"), range(1), "corner", 3)
+    frame = data.source("test").frame(0)  # type: ignore[attr-defined]
+    seen = np.mean(moved(frame, done.map_from_world).points[:, 0] > 0)
+    assert 0.2 < seen < 0.8 and done.figures["dropped"] == 0
+    assert done.figures["read_back"] == pytest.approx(seen, abs=0.05)
+    assert done.figures["accuracy/online"] < done.figures["read_back"]
+    weight = np.asarray(done.world.weight)
+    assert weight.sum() == pytest.approx(400 * seen / 2, rel=0.1)
 
 
 def test_what_is_not_said_is_wrong():
@@ -105,8 +181,13 @@ def test_what_is_not_said_is_wrong():
 
 
 def test_settings_out_of_range_are_refused():
-    wrong = OnlineConfig(0), OnlineConfig(half_life=0.0), OnlineConfig(most_age=-1.0)
-    for config, name in zip(wrong, ("capacity", "half-life", "most-age"), strict=True):
+    wrong = (
+        (OnlineConfig(0), "capacity"),
+        (OnlineConfig(2**31), "capacity"),
+        (OnlineConfig(half_life=0.0), "half-life"),
+        (OnlineConfig(most_age=-1.0), "most-age"),
+    )
+    for config, name in wrong:
         with pytest.raises(ConfigError, match=name):
             config.check()
     OnlineConfig().check()
