@@ -27,6 +27,7 @@ class Walk:
         said; the last column is for points that nothing is said of.
       votes: [capacity, classes] int64, labelled points in every row of the map, by their class.
       instance: [capacity] int32, the thing of the last of them; -1 where there is none.
+      up: [3] against gravity, in the world.
       figures: name -> number, see `walk`.
     """
 
@@ -35,6 +36,7 @@ class Walk:
     confusion: dict[str, np.ndarray]
     votes: np.ndarray
     instance: np.ndarray
+    up: np.ndarray
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -54,7 +56,8 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     tables = {k: np.zeros((classes + 1, classes + 1), np.int64) for k in ("alone", "online", "map")}
     step_ms, read_ms, memory, lost, points = [], [], {}, 0, 0
     before = mapper.traces
-    world = mapper.start(source[rows[0]])
+    first = source[rows[0]]
+    world = mapper.start(first)
     for number, row in enumerate(rows):
         begin = time.perf_counter()
         example = mapper.example(world, source[row])
@@ -91,7 +94,7 @@ def walk(mapper: Mapper, source: Any, rows: Sequence[int], name: str, classes: i
     if len(memory) == 2:
         figures["rss_growth_mb"] = memory[len(rows)] - memory[SETTLED]
     figures |= scores(tables)
-    return Walk(name, world, tables, votes[:-1], instance[:-1], figures)
+    return Walk(name, world, tables, votes[:-1], instance[:-1], first["frame"].up, figures)
 
 
 def scores(tables: dict[str, np.ndarray]) -> dict[str, float]:
