@@ -35,7 +35,6 @@ BELOW: dict[str, set[str]] = {
     "deploy": {"data"},  # of data, the writing of whole files
     **{room: ENGINE | {"data", "report", "deploy"} for room in ENGINE},
     "checking": {"cli", "config", "data", "bev"},
-    "mapping": ENGINE | {"data", "report", "nn", "systems"},
     "systems": FUNCTIONS
     | ENGINE
     | {"geometry", "image", "data", "report", "sim", "lazy", "deploy"},

@@ -78,7 +78,7 @@ def test_a_map_gives_queries_of_its_classes_and_answers_those_of_a_file(made):
     "arguments, words",
     [
         ([], "usage: "),
-        (["--weights", "georeg_sim"], "weights of Georeg, not of Bifusion"),
+        (["--weights", "georeg_sim"], "weights of Georeg, which makes no maps"),
         (["--weights", "FILE", "--recording", "nowhere"], "nowhere: frames: none"),
         (["--weights", "FILE", "--capacity", "0"], "--capacity: 0"),
         (["--weights", "FILE", "--query", "q.npy"], "q.npy: file: not found"),
