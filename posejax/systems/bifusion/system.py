@@ -267,6 +267,12 @@ class Bifusion(System):
             "fusion": fusion,
         }
 
+    def mapping(self) -> tuple[Any, Callable[..., None]]:
+        """Maps of recordings."""
+        from posejax.systems.bifusion import mapping
+
+        return mapping.MapOptions(), mapping.run
+
     def report(
         self,
         records: Mapping[str, np.ndarray],
