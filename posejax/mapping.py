@@ -1,6 +1,7 @@
 """The command line of `python -m posejax map`: RGB-D frames with poses become a labelled map."""
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def parse(
         cli.of_system(experiment, arguments),
         cli.EvalCommand(experiment, MapOptions()),
         program=f"{program} --weights RUN",
-        about=MapOptions.__doc__ or "",
+        about=inspect.cleandoc(MapOptions.__doc__ or "").partition("Attributes:")[0].strip(),
     )
     return command.experiment, command.options
 

@@ -35,6 +35,7 @@ from posejax.systems.bifusion.things import of_map
 from posejax.systems.bifusion.walk import Walk
 
 _SIDES = (Side("from above", 0.3, 1.25), Side("from the other end", 3.6, 0.8))
+_COLUMNS = 6  # queries in a picture
 _SHOWN = 30_000  # points of the turning cloud
 _WHAT = {
     "alone": "each frame by itself",
@@ -158,7 +159,7 @@ def coloured(found: MapPoints, classes: int) -> dict[str, np.ndarray]:
 
 
 def map_figure(found: MapPoints, shown: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
-    """The map from two sides, a column for every choice of colours."""
+    """The map from two sides, a column for every choice of colours; `classes` for the legend."""
     figure = Figure(figsize=(3.6 * len(shown), 6.6), layout="constrained")
     panels = figure.subplots(len(_SIDES), len(shown), squeeze=False)
     local = camera_axes(found.level)
@@ -171,7 +172,9 @@ def map_figure(found: MapPoints, shown: Mapping[str, np.ndarray], classes: Seque
             show_image(axes, cloud_picture(local, colors, side, (330, 360)), title)
     there = np.unique(np.concatenate([found.label, found.truth]))
     palette = class_colors(len(classes))
-    handles = [Patch(color=tuple(palette[c]), label=classes[c]) for c in there if c >= 0]
+    handles = [
+        Patch(color=tuple(palette[c]), label=classes[c]) for c in there if 0 <= c < len(classes)
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=9, frameon=False)
     return figure
 
@@ -198,9 +201,11 @@ def make_map_report(
     found = MapPoints(*(column[below] for column in found))
     shown = coloured(found, len(classes))
     likeness = {f"like {k}": heat(v[below]) for k, v in (similar or {}).items()}
-    if likeness:
-        draw = partial(map_figure, found, likeness, classes)
-        asked += [Plot("queries", draw, "Similarity to each query, the most similar bright.")]
+    for first in range(0, len(likeness), _COLUMNS):
+        some = dict(list(likeness.items())[first : first + _COLUMNS])
+        draw = partial(map_figure, found, some, ())
+        text = "Similarity to queries, the most similar bright."
+        asked.append(Plot(f"queries_{first // _COLUMNS + 1}", draw, text))
     labelled = np.isfinite(f["miou/alone"])
     rows = [[text, Share(f[f"miou/{k}"]), Share(f[f"accuracy/{k}"])] for k, text in _WHAT.items()]
     table = Table(
@@ -243,8 +248,10 @@ def _queries(
     """How similar points are; and, of a query named as a class is, how well it finds that."""
     rows, known = [], found.truth >= 0
     for name, score in similar.items():
+        if not len(score):  # a map of frames that were all lost
+            continue
         best = np.sort(score)[::-1][: max(len(score) // 100, 1)]
-        said = classes[int(found.label[score.argmax()])] if len(score) else ""
+        said = classes[int(found.label[score.argmax()])]
         right = found.truth == (classes.index(name) if name in classes else -2)
         precision = Share(average_precision(score[known], right[known]))
         share = Share(divided(right[known].sum(), known.sum()))
