@@ -17,9 +17,6 @@ from jax.typing import ArrayLike
 from posejax.sparse.kernel_map import KernelMap
 from posejax.sparse.keys import take, take_or_zero
 
-# Below this many numbers, an output is summed in two halves that do not wait for each other: one's
-# short products fill the pauses of the other's. Above, that would only take more memory.
-HALVES = 2**20
 ROWS = 512  # outputs whose neighbourhoods lie in memory at a time, without lists of pairs
 
 
@@ -124,18 +121,16 @@ def _convolve_pairs(features, kernel, maps, *, block: int, turned: bool):
         return total + take(products, place), products
 
     half, odd = len(kernel) // 2, len(kernel) % 2
-    none = jnp.broadcast_to(nothing, (outputs, channels))
+    total = jnp.broadcast_to(nothing, (outputs, channels))
     if odd:  # every voxel is its own pair at the centre
         here = maps.neighbours[half] < features.shape[0]
-        start = jnp.where(here[:, None], _product(features, kernel[half], turned), nothing)
-    else:
-        start = none
+        total = jnp.where(here[:, None], _product(features, kernel[half], turned), nothing)
+
+    def besides_centre(turn, carry):
+        return offset(turn + jnp.where(turn < half, 0, odd), carry)
+
     products = jnp.broadcast_to(nothing, (size + 1, channels))
-    first = lax.fori_loop(0, half, offset, (start, products))
-    if outputs * channels < HALVES:
-        second = lax.fori_loop(half + odd, len(kernel), offset, (none, products))
-        return (first[0] + second[0]).astype(features.dtype)
-    total, _ = lax.fori_loop(half + odd, len(kernel), offset, first)
+    total, _ = lax.fori_loop(0, len(kernel) - odd, besides_centre, (total, products))
     return total.astype(features.dtype)
 
 
