@@ -113,7 +113,7 @@ def _run(arguments: Sequence[str]) -> None:
         kind = type(found.experiment.system).__name__ if found.experiment else "nothing known"
         raise ConfigError(f"{source}: weights of {kind}, not of Bifusion")
     experiment, options = parse(found.experiment, rest, program)
-    system, split = told(experiment.system, options)
+    system, split = resolve(experiment.system, options)
     run_folder = Path(source) if Path(source).is_dir() else Path("runs") / Path(source).stem
     out = options.out or run_folder / "map"
     rundir.check_writable(out, "--out")
@@ -198,7 +198,7 @@ def _query(system: Bifusion, options: MapOptions) -> Query | None:
         raise ConfigError(f"--clip: {error}") from error
 
 
-def told(system: Bifusion, options: MapOptions) -> tuple[Bifusion, str]:
+def resolve(system: Bifusion, options: MapOptions) -> tuple[Bifusion, str]:
     """The system with the data that is to be mapped, and which split of it.
 
     Raises:
