@@ -44,6 +44,12 @@ ROWS = (
         {"softmax/rms_xy_m": (0.0803, 5e-4), "softmax/rms_yaw_deg": (0.1736, 2e-3)},
         weights="georeg_sim",
     ),
+    Row(
+        "bifusion_sim",
+        "test",
+        {"miou": (0.518, 2e-3), "accuracy": (0.819, 1e-3), "offset_error": (0.482, 2e-3)},
+        weights="bifusion_sim",
+    ),
     Row("georeg_zncc", "val", {"gaussian/recall_0.2m_1deg": (0.359, 0.011)}),
     Row(
         "georeg_zncc_radish",

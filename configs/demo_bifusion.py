@@ -3,7 +3,8 @@
     python -m posejax demo bifusion           (or: SYSTEM=bifusion make demo)
     python -m posejax eval --config configs/demo_bifusion.py --calibrate 0
 
-24 RGB-D frames of 192 x 144 pixels; simulating them takes some fifteen seconds of a core.
+24 RGB-D frames of 192 x 144 pixels: 15 s of processor time, and on a fresh machine half a minute
+more to simulate them and to compile.
 Simulated. Four rooms of val are a handful: the README's numbers are of the 40 rooms of test.
 """
 

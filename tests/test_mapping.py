@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from posejax import __main__ as door
-from posejax import mapping
 from posejax.config import Experiment, replace
 from posejax.data.ply import read_ply
 from posejax.data.rigid import so3_exp
 from posejax.data.scannet import NYU40, read_cloud
-from posejax.systems.bifusion import Bifusion, OwnFrames, ScanNet, SevenScenes
+from posejax.mapping import parse
+from posejax.systems.bifusion import Bifusion, OwnFrames, ScanNet, SevenScenes, mapping
 from posejax.systems.bifusion.data import SIMULATED_CLASSES
 from posejax.systems.bifusion.online import Mapper
 from posejax.systems.bifusion.query import read_query
@@ -83,7 +83,7 @@ def test_a_map_gives_queries_of_its_classes_and_answers_those_of_a_file(made):
     "arguments, words",
     [
         ([], "usage: "),
-        (["--weights", "georeg_sim"], "weights of Georeg, not of Bifusion"),
+        (["--weights", "georeg_sim"], "weights of Georeg, which makes no maps"),
         (["--weights", "FILE", "--recording", "nowhere"], "nowhere: frames: none"),
         (["--weights", "FILE", "--capacity", "0"], "--capacity: 0"),
         (["--weights", "FILE", "--capacity", "2147483648"], "--capacity: 2147483648"),
@@ -200,15 +200,13 @@ def test_a_recording_of_ones_own_obeys_options_of_its_own(given):
     assert experiment is not None
     learnt = replace(experiment, **{"system.data.every": 20, "system.data.table": "raw.tsv"})
     arguments = ["--recording", "own", "--pixels", "posejax", "--data.points", "77"]
-    data = mapping.resolve(*parsed(learnt, arguments))[0].data
+    data = mapping.told(*parsed(learnt, arguments))[0].data
     assert isinstance(data, OwnFrames) and data.points == 77 and data.every == 1
     assert data.pixels == "posejax" and data.table == "raw.tsv" and not data.simulated
-    data = mapping.resolve(*parsed(learnt, [*arguments, "--every", "3", "--table", "b.tsv"]))[
-        0
-    ].data
+    data = mapping.told(*parsed(learnt, [*arguments, "--every", "3", "--table", "b.tsv"]))[0].data
     assert isinstance(data, OwnFrames) and data.every == 3 and data.table == "b.tsv"
 
 
 def parsed(experiment, arguments):
-    experiment, options = mapping.parse(experiment, arguments, "map")
+    experiment, options = parse(experiment, mapping.MapOptions(), arguments, "map")
     return experiment.system, options

@@ -103,7 +103,7 @@ def write_ply(path: str | Path, vertices: Mapping[str, np.ndarray]) -> None:
       vertices: property -> [N], float32, float64 or integers of up to 32 bits.
 
     Raises:
-      ValueError: arrays that do not fit, or of another type.
+      ValueError: arrays that do not fit, or of another type; a name that is not one word of ASCII.
       OSError: the file cannot be written.
     """
     kinds = {code: name for name, code in reversed(_TYPES.items())}
@@ -114,6 +114,8 @@ def write_ply(path: str | Path, vertices: Mapping[str, np.ndarray]) -> None:
         if values.shape != (count,) or code not in kinds:
             found = f"{values.dtype} {values.shape}"
             raise ValueError(f"{name}: {found}; expected [{count}] of {', '.join(kinds.values())}")
+        if not re.fullmatch("[!-~]+", name):
+            raise ValueError(f"property {name!r}: expected one word of ASCII")
         fields.append((name, "<" + code))
     rows = np.zeros(count, fields)
     for name, values in columns.items():

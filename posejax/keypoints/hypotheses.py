@@ -15,7 +15,8 @@ from posejax.keypoints.peaks import Peaks, block_probability, peaks_of
 from posejax.keypoints.rotations import rotation_grid
 from posejax.keypoints.start import distances, distinct, log_maps, lookup_scores, placed, survey
 
-_APART = 0.6  # rad between starts; a basin of attraction is wider
+# Of each hypothesis; rad between them. Most starts that lie near the best pose end in it.
+_STARTS, _APART = 3, 0.9
 _BLURS = (4.0, 1.0, 0.0)  # of the modes while refining, in half windows
 # Of explaining the points, and the share of points that even the right pose does not explain.
 _WITNESSES, _WRONG = 4, 0.02
@@ -25,9 +26,10 @@ class Hypotheses(NamedTuple):
     """Poses that explain the heatmaps of one view, the best first.
 
     Attributes:
-      pose: [M, 4, 4] view_from_body.
+      pose: [M, 4, 4] view_from_body, each turned by `same` at least from all others, see
+        `pose_hypotheses`. Where the heatmaps speak for fewer, the last one is repeated.
       log_score: [M] how well the pose explains the heatmaps, see `pose_hypotheses`; at most zero.
-      weight: [M] probabilities that sum to one; zero for a pose that repeats a better one.
+      weight: [M] probabilities that sum to one; zero for a repetition.
       covariance: [M, 6, 6] of xi in `pose @ se3_exp(xi)`: metres, radians, body axes.
       inliers: [M, P] probability that the point's mode is the one that the pose says, 0 to 1.
     """
@@ -68,7 +70,7 @@ def pose_hypotheses(
       radius: of a heatmap's mode, in cells: see `local_peaks`.
       sharpness: factor of the scores when they become weights, to be calibrated on a validation
         split.
-      same: rad; a hypothesis within it of a better one counts as the same.
+      same: rad; of all poses turned by less from each other only the best is a hypothesis.
 
     A score has two parts. The mean over points of the logarithm of how much probability lies in the
     mode that the pose says: which mode it is, all points of a body seen back to front get wrong
@@ -91,18 +93,19 @@ def pose_hypotheses(
     maps = log_maps(lax.stop_gradient(blocks))
     in_blocks = resize_intrinsics(still[2], 1 / blocks.side)
     score = lookup_scores(maps, sky, still[1], in_blocks, rotations, depth)
-    chosen = distinct(score, rotations, modes, _APART)
+    chosen = distinct(score, rotations, _STARTS * modes, _APART)
     start = placed(sky, rotations[chosen], depth[chosen])
     half = max(logits.shape[:2]) / 32
     refine = partial(_refined, peaks=still[0], points=still[1], cells=still[2])
     pose = jax.vmap(partial(refine, half=half, iterations=iterations))(start)
     settle = partial(_settled, peaks=found, points=points, cells=cells)
     pose, log_score, covariance, inliers = jax.vmap(settle)(pose)
-    order = jnp.argsort(-log_score)
+    first = distinct(lax.stop_gradient(log_score), lax.stop_gradient(pose[:, :3, :3]), modes, same)
+    fresh = lax.stop_gradient(_fresh(pose[first], same))
+    first = jnp.where(fresh, first, first[fresh.sum() - 1])
     pose, log_score, covariance, inliers = (
-        x[order] for x in (pose, log_score, covariance, inliers)
+        x[first] for x in (pose, log_score, covariance, inliers)
     )
-    fresh = lax.stop_gradient(_fresh(pose, same))
     energy = jnp.where(fresh, as_float(sharpness) * log_score, -jnp.inf)
     return Hypotheses(pose, log_score, jax.nn.softmax(energy), covariance, inliers)
 

@@ -53,8 +53,7 @@ def paint_views(
     views = []
     for pose in np.asarray(poses, np.float64):
         frame = _Frame.make(parts, pose, np.asarray(sun, np.float64), camera)
-        with np.errstate(all="ignore"):  # along a face, and beside a round solid, nothing is met
-            views.append(frame.view(ambient, smooth_edges))
+        views.append(frame.view(ambient, smooth_edges))
     return views
 
 
@@ -207,6 +206,8 @@ class _Frame(NamedTuple):
     def surfaces(self) -> np.ndarray:
         return np.concatenate([self.parts.faces.surface, self.parts.rounds.surface])
 
+    # Along a face, and beside a round solid, nothing is met.
+    @np.errstate(divide="ignore", over="ignore", invalid="ignore")
     def meet(self, k: int, u, v) -> tuple[np.ndarray, np.ndarray]:
         """Inverse depth of part k along rays, and whether it is met there."""
         faces = len(self.inverse)

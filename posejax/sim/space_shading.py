@@ -24,6 +24,7 @@ def dot(p, q):
     return p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
 
 
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def meet_round(o, d, cylinder: bool):
     """Where the line o + t d enters and leaves the unit cylinder or ball; NaN if it does not.
 

@@ -25,9 +25,9 @@ def bucket_capacity(count: int, *, headroom: float = 1.0, smallest: int = SMALLE
 
 
 def level_capacities(
-    capacity: int, *, ratios: Sequence[float] = FRAME_RATIOS, headroom: float = 1.25
+    capacity: int, *, ratios: Sequence[float] = FRAME_RATIOS, headroom: float = 1.0
 ) -> tuple[int, ...]:
-    """First guess of the coarser levels' capacities from the finest's."""
+    """First guess of the coarser levels' capacities from the finest's, which has room to spare."""
     return tuple(
         min(bucket_capacity(round(capacity * r), headroom=headroom), int(capacity)) for r in ratios
     )

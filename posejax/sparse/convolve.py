@@ -15,8 +15,11 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from posejax.sparse.kernel_map import KernelMap
-from posejax.sparse.keys import take_or_zero
+from posejax.sparse.keys import take, take_or_zero
 
+# Below this many numbers, an output is summed in two halves that do not wait for each other: one's
+# short products fill the pauses of the other's. Above, that would only take more memory.
+HALVES = 2**20
 ROWS = 512  # outputs whose neighbourhoods lie in memory at a time, without lists of pairs
 
 
@@ -45,23 +48,25 @@ def sparse_conv(features: ArrayLike, kernel: ArrayLike, maps: KernelMap) -> Arra
         )
     if features.shape != (maps.reverse.shape[1], features.shape[-1]):
         raise ValueError(f"features are [{maps.reverse.shape[1]}, C], got {features.shape}")
-    return _convolve(features, kernel.astype(features.dtype), maps)
+    return _convolve(features, kernel.astype(features.dtype), maps, False)
 
 
-@jax.custom_vjp
-def _convolve(features: Array, kernel: Array, maps: KernelMap) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _convolve(features: Array, kernel: Array, maps: KernelMap, turned: bool) -> Array:
+    """The convolution; if `turned`, by the transposed matrix of every offset."""
     if maps.pairs is None:
-        return _convolve_all(features, kernel, maps)
-    return by_platform(_convolve_pairs, maps)(features, kernel, maps)
+        return _convolve_all(features, kernel, maps, turned)
+    pairs = functools.partial(_convolve_pairs, turned=turned)
+    return by_platform(pairs, maps)(features, kernel, maps)
 
 
-def _forward(features, kernel, maps):
-    return _convolve(features, kernel, maps), (features, kernel, maps)
+def _forward(features, kernel, maps, turned):
+    return _convolve(features, kernel, maps, turned), (features, kernel, maps)
 
 
-def _backward(saved, cotangent):
+def _backward(turned, saved, cotangent):
     features, kernel, maps = saved
-    back = _convolve(cotangent, kernel.swapaxes(1, 2), maps.transposed)
+    back = _convolve(cotangent, kernel, maps.transposed, not turned)
     if maps.pairs is None:
         slope = _kernel_gradient_all(features, cotangent, maps)
     else:
@@ -93,34 +98,66 @@ def by_platform(function: Callable, maps: KernelMap) -> Callable:
     )
 
 
-def _convolve_pairs(features, kernel, maps, *, block: int):
+def _convolve_pairs(features, kernel, maps, *, block: int, turned: bool):
     pairs, dtype = maps.pairs, _sum_type(features)
-    outputs, size, channels = maps.neighbours.shape[1], pairs.inputs.shape[1], kernel.shape[2]
+    outputs, channels = maps.neighbours.shape[1], kernel.shape[1 if turned else 2]
     inputs = _whole_blocks(pairs.inputs, block, features.shape[0])
+    size, counts = inputs.shape[1], maps.counts
+    nothing = _zero_after(features, dtype)
 
-    def offset(carry, item):
+    def offset(k, carry):
         total, products = carry
-        matrix, rows, count, place = item
+        # Read by number: a slice of the kernel as the loop's own would be a copy of it.
+        matrix = lax.dynamic_index_in_dim(kernel, k, keepdims=False)
+        place = lax.dynamic_index_in_dim(pairs.at_output, k, keepdims=False)
 
         def products_of(start, products):
-            x = take_or_zero(features, lax.dynamic_slice_in_dim(rows, start, block))
-            y = jnp.matmul(x, matrix, preferred_element_type=dtype)
+            rows = lax.dynamic_slice(inputs, (k, start), (1, block))[0]
+            x = take(features, jnp.minimum(rows, features.shape[0] - 1))
+            y = _product(x, matrix, turned)
             return lax.dynamic_update_slice_in_dim(products, y, start, 0)
 
-        products = _blocks(products_of, products, count, block, whole=block >= len(rows))
-        # What the buffer holds of earlier offsets is beyond `count` and not read.
-        return (total + take_or_zero(products, place), products), None
+        products = _blocks(products_of, products, counts[k], block, whole=block >= size)
+        # The buffer's last row stays zero, for outputs without pair; what it holds of earlier
+        # offsets is beyond `count` and not read.
+        place = jnp.where(place < pairs.inputs.shape[1], place, size)
+        return total + take(products, place), products
 
-    place = jnp.where(pairs.at_output < size, pairs.at_output, inputs.shape[1])
-    start = jnp.zeros((outputs, channels), dtype), jnp.zeros((inputs.shape[1], channels), dtype)
-    (total, _), _ = lax.scan(offset, start, (kernel, inputs, maps.counts, place))
+    half, odd = len(kernel) // 2, len(kernel) % 2
+    none = jnp.broadcast_to(nothing, (outputs, channels))
+    if odd:  # every voxel is its own pair at the centre
+        here = maps.neighbours[half] < features.shape[0]
+        start = jnp.where(here[:, None], _product(features, kernel[half], turned), nothing)
+    else:
+        start = none
+    products = jnp.broadcast_to(nothing, (size + 1, channels))
+    first = lax.fori_loop(0, half, offset, (start, products))
+    if outputs * channels < HALVES:
+        second = lax.fori_loop(half + odd, len(kernel), offset, (none, products))
+        return (first[0] + second[0]).astype(features.dtype)
+    total, _ = lax.fori_loop(half + odd, len(kernel), offset, first)
     return total.astype(features.dtype)
+
+
+def _product(x, matrix, turned: bool):
+    """[N, C_in] times [C_in, C_out], or times the transposed of [C_out, C_in]."""
+    axes = (((1,), (1 if turned else 0,)), ((), ()))
+    return lax.dot_general(x, matrix, axes, preferred_element_type=_sum_type(x))
+
+
+def _zero_after(array: Array, dtype) -> Array:
+    """[1, 1], zero once `array` is known.
+
+    Buffers of a constant zero are all made at the start of a program, and lie beside each other.
+    """
+    return jnp.where(array[:1, :1] > 0, jnp.asarray(0.0, dtype), jnp.asarray(-0.0, dtype))
 
 
 def _kernel_gradient_pairs(features, cotangent, maps, *, block: int):
     pairs, dtype = maps.pairs, _sum_type(features)
     inputs = _whole_blocks(pairs.inputs, block, features.shape[0])
     outputs = _whole_blocks(pairs.outputs, block, cotangent.shape[0])
+    nothing = _zero_after(cotangent, dtype)
 
     def offset(_, item):
         rows_in, rows_out, count = item
@@ -130,7 +167,7 @@ def _kernel_gradient_pairs(features, cotangent, maps, *, block: int):
             y = take_or_zero(cotangent, lax.dynamic_slice_in_dim(rows_out, start, block))
             return total + jnp.matmul(x.T, y, preferred_element_type=dtype)
 
-        total = jnp.zeros((features.shape[1], cotangent.shape[1]), dtype)
+        total = jnp.broadcast_to(nothing, (features.shape[1], cotangent.shape[1]))
         return None, _blocks(add, total, count, block, whole=block >= len(rows_in))
 
     return lax.scan(offset, None, (inputs, outputs, maps.counts))[1]
@@ -154,7 +191,8 @@ def _sum_type(features):
 # All outputs times all offsets, a few hundred outputs at a time.
 
 
-def _convolve_all(features, kernel, maps):
+def _convolve_all(features, kernel, maps, turned):
+    kernel = kernel.swapaxes(1, 2) if turned else kernel
     matrix = kernel.reshape(-1, kernel.shape[2])
 
     def rows(neighbours):

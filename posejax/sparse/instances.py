@@ -15,22 +15,26 @@ from posejax.sparse.keys import FARTHEST, take_or_zero
 from posejax.sparse.rows import NONE, find_rows, unique_rows
 
 _CUBE = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(27, 1, 3)
+_LOOKED_AT = 16  # peaks for each thing wanted, of which those near a greater one go
 
 
 class PointInstances(NamedTuple):
-    """A fixed number K of things, the most voted for first.
+    """A fixed number K = min(count, N) of things, the most voted for first.
 
     Attributes:
       center: [K, 3] metres, the mean of the votes around the peak.
       score: [K] float32, the votes' weight there; zero where there is none.
       points: [K] int32, how many points belong to it.
       label: [N] int32, 1 + the row of a point's thing, or 0.
+      left_out: [] int32, peaks that are near none of these and had no row, or that were not
+        looked at; where it is zero, no thing is missing.
     """
 
     center: Array
     score: Array
     points: Array
     label: Array
+    left_out: Array
 
     @property
     def valid(self) -> Array:
@@ -63,14 +67,25 @@ def decode_point_instances(
       least: peaks of less weight are none.
 
     Returns:
-      Instances. All sizes are fixed; there is no loop over things but the one that thins peaks.
+      Instances. All sizes are fixed; there is no loop over things but the one that thins peaks. Of
+      peaks the 16 K greatest are looked at.
+
+    Raises:
+      ValueError: shapes that do not fit.
 
     The votes are those of VoteNet (Qi et al., ICCV 2019), the assignment that of Panoptic-DeepLab.
     """
     votes = as_float(votes)
     weight = np.ones(len(votes), np.float32) if weight is None else weight
-    numbers = (jnp.asarray(x, jnp.float32) for x in (weight, cell, radius, least))
-    return _decode(votes, jnp.asarray(valid, bool), *numbers, count=int(count))
+    weight, *numbers = (jnp.asarray(x, jnp.float32) for x in (weight, cell, radius, least))
+    valid, size = jnp.asarray(valid, bool), len(votes)
+    if (votes.shape, valid.shape, weight.shape) != ((size, 3), (size,), (size,)):
+        found = f"{votes.shape}, {valid.shape}, {weight.shape}"
+        raise ValueError(f"votes are [N, 3], valid and weight [N], got {found}")
+    if not size:
+        none = jnp.zeros(0, jnp.int32)
+        return PointInstances(votes, jnp.zeros(0), none, none, jnp.zeros((), jnp.int32))
+    return _decode(votes, valid, weight, *numbers, count=int(count))
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -94,29 +109,28 @@ def _decode(votes, valid, weight, cell, radius, least, count):
     # A plateau has one peak: the first of its cubes.
     lower = (around < density[None]) | ((around == density[None]) & (near >= own))
     peak = real & (density >= least) & jnp.all(lower | (near == size), axis=0)
-    count = min(count, size)
-    score, at = lax.top_k(jnp.where(peak, density, 0), count)
+    peaks = jnp.sum(peak & (density > 0), dtype=jnp.int32)
+    score, at = lax.top_k(jnp.where(peak, density, 0), min(_LOOKED_AT * count, size))
     center = take_or_zero(total[:, 1:], at) / jnp.maximum(score, 1e-9)[:, None]
-    center = jnp.where(score[:, None] > 0, center, 0)
+    rank = jnp.arange(len(score))
 
-    close = _squared(center, center) < jnp.square(radius)
-    order = jnp.arange(count)
+    def pick(left, _):
+        best = jnp.argmax(left)
+        near = (_squared(center, center[best][None])[:, 0] < jnp.square(radius)) | (rank == best)
+        return jnp.where(near, 0, left), (left[best], center[best])
 
-    def thin(k, kept):
-        beaten = jnp.any(kept & close[k] & (order < k))
-        return kept & ((order != k) | ~beaten)
-
-    kept = lax.fori_loop(0, count, thin, score > 0)
-    rank = jnp.argsort(~kept, stable=True)
-    kept, score, center = kept[rank], score[rank], center[rank]
-    score, center = jnp.where(kept, score, 0), jnp.where(kept[:, None], center, 0)
+    left, (score, center) = lax.scan(pick, score, length=min(count, size))
+    left_out = jnp.sum(left > 0, dtype=jnp.int32) + jnp.maximum(peaks - len(rank), 0)
+    kept = score > 0
+    center = jnp.where(kept[:, None], center, 0)
 
     far = jnp.where(kept[None], _squared(jnp.where(there[:, None], votes, 0), center), jnp.inf)
     nearest = jnp.argmin(far, axis=1)
     on = there & (jnp.min(far, axis=1) < jnp.square(radius))
     label = jnp.where(on, nearest + 1, 0).astype(jnp.int32)
-    points = jnp.sum(label[:, None] == order[None] + 1, axis=0, dtype=jnp.int32)
-    return PointInstances(center, score, points, label)
+    order = jnp.arange(1, len(score) + 1)
+    points = jnp.sum(label[:, None] == order[None], axis=0, dtype=jnp.int32)
+    return PointInstances(center, score, points, label, left_out)
 
 
 def _squared(a: Array, b: Array) -> Array:

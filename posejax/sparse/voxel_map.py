@@ -9,6 +9,7 @@ binary search; new ones are merged in by reads alone. Nothing is scattered and n
 map: coordinates are compared as three integers each.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class VoxelMap(NamedTuple):
       dropped: [] int32, points so far that had no place: not finite, or farther than 2^23 voxels
         from the origin.
       origin: [3] int32, voxel of the world that is the map's voxel 0.
-      size: [2] float32, whose sum is the voxels' edge in metres.
+      voxel_size: [2] float32, whose sum is the voxels' edge in metres.
     """
 
     coords: Array
@@ -52,7 +53,7 @@ class VoxelMap(NamedTuple):
     evicted: Array
     dropped: Array
     origin: Array
-    size: Array
+    voxel_size: Array
 
     @property
     def capacity(self) -> int:
@@ -112,10 +113,12 @@ def empty_map(
       origin: [3] int, voxel of the world that lies at the map's zero; near to what will be mapped.
 
     Raises:
-      ValueError: a size or capacity that is not positive, or an origin beyond int32.
+      ValueError: a size that is not positive or beyond float32, a capacity below one, an origin
+        beyond int32.
     """
-    if not voxel_size > 0 or capacity < 1:
-        raise ValueError(f"voxel_size {voxel_size} and capacity {capacity} must be positive")
+    least, most = (float(x) for x in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+    if not least <= voxel_size <= most or capacity < 1:
+        raise ValueError(f"voxel_size {voxel_size}, capacity {capacity}: positive, finite expected")
     zero = np.asarray(origin, np.int64)
     if zero.shape != (3,) or (np.abs(zero) >= 2**31).any():
         raise ValueError(f"origin {origin}: three int32 expected")
@@ -134,14 +137,14 @@ def empty_map(
 
 def corner(world: VoxelMap) -> np.ndarray:
     """[3] float64 metres: where the map's zero lies in the world; on the host."""
-    return np.asarray(world.origin, np.float64) * np.asarray(world.size, np.float64).sum()
+    return np.asarray(world.origin, np.float64) * np.asarray(world.voxel_size, np.float64).sum()
 
 
 def voxel_centers(world: VoxelMap) -> np.ndarray:
     """[voxels, 3] float64 metres in the world: the middles of the voxels, in their order; host."""
     coords = np.asarray(world.coords)[np.asarray(world.mask)].astype(np.float64)
     coords += np.asarray(world.origin, np.float64)
-    return (coords + 0.5) * np.asarray(world.size, np.float64).sum()
+    return (coords + 0.5) * np.asarray(world.voxel_size, np.float64).sum()
 
 
 def merge_frame(
@@ -160,7 +163,8 @@ def merge_frame(
     A voxel's values become the mean of all points that ever fell into it by their weights, of
     which older ones may have faded. Points whose position, values or weight are not finite are left
     out and counted in `dropped`. If more voxels are there than the capacity, those go that were
-    not seen for longest, the lightest first among them; `evicted` counts them.
+    not seen for longest, the lightest first among them; `evicted` counts them. A frame of no
+    points is one whose points are all absent.
 
     Args:
       world: the map so far.
@@ -168,27 +172,53 @@ def merge_frame(
       values: tree of [N, ...] like the map's.
       valid: [N] bool, points that are there.
       time: [] when the frame was taken, in any unit, from a zero near the recording's begin
-        (float32). Of a frame earlier than what a voxel has seen, nothing fades.
+        (float32). Of a frame earlier than what a voxel has seen, nothing fades. A frame whose time
+        is not finite changes nothing; its points are counted in `dropped`.
       weight: [N], 1 by default; points of weight 0 change nothing.
-      half_life: in which the weight of what was merged halves; infinite: nothing fades.
+      half_life: in which the weight of what was merged halves; infinite: nothing fades; not
+        positive: nothing is left of frames before, where a voxel is seen again.
       most_age: voxels that were not seen for longer are forgotten altogether.
 
     Returns:
       A new map; the order of a frame's points matters for rounding alone.
+
+    Raises:
+      ValueError: shapes that do not fit, or values that are not a tree like the map's.
     """
     points = as_float(points)
+    count = len(points) if points.ndim else 0
     # All as arrays: one program, whichever of them are given.
-    weight = np.ones(len(points), np.float32) if weight is None else weight
-    numbers = (jnp.asarray(x, jnp.float32) for x in (weight, time, half_life, most_age))
-    return _merge(world, points, values, jnp.asarray(valid, bool), *numbers)
+    weight = np.ones(count, np.float32) if weight is None else weight
+    weight, *times = (jnp.asarray(x, jnp.float32) for x in (weight, time, half_life, most_age))
+    valid = jnp.asarray(valid, bool)
+    _check("points", points, (count, 3))
+    _check("valid", valid, (count,))
+    _check("weight", weight, (count,))
+    for name, number in zip(("time", "half_life", "most_age"), times, strict=True):
+        _check(name, number, ())
+    found, wanted = (jax.tree.structure(tree) for tree in (values, world.values))
+    if found != wanted:
+        raise ValueError(f"values: {found}; expected {wanted}, as in the map")
+    rows = jax.tree.map(lambda mean: (count, *mean.shape[1:]), world.values)
+    jax.tree.map(functools.partial(_check, "values"), values, rows)
+    if not count:  # sums over no members have no shape
+        points, valid, weight = jnp.zeros((1, 3)), jnp.zeros(1, bool), jnp.zeros(1)
+        values = jax.tree.map(lambda mean: jnp.zeros_like(mean[:1]), world.values)
+    return _merge_points(world, points, values, valid, weight, *times)
+
+
+def _check(name: str, found: ArrayLike, wanted: tuple[int, ...]) -> None:
+    if np.shape(found) != wanted:
+        raise ValueError(f"{name}: shape {np.shape(found)}, expected {wanted}")
 
 
 @jax.jit
-def _merge(world, points, values, valid, weight, now, half_life, most_age):
+def _merge_points(world, points, values, valid, weight, now, half_life, most_age):
     count, capacity = points.shape[0], world.capacity
     values = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), values)
     coords, near = map_coords(world, points)
-    finite = near & jnp.isfinite(weight) & (weight >= 0)
+    finite = near & jnp.isfinite(weight) & (weight >= 0) & jnp.isfinite(now)
+    now = jnp.where(jnp.isfinite(now), now, -jnp.inf)  # before all others: nothing ages
     for leaf in jax.tree.leaves(values):
         finite &= jnp.all(jnp.isfinite(leaf.reshape(count, -1)), axis=1)
     there = valid & finite & (weight > 0)
@@ -217,7 +247,9 @@ def _merge(world, points, values, valid, weight, now, half_life, most_age):
 
     stored = take_or_zero(world.weight, old)
     past = take_or_zero(world.seen, old)
-    faded = stored * jnp.exp2(-jnp.maximum(now - past, 0) / half_life)
+    age = jnp.maximum(now - past, 0)
+    half_lives = jnp.where(age > 0, age / jnp.where(half_life > 0, half_life, 0), 0)
+    faded = stored * jnp.exp2(-half_lives)
     total = faded + take_or_zero(added, source)
     weights = jnp.where(mine, total, stored)
     latest = jnp.where(old < capacity, jnp.maximum(now, past), now)
@@ -249,7 +281,7 @@ def _merge(world, points, values, valid, weight, now, half_life, most_age):
         world.evicted + evicted,
         world.dropped + jnp.sum(valid & ~finite, dtype=jnp.int32),
         world.origin,
-        world.size,
+        world.voxel_size,
     )
 
 
@@ -260,8 +292,16 @@ def query_map(world: VoxelMap, points: ArrayLike, valid: ArrayLike | None = None
     Args:
       points: [N, 3] metres from the map's zero.
       valid: [N] bool; nothing is found for others.
+
+    Raises:
+      ValueError: shapes that do not fit.
     """
-    coords, near = map_coords(world, as_float(points))
+    points = as_float(points)
+    count = len(points) if points.ndim else 0
+    _check("points", points, (count, 3))
+    if valid is not None:
+        _check("valid", valid, (count,))
+    coords, near = map_coords(world, points)
     there = near if valid is None else near & jnp.asarray(valid, bool)
     row, hit = find_rows(world.coords, coords)
     found = hit & there
@@ -278,7 +318,7 @@ def query_map(world: VoxelMap, points: ArrayLike, valid: ArrayLike | None = None
 def map_coords(world: VoxelMap, points: Array) -> tuple[Array, Array]:
     """[N, 3] int32 voxels of points, and whether [N] they are within the map's reach."""
     finite = jnp.all(jnp.isfinite(points), axis=1)
-    coords = voxel_index(jnp.where(finite[:, None], points, 0), tuple(world.size), "floor")
+    coords = voxel_index(jnp.where(finite[:, None], points, 0), tuple(world.voxel_size), "floor")
     return coords, finite & jnp.all(jnp.abs(coords) < FARTHEST, axis=1)
 
 

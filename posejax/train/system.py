@@ -176,6 +176,14 @@ class System(ABC):
 
         return {"predict": predict}
 
+    def mapping(self) -> tuple[Any, Callable[..., None]] | None:
+        """Options (a dataclass, their defaults) and what runs `python -m posejax map` with them.
+
+        The latter gets where the weights are from, parameters, state, experiment and options, of
+        which the last two are changed by the command line. None where a system makes no maps.
+        """
+        return None
+
     def also_shown(self, records: Mapping[str, np.ndarray]) -> Sequence[int]:
         """Examples (`index`) to show in a report besides the worst and some random ones.
 

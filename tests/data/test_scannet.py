@@ -58,6 +58,11 @@ def test_ply_that_is_written_is_read(tmp_path):
     for values in (np.zeros(3, np.int64), np.zeros((3, 2), np.float32), np.zeros(2, np.float32)):
         with pytest.raises(ValueError, match=r"wrong: .*expected \[3\] of"):
             ply.write_ply(path, {**written, "wrong": values})
+    before = path.read_bytes()
+    for name in ("my name", "", "a\nb", "x\t", "größe"):  # which a reader would refuse or change
+        with pytest.raises(ValueError, match="expected one word of ASCII"):
+            ply.write_ply(path, {**written, name: written["pf4"]})
+    assert path.read_bytes() == before
 
 
 def test_bad_ply_is_refused(tmp_path):

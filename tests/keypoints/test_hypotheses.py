@@ -82,6 +82,30 @@ def test_back_to_front_comes_out_twice_with_the_right_weights(solve, rng):
     assert np.median(odds) < 0.04 and np.mean(mine[0] + mine[1] > 0.9) > 0.95
 
 
+def test_a_faint_second_mode_is_listed_and_no_pose_twice(solve):
+    # Starts that all end in the strong mode are one hypothesis; then there is room for others.
+    rng = np.random.default_rng(5)
+    truths = np.stack([random_pose(rng) for _ in range(COUNT)])
+    logits = [
+        np.log(
+            0.95 * np.exp(normal_logits(projected(pose)))
+            + 0.05 * np.exp(normal_logits(projected(pose @ HALF_TURN)))
+        )
+        for pose in truths
+    ]
+    found = solve(np.array(logits, np.float32))
+    pose, weight = np.asarray(found.pose), np.asarray(found.weight)
+    both = [degrees_between(pose, x[:, None]).min(axis=1) for x in (truths, truths @ HALF_TURN)]
+    assert np.mean(np.max(both, axis=0) < 5) > 0.9
+    count = (weight > 0).sum(axis=1)
+    assert count.mean() > 4
+    for poses, n in zip(pose, count, strict=True):
+        apart = degrees_between(poses[:n, None], poses[None, :n]) + 180 * np.eye(n)
+        assert apart.min() > 11.4  # `same`
+        np.testing.assert_array_equal(poses[n:], np.broadcast_to(poses[n - 1], poses[n:].shape))
+    assert np.all(np.diff(np.asarray(found.log_score), axis=1) <= 1e-6)
+
+
 def test_stride_and_intrinsics_belong_together(rng):
     pose = random_pose(rng)
     logits = normal_logits(projected(pose))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from posejax.sim import space_shading
+from posejax.sim import space_raster, space_shading
 from posejax.sim.builder import SceneBuilder
 from posejax.sim.scene import Material
 from posejax.sim.space_parts import convex_parts
@@ -85,6 +85,17 @@ def test_every_kind_of_part_is_seen(rng):
     parts = convex_parts(spacecraft_scene())
     expected = np.union1d(parts.faces.surface, parts.rounds.surface)
     assert set(seen.tolist()) >= set(expected.tolist())
+
+
+def test_mistakes_of_the_shading_are_not_hushed(rng, monkeypatch):
+    """Rays along faces and beside round solids divide by zero, and nothing else does."""
+    pose = poses(rng, 8)
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        for sun in SUNS:
+            paint_views(pose, np.array(sun), CAMERA)
+        monkeypatch.setattr(space_raster, "dot", lambda a, b: np.zeros(1) / 0)
+        with pytest.raises(FloatingPointError):
+            paint_views(pose[:1], np.array(SUNS[0]), CAMERA)
 
 
 def test_a_craft_beyond_the_border_is_dark():

@@ -137,12 +137,30 @@ def test_whole_lists_at_a_time_give_the_same():
     value, _, slope = pulled(features, kernel, maps, cotangent)
     size = source.capacity
     np.testing.assert_allclose(
-        jax.jit(functools.partial(_convolve_pairs, block=size))(features, kernel, maps),
+        jax.jit(functools.partial(_convolve_pairs, block=size, turned=False))(
+            features, kernel, maps
+        ),
         value,
         atol=1e-5,
     )
     run = jax.jit(functools.partial(_kernel_gradient_pairs, block=size))
     np.testing.assert_allclose(run(features, cotangent, maps), slope, atol=1e-4)
+
+
+def test_layers_one_after_the_other_share_their_memory():
+    """New pages from the system cost as much as products."""
+    *_, maps = setting("3")
+
+    def temporary(layers):
+        def run(x, *kernels):
+            for kernel in kernels:
+                x = sparse.sparse_conv(x, kernel, maps)
+            return x
+
+        shapes = jnp.zeros((CAPACITY, 64)), *[jnp.zeros((27, 64, 64))] * layers
+        return jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(5) - temporary(2) < 3 * CAPACITY * 64 * 4  # not an output more for each
 
 
 def scatters(lowered) -> bool:

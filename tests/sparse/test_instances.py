@@ -96,3 +96,32 @@ def test_the_order_of_points_does_not_matter(seed):
     b = decode_point_instances(given[order], (TRUTH > 0)[order])
     np.testing.assert_array_equal(np.asarray(a.label)[order], b.label)
     np.testing.assert_allclose(a.center, b.center, atol=1e-5)
+
+
+def test_peaks_that_are_thinned_take_no_rows():
+    """Two piles that are one thing and a smaller one far off, of two rows; then without a row."""
+    piles = np.array([[0.08, 0, 0], [0.33, 0, 0], [2.0, 0, 0]])
+    given = np.repeat(piles, [50, 40, 30], axis=0)
+    found = decode_point_instances(given, np.ones(120, bool), count=2)
+    np.testing.assert_allclose(found.center, piles[[0, 2]], atol=1e-6)
+    np.testing.assert_array_equal(found.points, [90, 30])
+    assert found.left_out == 0
+    one = decode_point_instances(given, np.ones(120, bool), count=1)
+    np.testing.assert_array_equal(one.points, [90])
+    assert one.left_out == 1
+
+
+def test_peaks_that_are_not_looked_at_are_left_out():
+    given = np.repeat(np.arange(20.0), 3)[:, None] * np.array([1, 0, 0])
+    found = decode_point_instances(given, np.ones(60, bool), count=1, least=3.0)
+    assert found.left_out == 19 and found.center.shape == (1, 3)
+    apart = decode_point_instances(given, np.ones(60, bool), count=20, least=3.0)
+    assert apart.left_out == 0 and int(apart.valid.sum()) == 20
+
+
+def test_no_points_are_no_things_and_shapes_are_checked():
+    found = decode_point_instances(np.zeros((0, 3)), np.zeros(0, bool))
+    assert [x.shape for x in found] == [(0, 3), (0,), (0,), (0,), ()] and found.left_out == 0
+    for wrong in ((np.zeros((5, 2)), np.ones(5, bool)), (np.zeros((5, 3)), np.ones(1, bool))):
+        with pytest.raises(ValueError, match=r"votes are \[N, 3\]"):
+            decode_point_instances(*wrong)

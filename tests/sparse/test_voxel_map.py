@@ -205,7 +205,71 @@ def test_nothing_is_scattered_and_maps_can_be_stacked(rng):
 
 
 def test_sizes_that_cannot_be_are_refused():
-    wrongs = ({"voxel_size": 0.0}, {"capacity": 0}, {"origin": (1, 2)}, {"origin": (2**31, 0, 0)})
+    wrongs = (
+        *({"voxel_size": x} for x in (0.0, np.inf, np.nan, 1e39, 1e-46)),
+        {"capacity": 0},
+        {"origin": (1, 2)},
+        {"origin": (2**31, 0, 0)},
+    )
     for wrong in wrongs:
         with pytest.raises(ValueError):
             empty_map(SHAPES, **{"voxel_size": 1.0, "capacity": 4, **wrong})
+
+
+def test_a_frame_that_does_not_fit_the_map_is_refused(rng):
+    """By the name of what is wrong, also where a broadcast would have gone through."""
+    points, values, valid, weight = frame(rng)
+    good = {"points": points, "values": values, "valid": valid, "time": 0.0, "weight": weight}
+    wrongs = {
+        "points: shape": {"points": points[:, :2]},
+        "valid: shape": {"valid": valid[:1]},
+        "weight: shape": {"weight": weight[:, None]},
+        "time: shape": {"time": np.zeros(1)},
+        "half_life: shape": {"half_life": np.ones(N)},
+        r"values: shape \(48, 1\), expected \(48, 2\)": {
+            "values": {**values, "logit": values["logit"][:, :1]}
+        },
+        "values: PyTreeDef": {"values": {"color": values["color"]}},
+    }
+    for words, wrong in wrongs.items():
+        with pytest.raises(ValueError, match=words):
+            merge_frame(fresh(), **{**good, **wrong})
+    with pytest.raises(ValueError, match="points: shape"):
+        query_map(fresh(), points[:, :2])
+    with pytest.raises(ValueError, match="valid: shape"):
+        query_map(fresh(), points, valid[:1])
+
+
+def test_a_frame_of_no_points_is_one_whose_points_are_absent(rng):
+    points, values, valid, _ = frame(rng, 0.12)
+    none = np.zeros((0, 3)), {k: v[:0] for k, v in values.items()}, np.zeros(0, bool)
+    world = merge_frame(fresh(), points, values, valid, 0.0)
+    for time, age in ((5.0, 9.0), (15.0, 9.0)):  # by the second time all is forgotten
+        empty = merge_frame(world, *none, time, most_age=age)
+        absent = merge_frame(world, points, values, np.zeros(N, bool), time, most_age=age)
+        for a, b in zip(jax.tree.leaves(empty), jax.tree.leaves(absent), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert (empty.voxels > 0) == (time < age)
+    assert query_map(world, none[0]).values["color"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("time", [np.nan, np.inf, -np.inf])
+def test_a_frame_without_a_time_changes_nothing(rng, time):
+    points, values, valid, _ = frame(rng, 0.12)
+    world = merge_frame(fresh(), points, values, valid, 3.0)
+    found = merge_frame(world, points, values, valid, time, half_life=1.0, most_age=5.0)
+    assert found.dropped == valid.sum()
+    same = found._replace(dropped=world.dropped)
+    for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(world), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("half_life", [0.0, -1.0, np.nan])
+def test_a_half_life_of_nothing_leaves_the_last_frame_alone(half_life):
+    world = merge_frame(fresh(), *one(1.0), 0.0, half_life=half_life)
+    world = merge_frame(world, *one(3.0), 0.0, half_life=half_life)  # at once: both count
+    found = query_map(world, np.full((1, 3), 0.1))
+    assert found.weight[0] == 2 and found.values["color"][0, 0] == 2
+    world = merge_frame(world, *one(9.0), 1.0, half_life=half_life)
+    found = query_map(world, np.full((1, 3), 0.1))
+    assert found.weight[0] == 1 and found.values["color"][0, 0] == 9

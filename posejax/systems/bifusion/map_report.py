@@ -35,6 +35,7 @@ from posejax.systems.bifusion.things import of_map
 from posejax.systems.bifusion.walk import Walk
 
 _SIDES = (Side("from above", 0.3, 1.25), Side("from the other end", 3.6, 0.8))
+_COLUMNS = 6  # queries in a picture
 _SHOWN = 30_000  # points of the turning cloud
 _WHAT = {
     "alone": "each frame by itself",
@@ -93,8 +94,9 @@ def map_points(done: Walk, classes: Sequence[str]) -> tuple[MapPoints, dict[str,
     chance = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
     chance /= chance.sum(1, keepdims=True)
     known = np.asarray(votes.any(1))
+    truth = np.where(known, votes.argmax(1), -1)
     thing, (matched, overlap, extra, missed) = of_map(
-        values["center"], chance.argmax(1), done.instance[mask], known, classes
+        values["center"], chance.argmax(1), done.instance[mask], truth, classes
     )
     figures = {"things": float(len(np.unique(thing[thing > 0])))}
     if known.any():
@@ -105,7 +107,7 @@ def map_points(done: Walk, classes: Sequence[str]) -> tuple[MapPoints, dict[str,
         level,
         values["color"],
         chance,
-        np.where(known, votes.argmax(1), -1),
+        truth,
         values["fused"],
         values["gate"][:, 0],
         np.asarray(world.weight)[mask],
@@ -156,11 +158,18 @@ def coloured(found: MapPoints, classes: int) -> dict[str, np.ndarray]:
     return shown
 
 
-def map_figure(found: MapPoints, shown: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
-    """The map from two sides, a column for every choice of colours."""
+def map_figure(
+    local: np.ndarray, shown: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
+) -> Figure:
+    """A map from two sides.
+
+    Args:
+      local: [V, 3] from `camera_axes`.
+      shown: title of a column -> colours [V, 3].
+      labels: name -> colour [3], for the legend.
+    """
     figure = Figure(figsize=(3.6 * len(shown), 6.6), layout="constrained")
     panels = figure.subplots(len(_SIDES), len(shown), squeeze=False)
-    local = camera_axes(found.level)
     if len(local):
         local = local - np.median(local, axis=0)
         radius = np.quantile(np.linalg.norm(local, axis=1), 0.98)
@@ -168,9 +177,7 @@ def map_figure(found: MapPoints, shown: Mapping[str, np.ndarray], classes: Seque
     for row, side in zip(panels, _SIDES, strict=True):
         for axes, (title, colors) in zip(row, shown.items(), strict=True):
             show_image(axes, cloud_picture(local, colors, side, (330, 360)), title)
-    there = np.unique(np.concatenate([found.label, found.truth]))
-    palette = class_colors(len(classes))
-    handles = [Patch(color=tuple(palette[c]), label=classes[c]) for c in there if c >= 0]
+    handles = [Patch(color=tuple(color), label=name) for name, color in labels.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=9, frameon=False)
     return figure
 
@@ -196,18 +203,24 @@ def make_map_report(
     asked = _queries(found, similar or {}, classes)
     found = MapPoints(*(column[below] for column in found))
     shown = coloured(found, len(classes))
+    local = camera_axes(found.level)
     likeness = {f"like {k}": heat(v[below]) for k, v in (similar or {}).items()}
-    if likeness:
-        draw = partial(map_figure, found, likeness, classes)
-        asked += [Plot("queries", draw, "Similarity to each query, the most similar bright.")]
+    for first in range(0, len(likeness), _COLUMNS):
+        some = dict(list(likeness.items())[first : first + _COLUMNS])
+        draw = partial(map_figure, local, some, {})
+        text = "Similarity to queries, the most similar bright."
+        asked.append(Plot(f"queries_{first // _COLUMNS + 1}", draw, text))
+    palette = class_colors(len(classes))
+    there = np.unique(np.concatenate([found.label, found.truth]))
+    labels = {classes[c]: palette[c] for c in there if c >= 0}
     labelled = np.isfinite(f["miou/alone"])
     rows = [[text, Share(f[f"miou/{k}"]), Share(f[f"accuracy/{k}"])] for k, text in _WHAT.items()]
     table = Table(
         ["classes from", "mIoU", "accuracy"], rows, "Of all labelled points of all frames"
     )
     everything = {**shown, **likeness}
-    cloud = Cloud(camera_axes(found.level), everything, f"The map of {done.name}.", _SHOWN)
-    plot = Plot("map", partial(map_figure, found, shown, classes), "The map from two sides.")
+    cloud = Cloud(local, everything, f"The map of {done.name}.", _SHOWN)
+    plot = Plot("map", partial(map_figure, local, shown, labels), "The map from two sides.")
     return Report(
         title=f"bifusion's map of {done.name}",
         simulated=data.simulated,
@@ -242,12 +255,14 @@ def _queries(
     """How similar points are; and, of a query named as a class is, how well it finds that."""
     rows, known = [], found.truth >= 0
     for name, score in similar.items():
+        if not len(score):
+            continue
         best = np.sort(score)[::-1][: max(len(score) // 100, 1)]
-        said = classes[int(found.label[score.argmax()])] if len(score) else ""
+        said = classes[int(found.label[score.argmax()])]
         right = found.truth == (classes.index(name) if name in classes else -2)
         precision = Share(average_precision(score[known], right[known]))
         share = Share(divided(right[known].sum(), known.sum()))
-        rows.append([name, score.max(initial=-1), best.mean(), said, precision, share])
+        rows.append([name, score.max(), best.mean(), said, precision, share])
     headers = [
         "query", "best", "mean of the best 1 %", "the best one's class", "average precision",
         "share of such voxels",

@@ -130,7 +130,7 @@ def similarities(query: Query, fused: np.ndarray, chance: np.ndarray) -> dict[st
     """
     vectors, points = query.vectors, np.asarray(fused, np.float64)
     if query.projection is not None:
-        vectors = vectors @ query.projection
+        vectors = _unit(vectors) @ _scaled(query.projection, None)
     if query.classes is not None:
         points = np.asarray(chance, np.float64) @ _unit(query.classes)
     found = np.clip(_unit(vectors) @ _unit(points).T, -1, 1)
@@ -162,6 +162,13 @@ def _numbers(path: Path, name: str, values: np.ndarray, form: str, good: bool) -
     return values.astype(np.float64)
 
 
+def _scaled(values: np.ndarray, axis: int | None) -> np.ndarray:
+    """Divided by the greatest along the axis, or of all: no square and no sum overflows."""
+    most = np.abs(values).max(axis, keepdims=True, initial=0)
+    return values / np.where(most > 0, most, 1)
+
+
 def _unit(rows: np.ndarray) -> np.ndarray:
+    rows = _scaled(rows, -1)
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
     return rows / np.where(length > 0, length, 1)

@@ -227,7 +227,7 @@ class Bifusion(System):
             "offset_sum": jnp.sum(jnp.where(thing, outputs["offset_error"], 0), axis=1),
             "things": jnp.sum(thing, axis=1),
             "points": jnp.sum(mask, axis=1),
-            "panoptic": things.panoptic(outputs["thing"], examples, kept),
+            "panoptic": things.panoptic(outputs["thing"], examples, kept, self.classes),
             "valid": jnp.sum(valid, axis=1),
             "gate": jnp.sum(outputs["gate"] * valid, axis=1),
             "sequence": examples["sequence"],
@@ -266,6 +266,12 @@ class Bifusion(System):
             "points": points,
             "fusion": fusion,
         }
+
+    def mapping(self) -> tuple[Any, Callable[..., None]]:
+        """Maps of recordings."""
+        from posejax.systems.bifusion import mapping
+
+        return mapping.MapOptions(), mapping.run
 
     def report(
         self,

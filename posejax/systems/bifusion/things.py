@@ -45,16 +45,21 @@ def decode(
     return jax.vmap(one)(jnp.asarray(points) + offset, valid)
 
 
-def panoptic(thing: jax.Array, examples: Mapping[str, Any], kept: ArrayLike) -> jax.Array:
+def panoptic(
+    thing: jax.Array, examples: Mapping[str, Any], kept: ArrayLike, classes: Sequence[str]
+) -> jax.Array:
     """[B, 4] matched, their IoU, extra and missed things of every example.
 
     Args:
       thing: [B, N] from `decode`.
       examples: with `mask`, `semantic` and `instance`; unlabelled points are on neither side.
+        Walls, floors and ceilings are no things, also where they are numbered, as in ScanNet.
       kept: [B] bool, examples that count.
     """
-    known = examples["mask"] & (examples["semantic"] >= 0) & jnp.asarray(kept)[:, None]
-    true = jax.vmap(instance_numbers)(examples["instance"]) + 1
+    semantic = jnp.asarray(examples["semantic"])
+    known = examples["mask"] & (semantic >= 0) & jnp.asarray(kept)[:, None]
+    things = jnp.asarray(of_things(classes))[jnp.maximum(semantic, 0)]
+    true = jax.vmap(instance_numbers)(jnp.where(things, examples["instance"], -1)) + 1
 
     def one(*maps: jax.Array) -> jax.Array:
         return jnp.stack(panoptic_quality(*maps, most_predicted=MOST, most_true=2 * MOST))
@@ -63,14 +68,18 @@ def panoptic(thing: jax.Array, examples: Mapping[str, Any], kept: ArrayLike) -> 
 
 
 def of_map(
-    center: np.ndarray, label: np.ndarray, instance: np.ndarray, known: np.ndarray, classes: Any
+    center: np.ndarray,
+    label: np.ndarray,
+    instance: np.ndarray,
+    semantic: np.ndarray,
+    classes: Sequence[str],
 ) -> tuple[np.ndarray, tuple[float, ...]]:
     """Things of a map's voxels, and how good they are.
 
     Args:
       center: [V, 3] metres, where the voxels vote that their things' centres are.
       label: [V] class; instance: [V] true thing, -1 for none.
-      known: [V] bool, voxels whose truth is known.
+      semantic: [V] true class, -1 where it is not known: such voxels are on neither side.
 
     Returns:
       [V] int32, 1 + the number of a voxel's thing, or 0; matched, their IoU, extra, missed.
@@ -81,11 +90,11 @@ def of_map(
     pad = (0, rows - len(center))
     votes = np.pad((center - middle).astype(np.float32), (pad, (0, 0)))
     examples = {
-        "mask": np.pad(known, pad)[None],
-        "semantic": np.zeros((1, rows), np.int32),
+        "mask": (np.arange(rows) < len(center))[None],
+        "semantic": np.pad(semantic, pad, constant_values=-1)[None],
         "instance": np.pad(instance, pad, constant_values=-1)[None],
     }
-    there, said = np.arange(rows) < len(center), np.pad(label, pad)
-    thing = decode(votes[None], np.float32(0), said[None], there[None], classes)
-    sums = panoptic(thing, examples, np.ones(1, bool))
+    said = np.pad(label, pad)[None]
+    thing = decode(votes[None], np.float32(0), said, examples["mask"], classes)
+    sums = panoptic(thing, examples, np.ones(1, bool), classes)
     return np.asarray(thing[0])[: len(center)], tuple(np.asarray(sums[0], float).tolist())

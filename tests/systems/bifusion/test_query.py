@@ -46,6 +46,20 @@ def test_a_projection_brings_another_space_to_the_features(rng, tmp_path):
     np.testing.assert_allclose(got["query 0"], want["query 0"])
 
 
+@pytest.mark.parametrize("scale", [1e308, 1e-308, 1e200])
+def test_the_length_of_a_query_does_not_matter(rng, tmp_path, scale):
+    """As far as float64 reaches: by itself, through a projection, and by classes."""
+    fused, query = rng.uniform(-1, 1, (20, FEATURES)), rng.uniform(-1, 1, (2, FEATURES))
+    turn, names = rng.uniform(-1, 1, (FEATURES, FEATURES)), rng.uniform(-1, 1, (3, FEATURES))
+    chance = rng.dirichlet(np.ones(CLASSES), 20)
+    for other in ({}, {"projection": turn}, {"classes": names}):
+        want = similarities(saved(tmp_path, query=query, **other), fused, chance)
+        longer = {k: scale * v for k, v in other.items()}
+        got = similarities(saved(tmp_path, query=scale * query, **longer), scale * fused, chance)
+        for name in want:
+            np.testing.assert_allclose(got[name], want[name], rtol=1e-12)
+
+
 def test_names_of_classes_place_points_between_them(tmp_path):
     """A word near two classes finds points that may be either before those that are neither."""
     chair, sofa, wall = np.eye(4)[:3]

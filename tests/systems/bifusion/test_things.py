@@ -29,7 +29,7 @@ def example():
 @jax.jit
 def judged(example, offset, label):
     found = things.decode(example["points"], offset, label, example["mask"], CLASSES)
-    return found, things.panoptic(found, example, jnp.ones(1, bool))
+    return found, things.panoptic(found, example, jnp.ones(1, bool), CLASSES)
 
 
 def offsets(example):
@@ -62,8 +62,24 @@ def test_points_without_label_are_on_neither_side(example):
     blind = {**example, "semantic": jnp.where(example["instance"] == 900, -1, example["semantic"])}
     sums = judged(blind, offsets(example), example["semantic"])[1]
     np.testing.assert_allclose(sums[0], [2, 2, 0, 0])
-    none = things.panoptic(jnp.ones((1, N), jnp.int32), example, jnp.zeros(1, bool))
+    none = things.panoptic(jnp.ones((1, N), jnp.int32), example, jnp.zeros(1, bool), CLASSES)
     assert not np.asarray(none).any() and np.isnan(divided(0.0, 0.0))
+
+
+def test_numbered_walls_are_no_things_that_could_be_missed(example):
+    """As ScanNet numbers walls and floors too; in frames and in maps."""
+    instance = jnp.where(example["semantic"] == 0, 12, example["instance"])
+    numbered = {**example, "instance": instance}
+    right, semantic = offsets(example), example["semantic"]
+    np.testing.assert_allclose(judged(numbered, right, semantic)[1][0], [3, 3, 0, 0])
+    wall = jnp.where(example["instance"] == 900, 0, semantic)
+    np.testing.assert_allclose(judged(numbered, right, wall)[1][0], [2, 2, 0, 1])
+    votes, truth = np.asarray(example["points"] + right)[0], np.asarray(semantic[0])
+    _, sums = things.of_map(votes, truth, np.asarray(instance[0]), truth, CLASSES)
+    assert sums == (3, pytest.approx(3), 0, 0)
+    unknown = np.where(np.asarray(instance[0]) == 900, -1, truth)
+    _, sums = things.of_map(votes, truth, np.asarray(instance[0]), unknown, CLASSES)
+    assert sums == (2, pytest.approx(2), 0, 0)
 
 
 def test_numbers_of_things_are_in_their_order():
@@ -75,11 +91,11 @@ def test_things_of_a_map_are_those_of_its_frames_wherever_it_lies(example):
     """The same votes as voxels of a map: the same things, and their quality."""
     votes = np.asarray(example["points"] + offsets(example))[0]
     label, instance = (np.asarray(example[k])[0] for k in ("semantic", "instance"))
-    found, sums = things.of_map(votes + 1000, label, instance, np.ones(N, bool), CLASSES)
+    found, sums = things.of_map(votes + 1000, label, instance, label, CLASSES)
     frame, _ = judged(example, offsets(example), example["semantic"])
     there = np.asarray(example["mask"])[0]
     np.testing.assert_array_equal((found > 0)[there], np.asarray(frame)[0][there] > 0)
     assert sums == (3, pytest.approx(3), 0, 0) and found.shape == (N,)
     none = np.zeros(0, np.int32)
-    empty = things.of_map(np.zeros((0, 3)), none, none, none > 0, CLASSES)
+    empty = things.of_map(np.zeros((0, 3)), none, none, none, CLASSES)
     assert empty[0].shape == (0,) and sum(empty[1]) == 0
