@@ -66,6 +66,9 @@ def test_a_folder_of_frames(script, tmp_path, monkeypatch, capsys):
     data = OwnFrames(folder=call[1], intrinsics=camera, size=SIZE)
     record = data.source("val")[0]
     lying = record["frame"]
+    # Without the file, the level camera tells the same.
+    (tmp_path / "own" / "gravity-direction.txt").unlink()
+    np.testing.assert_allclose(data.source("val")[0]["frame"].up, lying.up, atol=1e-6)
     standing = {**record, "frame": moved(lying, upright_from_world(lying.up))}
     seen = data.transform(standing, np.random.default_rng(0), False)
     floor = seen["points"][seen["mask"]][-100:]  # the image's last rows
