@@ -11,9 +11,9 @@ it the z axis is up in ScanNet's layout, and in 7-Scenes' names the mean of the 
 --weights is a run folder, an exported file or the name of weights that come with posejax.
 
 Prints how many points are of each class, and writes them as a cloud (metres, in the frame of the
-pose) coloured by class, with the class's number, its probability and the gate's weight of the
-image; beside it a picture (.png) and the features, a row a point (.npz). --points 20000 has more of
-them than the shipped weights learnt from: 3,000 a frame, in simulated rooms alone.
+pose) coloured by class, with the class's number in NYU40, its probability and the gate's weight of
+the image; beside it a picture (.png) and the features, a row a point (.npz). --points 20000 has
+more of them than the shipped weights learnt from: 3,000 a frame, in simulated rooms alone.
 """
 
 import argparse
@@ -31,6 +31,7 @@ import posejax
 from posejax.config import ConfigError, replace
 from posejax.data.errors import DataError
 from posejax.data.ply import write_ply
+from posejax.data.scannet import NYU40
 from posejax.data.sevenscenes import INTRINSICS
 from posejax.systems.bifusion import Bifusion, OwnFrames
 from posejax.systems.bifusion.frames import moved, upright_from_world
@@ -58,13 +59,16 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.out.suffix != ".ply":
+        raise ConfigError(f"--out {options.out}: expected a name that ends in .ply")
     rundir.check_writable(options.out.parent, "--out")
     trained, predict = posejax.load(options.weights)
     if not isinstance(trained, Bifusion):
         raise ConfigError(f"{options.weights}: weights of {type(trained).__name__}, not Bifusion")
     data = OwnFrames(
         folder=options.folder, intrinsics=tuple(options.K), size=trained.data.size,
-        points=options.points or trained.data.points, classes=trained.classes,
+        points=trained.data.points if options.points is None else options.points,
+        classes=trained.classes,
     )  # fmt: skip
     data.check()
     source = data.source("val")
@@ -96,11 +100,12 @@ def write(
     number = of_points["class"]
     for row in np.argsort(-np.bincount(number, minlength=len(classes)), kind="stable"):
         if count := int(np.sum(number == row)):
-            print(f"{row:3d} {classes[row]:16s} {count:6d} points")
+            print(f"{NYU40.index(classes[row]) + 1:3d} {classes[row]:16s} {count:6d} points")
     colors = np.rint(255 * class_colors(len(classes))[number]).astype(np.uint8)
     cloud = dict(zip("xyz", of_points["points"].T, strict=True))
     cloud |= dict(zip(("red", "green", "blue"), colors.T, strict=True))
-    cloud |= {"label": number.astype(np.uint8)}
+    labels = np.array([NYU40.index(name) + 1 for name in classes], np.uint8)
+    cloud |= {"label": labels[number]}
     write_ply(out, cloud | {name: of_points[name] for name in ("probability", "gate")})
     np.savez(out.with_suffix(".npz"), features=shown["fused"][there], **of_points)
     figure = frame_figure(shown, classes)

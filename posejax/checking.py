@@ -111,7 +111,9 @@ def _run_rgbd(command: CheckRigCommand) -> int:
         raise ConfigError(f"--frame {command.frame}: the folder has {len(files)} RGB-D frames")
     files = files[command.frame :]
     files = [files[place] for place in some_of(len(files))]
-    files = [one for one in files if tracked(one.pose)]
+    known = [one for one in files if tracked(one.pose)]
+    lost, files = len(files) - len(known), known
+    print(f"{len(files)} frames are looked at" + (f", {lost} have no pose" if lost else ""))
     views = [view_of(read_frame(one)) for one in files]
     try:
         report = check_rgbd(views)
@@ -163,7 +165,10 @@ def read_frames(folder: Path) -> Sequence[RigFrame]:
     tables = sorted(folder.glob("*/sample_data.json"))
     if not tables:
         found = "none that is known" if folder.is_dir() else "no such folder"
-        known = "infos.json, frames.json or VERSION/sample_data.json"
+        known = (
+            "infos.json, frames.json or VERSION/sample_data.json; of RGB-D frames "
+            "frame-*.color.jpg or color/*.jpg"
+        )
         raise DataError(folder, "files", found, known)
     if len(tables) > 1:
         found = ", ".join(path.parent.name for path in tables)[:200]

@@ -86,7 +86,8 @@ def list_frames(
     frames = _scannet_frames(folder) if scannet else _seven_scenes(folder, intrinsics)
     if not frames:
         expected = "frame-*.color.jpg (7-Scenes' names) or color/*.jpg (the ScanNet exporter's)"
-        raise DataError(folder, "frames", "none", expected)
+        found = "none" if folder.is_dir() else "no such folder"
+        raise DataError(folder, "frames", found, expected)
     return frames
 
 

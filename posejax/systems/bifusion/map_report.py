@@ -171,12 +171,15 @@ def map_figure(
     figure = Figure(figsize=(3.6 * len(shown), 6.6), layout="constrained")
     panels = figure.subplots(len(_SIDES), len(shown), squeeze=False)
     if len(local):
-        local = local - np.median(local, axis=0)
+        low, high = np.quantile(local, (0.01, 0.99), axis=0)
+        local = local - (low + high) / 2
+        # A ball of this radius fills a view of 2 atan(0.5 / 0.9) from 2.1 radii away.
         radius = np.quantile(np.linalg.norm(local, axis=1), 0.98)
-        local[:, 2] += 1.5 * radius + 0.5  # about all of it is in sight
+        local[:, 2] += 2.1 * radius + 0.5
     for row, side in zip(panels, _SIDES, strict=True):
         for axes, (title, colors) in zip(row, shown.items(), strict=True):
-            show_image(axes, cloud_picture(local, colors, side, (330, 360)), title)
+            seen = cloud_picture(local, colors, side, (330, 360))
+            show_image(axes, seen, f"{title}, {side.label}")
     handles = [Patch(color=tuple(color), label=name) for name, color in labels.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=9, frameon=False)
     return figure

@@ -12,7 +12,9 @@ from PIL import Image
 from posejax.config import Experiment, TrainConfig
 from posejax.data.ply import read_ply
 from posejax.data.rigid import se3_apply, se3_inverse, so3_exp
+from posejax.data.scannet import NYU40
 from posejax.systems.bifusion import Bifusion, OwnFrames, SimulatedRooms
+from posejax.systems.bifusion.data import SIMULATED_CLASSES
 from posejax.systems.bifusion.frames import moved, upright_from_world
 from posejax.train import save_weights
 from tests.systems.bifusion.made_up import SIZE, TINY, K, corner
@@ -74,11 +76,14 @@ def test_a_folder_of_frames(script, tmp_path, monkeypatch, capsys):
     floor = seen["points"][seen["mask"]][-100:]  # the image's last rows
     assert np.ptp(floor[:, 2]) < 0.01 < 0.3 < np.ptp(record["frame"].points[-100:, 2])
     with np.load(out.with_suffix(".npz")) as features:
-        np.testing.assert_array_equal(features["class"], cloud.vertices["label"])
+        numbers = [NYU40.index(name) + 1 for name in SIMULATED_CLASSES]
+        np.testing.assert_array_equal(np.array(numbers)[features["class"]], cloud.vertices["label"])
         np.testing.assert_allclose(np.linalg.norm(features["features"], axis=1), 1, rtol=1e-5)
     assert out.with_suffix(".png").stat().st_size > 10_000
     for more, message in (
         (["--frame", "1"], "--frame 1: there are 1 frames"),
+        (["--out", "cloud.png"], "--out cloud.png: expected a name that ends in .ply"),
+        (["--points", "0"], "system.data.points"),
         (["--weights", "georeg_sim"], "georeg_sim: weights of Georeg, not Bifusion"),
         (["--points", "-1"], "system.data.points"),
         (["--out", str(path / "frame.ply"), "--frame", "1"], "choose another with --out"),
