@@ -173,13 +173,13 @@ def map_figure(
     if len(local):
         low, high = np.quantile(local, (0.01, 0.99), axis=0)
         local = local - (low + high) / 2
-        # A ball of this radius fills a view of 2 atan(0.5 / 0.9) from 2.1 radii away.
+        # Half as wide as far, a view holds a ball from 2.1 radii away; few maps are balls.
         radius = np.quantile(np.linalg.norm(local, axis=1), 0.98)
-        local[:, 2] += 2.1 * radius + 0.5
+        local[:, 2] += 1.8 * radius + 0.5
     for row, side in zip(panels, _SIDES, strict=True):
+        row[0].set_ylabel(side.label)
         for axes, (title, colors) in zip(row, shown.items(), strict=True):
-            seen = cloud_picture(local, colors, side, (330, 360))
-            show_image(axes, seen, f"{title}, {side.label}")
+            show_image(axes, cloud_picture(local, colors, side, (330, 360)), title)
     handles = [Patch(color=tuple(color), label=name) for name, color in labels.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=9, fontsize=9, frameon=False)
     return figure
@@ -223,7 +223,7 @@ def make_map_report(
     )
     everything = {**shown, **likeness}
     cloud = Cloud(local, everything, f"The map of {done.name}.", _SHOWN)
-    plot = Plot("map", partial(map_figure, local, shown, labels), "The map from two sides.")
+    plot = Plot("map", partial(map_figure, local, shown, labels), _TWO_SIDES)
     return Report(
         title=f"bifusion's map of {done.name}",
         simulated=data.simulated,
@@ -289,6 +289,9 @@ def _remarks(figures: Mapping[str, float]) -> list[str]:
         )
     return remarks
 
+
+_TWO_SIDES = """The map from two sides. Classes have the colours below them, things any: one each, \
+and grey where there is none."""
 
 _CONVENTIONS = """Every voxel keeps means over all points that fell into it: of the fused \
 features, of the logarithms of the classes' probabilities (the class is the largest), of colours \
