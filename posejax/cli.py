@@ -244,6 +244,24 @@ def _in_one_line(box: str) -> str:
     return " ".join(filter(None, lines)).removeprefix("Error parsing ").rstrip(".")
 
 
+def parse_with(
+    experiment: Experiment, options: T, arguments: Sequence[str], *, program: str, about: str
+) -> tuple[Experiment, T]:
+    """An experiment and the options of what is done with it, as the command line changes them.
+
+    Raises:
+      ConfigError: see `parse`.
+    """
+    command = parse(
+        EvalCommand[type(experiment.system), type(options)],  # type: ignore[misc]  # at run time
+        of_system(experiment, arguments),
+        EvalCommand(experiment, options),
+        program=program,
+        about=about,
+    )
+    return command.experiment, command.options
+
+
 def _option_names(options: Any) -> list[str]:
     """`--train.batch-size` and its like, of a dataclass or of a command with some in its fields."""
     if isinstance(options, type):

@@ -243,14 +243,10 @@ def parse(
         raise SystemExit(0)
     else:
         raise cli.ConfigError(_usage())
-    command = cli.parse(
-        cli.EvalCommand[type(experiment.system), EvalOptions],  # type: ignore[misc]  # at run time
-        cli.of_system(experiment, rest),
-        cli.EvalCommand(experiment, defaults or EvalOptions()),
-        program=called,
-        about=about,
+    experiment, options = cli.parse_with(
+        experiment, defaults or EvalOptions(), rest, program=called, about=about
     )
-    return command.experiment, command.options, workdir
+    return experiment, options, workdir
 
 
 def _of_run(workdir: Path) -> Experiment:

@@ -2,10 +2,9 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
 
 from posejax import cli
-from posejax.config import ConfigError, Experiment
+from posejax.config import ConfigError
 from posejax.data.errors import DataError
 from posejax.train import CheckpointError, rundir, weights
 
@@ -41,25 +40,12 @@ def _run(arguments: Sequence[str]) -> int:
     if mapping is None:
         raise ConfigError(f"{source}: weights of {type(system).__name__}, which makes no maps")
     options, run_maps = mapping
-    experiment, options = parse(found.experiment, options, rest, f"{program} --weights {source}")
+    experiment, options = cli.parse_with(
+        found.experiment,
+        options,
+        rest,
+        program=f"{program} --weights {source}",
+        about=inspect.cleandoc(type(options).__doc__ or "").partition("Attributes:")[0].strip(),
+    )
     run_maps(source, found.params, found.state, experiment, options)
     return 0
-
-
-def parse(
-    experiment: Experiment, options: Any, arguments: Sequence[str], program: str
-) -> tuple[Experiment, Any]:
-    """The experiment of the weights and a system's options, as the command line changes them.
-
-    Raises:
-      ConfigError: see `cli.parse`.
-    """
-    kind = type(options)
-    command = cli.parse(
-        cli.EvalCommand[type(experiment.system), kind],  # type: ignore[misc]  # at run time
-        cli.of_system(experiment, arguments),
-        cli.EvalCommand(experiment, options),
-        program=program,
-        about=inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[0].strip(),
-    )
-    return command.experiment, command.options

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from posejax import __main__ as door
+from posejax import cli
 from posejax.config import Experiment, replace
 from posejax.data.ply import read_ply
 from posejax.data.rigid import so3_exp
 from posejax.data.scannet import NYU40, read_cloud
-from posejax.mapping import parse
 from posejax.systems.bifusion import Bifusion, OwnFrames, ScanNet, SevenScenes, mapping
 from posejax.systems.bifusion.data import SIMULATED_CLASSES
 from posejax.systems.bifusion.online import Mapper
@@ -208,5 +208,7 @@ def test_a_recording_of_ones_own_obeys_options_of_its_own(given):
 
 
 def parsed(experiment, arguments):
-    experiment, options = parse(experiment, mapping.MapOptions(), arguments, "map")
+    experiment, options = cli.parse_with(
+        experiment, mapping.MapOptions(), arguments, program="map", about=""
+    )
     return experiment.system, options

@@ -231,6 +231,33 @@ def clip_activation(path: str | Path, state_dict: Mapping[str, Any]) -> Activati
     return "quickgelu" if quick else "gelu"
 
 
+def trained_activation(
+    path: str | Path, state: Mapping[str, Any], given: Activation | None
+) -> Activation:
+    """What a checkpoint's towers were trained with.
+
+    Args:
+      given: what is thought so; for a checkpoint that does not say it.
+
+    Raises:
+      ValueError: another one than the checkpoint says, or none given and none said.
+    """
+    said = clip_activation(path, state)
+    if said is None and given is not None:
+        return given
+    if said is None:
+        raise ValueError(
+            f"{path}: does not say which activation it was trained with; give 'gelu' (open_clip's "
+            "ViT-B-16) or 'quickgelu' (OpenAI's, ViT-B-16-quickgelu)"
+        )
+    if given not in (None, said):
+        raise ValueError(
+            f"{path}: trained with {said!r}, the model has activation {given!r}: its features "
+            "would be wrong, and no shape would tell"
+        )
+    return said
+
+
 def load_clip(
     path: str | Path, variables: Mapping[str, Any] | None = None, model: ClipTower | None = None
 ) -> tuple[ClipTower, dict[str, Any]]:
@@ -246,18 +273,8 @@ def load_clip(
         told by the checkpoint; entries that do not fit.
     """
     state = load_state_dict(path)
-    said = clip_activation(path, state)
-    if model is None and said is None:
-        raise ValueError(
-            f"{path}: does not say which activation it was trained with; give ClipTower('gelu') "
-            "(open_clip's ViT-B-16) or ClipTower('quickgelu') (OpenAI's, ViT-B-16-quickgelu)"
-        )
-    model = ClipTower(said or "quickgelu") if model is None else model
-    if said is not None and model.activation != said:
-        raise ValueError(
-            f"{path}: trained with {said!r}, the model has activation {model.activation!r}: its "
-            "features would be wrong, and no shape would tell"
-        )
+    activation = trained_activation(path, state, None if model is None else model.activation)
+    model = ClipTower(activation) if model is None else model
     # A whole CLIP has the text tower's entries of the same names beside those of "visual.".
     if any(name.startswith("visual.") for name in state):
         state = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}

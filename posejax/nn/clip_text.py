@@ -20,9 +20,9 @@ from posejax.nn.clip import (
     Activation,
     ClipBlock,
     block_entries,
-    clip_activation,
     layer_norm,
     norm_entries,
+    trained_activation,
 )
 from posejax.nn.torch_weights import Entry, NameTable, load_state_dict, to_flax
 
@@ -94,21 +94,14 @@ def load_clip_text(
         told by the checkpoint; entries that do not fit.
     """
     state = load_state_dict(path)
-    said = clip_activation(path, state)
-    if said is None and activation is None:
-        raise ValueError(
-            f"{path}: does not say which activation it was trained with; give 'gelu' (open_clip's "
-            "ViT-B-16) or 'quickgelu' (OpenAI's, ViT-B-16-quickgelu)"
-        )
-    if None not in (said, activation) and said != activation:
-        raise ValueError(f"{path}: trained with {said!r}, not with {activation!r}")
+    activation = trained_activation(path, state, activation)
     if any(name.startswith("text.") for name in state):
         state = {k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")}
     shapes = {name: np.shape(state.get(name, 0)) for name in _SIZES}
     if any(len(shape) != 2 for shape in shapes.values()):
         missing = ", ".join(name for name, shape in shapes.items() if len(shape) != 2)
         raise DataError(path, missing, "missing", "the text tower of a CLIP")
-    model = _model_of(state, shapes, said or activation or "quickgelu")
+    model = _model_of(state, shapes, activation)
     tokens = jax.ShapeDtypeStruct((1, model.length), np.int32)
     variables: Any = jax.eval_shape(model.init, jax.random.key(0), tokens)
     return model, to_flax(state, clip_text_table(model), variables)

@@ -5,8 +5,10 @@ parts, the most frequent first, a line each after the first. Sennrich et al., Ne
 Translation of Rare Words with Subword Units, ACL 2016.
 """
 
+import functools
 import gzip
 import html
+import io
 import itertools
 import re
 from collections.abc import Sequence
@@ -84,7 +86,7 @@ def _merges(path: Path) -> list[tuple[str, str]]:
     raw = read_bytes(path, _EXPECTED, _LARGEST)
     with decoding(path, "file", _EXPECTED):
         if raw[:2] == b"\x1f\x8b":
-            with gzip.open(path) as file:
+            with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
                 raw = file.read(_LARGEST)
         lines = raw.decode("utf-8").split("\n")[1 : _MERGES + 1]
     found = []
@@ -100,6 +102,7 @@ def _merges(path: Path) -> list[tuple[str, str]]:
     return found
 
 
+@functools.cache
 def _byte_letters() -> dict[int, str]:
     """Every byte as a letter that can be seen: those of Latin-1 that can, then others from 256."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]

@@ -14,6 +14,28 @@ def mean(values: np.ndarray) -> np.ndarray:
     return values.mean(-1) if values.shape[-1] else np.full(values.shape[:-1], math.nan)[()]
 
 
+def divided(a: float, b: float) -> float:
+    """a / b, NaN for nothing."""
+    return float(a / b) if b > 0 else math.nan
+
+
+def panoptic_scores(matched: float, iou: float, extra: float, missed: float) -> dict[str, float]:
+    """`pq`, `sq` and `rq`, panoptic, segmentation and recognition quality, of sums over a split.
+
+    Args:
+      matched: things with an IoU above one half; iou: the sum of theirs.
+      extra, missed: things that are only said, only true.
+
+    Kirillov et al., Panoptic segmentation, CVPR 2019.
+    """
+    things = matched + (extra + missed) / 2
+    return {
+        "pq": divided(iou, things),
+        "sq": divided(iou, matched),
+        "rq": divided(matched, things),
+    }
+
+
 def finite(values: np.ndarray) -> np.ndarray:
     """The finite ones of [N] values, float64."""
     values = np.asarray(values, np.float64)

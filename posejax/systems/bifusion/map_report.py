@@ -17,6 +17,7 @@ from posejax.report import parts
 from posejax.report.cloud import Cloud
 from posejax.report.contents import Part, Plot, Table
 from posejax.report.skeleton import Report
+from posejax.report.statistics import divided, panoptic_scores
 from posejax.report.text import Share
 from posejax.report.views import show_image
 from posejax.sparse import corner, voxel_centers
@@ -30,7 +31,6 @@ from posejax.systems.bifusion.pictures import (
     thing_colors,
 )
 from posejax.systems.bifusion.query import average_precision
-from posejax.systems.bifusion.summary import divided
 from posejax.systems.bifusion.things import of_map
 from posejax.systems.bifusion.walk import Walk
 
@@ -95,12 +95,10 @@ def map_points(done: Walk, classes: Sequence[str]) -> tuple[MapPoints, dict[str,
     chance /= chance.sum(1, keepdims=True)
     known = np.asarray(votes.any(1))
     truth = np.where(known, votes.argmax(1), -1)
-    thing, (matched, overlap, extra, missed) = of_map(
-        values["center"], chance.argmax(1), done.instance[mask], truth, classes
-    )
+    thing, sums = of_map(values["center"], chance.argmax(1), done.instance[mask], truth, classes)
     figures = {"things": float(len(np.unique(thing[thing > 0])))}
     if known.any():
-        figures["pq/map"] = divided(overlap, matched + 0.5 * (extra + missed))
+        figures["pq/map"] = panoptic_scores(*sums)["pq"]
     level = voxel_centers(world)
     points = MapPoints(
         se3_apply(se3_inverse(done.map_from_world), level - corner(world)),

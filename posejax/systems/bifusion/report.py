@@ -8,7 +8,7 @@ import numpy as np
 from posejax.report import parts
 from posejax.report.contents import Part, Plot, Table, condition, pictures
 from posejax.report.skeleton import Report
-from posejax.report.statistics import mean
+from posejax.report.statistics import divided, mean
 from posejax.report.text import Share, percent
 from posejax.systems.bifusion.config import ModelConfig
 from posejax.systems.bifusion.data import RgbdFrames
@@ -20,7 +20,7 @@ from posejax.systems.bifusion.pictures import (
     range_figure,
     turning_cloud,
 )
-from posejax.systems.bifusion.summary import Records, divided, mean_iou, range_names
+from posejax.systems.bifusion.summary import Records, mean_iou, range_names
 
 _WORST = 20  # rows of the table
 _HEADLINES = (

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from posejax.report.statistics import cluster_bootstrap
+from posejax.report.statistics import cluster_bootstrap, divided, panoptic_scores
 from posejax.systems.bifusion.objective import RANGES
 
 Records = Mapping[str, np.ndarray]
@@ -42,8 +42,7 @@ def summarize(records: Records, classes: Sequence[str]) -> dict[str, float]:
     `examples`, `points`; `miou` with `miou/low` and `miou/high`, 95 % over resampled recordings;
     `accuracy` of points, `class_accuracy` (its mean over classes); `iou/CLASS`; `miou/A-Bm` by
     depth; `offset_error` (m, of the axes' sum); `valid_ratio`, `gate`: means over the points;
-    `pq` of things in their frames, of whatever class: `pq/f1` of the matches by an IoU above a
-    half, times `pq/iou`, their mean;
+    `pq`, `sq` and `rq` of things in their frames, whatever their class: see `panoptic_scores`;
     `lost`: frames in no class's number, since their batch's voxels did not fit.
     """
     total = {k: np.asarray(v, np.float64) for k, v in records.items() if k != "name"}
@@ -66,10 +65,7 @@ def summarize(records: Records, classes: Sequence[str]) -> dict[str, float]:
         "gate": divided(total["gate"].sum(), total["valid"].sum()),
         "lost": total["lost"].sum(),
     }
-    matched, overlap, extra, missed = total["panoptic"].sum(0)
-    found["pq/f1"] = divided(matched, matched + 0.5 * (extra + missed))
-    found["pq/iou"] = divided(overlap, matched)
-    found["pq"] = divided(overlap, matched + 0.5 * (extra + missed))
+    found |= panoptic_scores(*total["panoptic"].sum(0))
     found |= {f"iou/{name}": v for name, v in zip(classes, class_iou(whole), strict=True)}
     for name, confusion in zip(range_names(), by_range, strict=True):
         found[f"miou/{name}"] = mean_iou(confusion)
@@ -80,8 +76,3 @@ def prior_logits(records: Records) -> np.ndarray:
     """[classes] logarithms of how often each class is among the labelled points."""
     true = np.asarray(records["confusion"], np.float64).sum((0, 1, 3))
     return np.log((true + 1) / (true + 1).sum()).astype(np.float32)
-
-
-def divided(a: float, b: float) -> float:
-    """a / b, NaN for nothing."""
-    return float(a / b) if b > 0 else float("nan")

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from posejax.report.statistics import divided
 from posejax.sparse import VoxelMap
 from posejax.systems.bifusion.online import Mapper
-from posejax.systems.bifusion.summary import divided, mean_iou
+from posejax.systems.bifusion.summary import mean_iou
 from posejax.train import runtime
 
 SETTLED = 20  # frames after which memory is looked at for the first time

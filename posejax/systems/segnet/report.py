@@ -9,7 +9,7 @@ import numpy as np
 from posejax.report import parts
 from posejax.report.contents import Part, Plot, Table, Track, condition, pictures
 from posejax.report.skeleton import Report
-from posejax.report.statistics import mean
+from posejax.report.statistics import divided, mean
 from posejax.report.text import Share, number
 from posejax.systems.segnet.frames import RigFrames
 from posejax.systems.segnet.pictures import (
@@ -20,7 +20,7 @@ from posejax.systems.segnet.pictures import (
     reliability_figure,
     strip_figure,
 )
-from posejax.systems.segnet.summary import EDGES, Records, divided, in_a_row
+from posejax.systems.segnet.summary import EDGES, Records, in_a_row
 
 STRIP = 5  # frames in a row that are shown side by side
 _WORST = 20  # rows of the table

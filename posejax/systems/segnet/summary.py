@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from posejax.report.statistics import cluster_bootstrap
+from posejax.report.statistics import cluster_bootstrap, divided, panoptic_scores
 
 Records = Mapping[str, np.ndarray]
 EDGES = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 71.0)  # metres, of the IoU by distance
@@ -38,9 +38,7 @@ def summarize(records: Records) -> dict[str, float]:
     found["ece"] = divided(np.abs(bins[:, 1] - bins[:, 2]).sum(), cells)
     found["brier"] = divided(bins[:, 3].sum(), cells)
     matched, iou, extra, missed = total["panoptic"].sum(0)
-    found["pq"] = divided(iou, matched + (extra + missed) / 2)
-    found["sq"] = divided(iou, matched)
-    found["rq"] = divided(matched, matched + (extra + missed) / 2)
+    found |= panoptic_scores(matched, iou, extra, missed)
     found |= {"things/matched": matched, "things/extra": extra, "things/missed": missed}
     return {name: float(value) for name, value in found.items()}
 
@@ -61,11 +59,6 @@ def in_a_row(records: Records, most: int) -> np.ndarray:
             away.append(abs(_ratio(pairs[rows]) - _ratio(pairs)))
     away = np.nan_to_num(away, nan=1e3)  # of a drive without vehicles: better than none
     return runs[int(np.argmin(away))]
-
-
-def divided(a: float, b: float) -> float:
-    """a / b, NaN for nothing."""
-    return float(a / b) if b > 0 else float("nan")
 
 
 def _ratio(pairs: np.ndarray) -> float:

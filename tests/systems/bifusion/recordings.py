@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ class Corner(RgbdFrames):
         return Again(self.length, self.zero, self.blind, self.turn)
 
 
-def noisy(data: RgbdFrames, noise: float = 2.0) -> SimpleNamespace:
+def noisy(data: RgbdFrames, noise: float = 2.0) -> Any:
     """What `Mapper` needs of a system: its logits are right on average, its features are one for
     each class, its offsets none. The state is the index of a frame that does not fit (-1: none)."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,7 @@ SMALL = OnlineConfig(capacity=4096)
 
 
 def walked(data, config=SMALL, full=-1, noise=2.0):
-    mapper = Mapper(noisy(data, noise), {}, np.int32(full), config, 0.1)  # type: ignore[arg-type]
+    mapper = Mapper(noisy(data, noise), {}, np.int32(full), config, 0.1)
     source = data.source("test")
     return walk(mapper, source, range(len(source)), "corner", len(data.classes))
 
@@ -73,7 +74,7 @@ def test_a_frame_that_does_not_fit_is_counted_and_changes_nothing():
                 for k, v in predict(params, state, batch).items()}  # fmt: skip
 
     system.predict = never
-    mapper = Mapper(system, {}, np.int32(-1), SMALL, 0.1)  # type: ignore[arg-type]
+    mapper = Mapper(system, {}, np.int32(-1), SMALL, 0.1)
     f = walk(mapper, data.source("test"), range(2), "corner", 3).figures
     assert f["lost"] == 2 and f["voxels"] == 0 and f["dropped"] == 0
     assert f["accuracy/alone"] == 0 and f["accuracy/map"] == 0 and f["read_back"] == 0
@@ -89,14 +90,14 @@ def test_far_worlds_give_the_same_map():
     near, far = (walked(Corner(length=2, zero=zero)) for zero in ((0, 0, 0), FAR))
     for key in ("voxels", "miou/alone", "miou/map"):
         assert near.figures[key] == far.figures[key]
-    frame = Corner(zero=FAR).source("test").frame(0)  # type: ignore[attr-defined]
+    frame = Corner(zero=FAR).source("test").frame(0)
     close = moved(frame, far.map_from_world)
     assert np.abs(close.points).max() < 10
     ours, theirs = (se3_apply(f.camera_from_world, f.points) for f in (close, frame))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def by_height(data):
+def by_height(data) -> Any:
     """A system that says "floor" of what is low in the axes that it is given, "wall" of the rest:
     a network that knows which way is up, as trained ones do."""
     system = noisy(data)
@@ -118,7 +119,7 @@ def test_a_lying_recording_gives_the_labels_of_the_standing_one():
     level = Corner(length=2, zero=zero)
     standing, lying, far = (
         walk(
-            Mapper(by_height(data), {}, np.int32(-1), SMALL, 0.1),  # type: ignore[arg-type]
+            Mapper(by_height(data), {}, np.int32(-1), SMALL, 0.1),
             data.source("test"), range(2), "corner", 3,
         )
         for data in (level, replace(level, turn=turn), replace(level, zero=FAR, turn=turn))
@@ -128,7 +129,7 @@ def test_a_lying_recording_gives_the_labels_of_the_standing_one():
         np.testing.assert_array_equal(done.confusion["alone"], standing.confusion["alone"])
         source = Corner(length=2, zero=place, turn=turn).source("test")
         found, _ = map_points(done, ("floor", "wall", "picture"))
-        points = np.concatenate([source.frame(k).points for k in range(2)])  # type: ignore[attr-defined]
+        points = np.concatenate([source.frame(k).points for k in range(2)])
         away = np.linalg.norm(found.points[:, None] - points[None], axis=-1).min(1)
         assert len(found.points) > 100 and away.max() < 0.1 * np.sqrt(3) / 2 + 1e-6
         floor = found.label == 0
@@ -162,9 +163,9 @@ def test_points_that_are_not_on_the_image_have_no_weight_by_the_gate():
 
     system.predict = half_seen
     config = OnlineConfig(capacity=4096, weight="gate")
-    mapper = Mapper(system, {}, np.int32(-1), config, 0.1)  # type: ignore[arg-type]
+    mapper = Mapper(system, {}, np.int32(-1), config, 0.1)
     done = walk(mapper, data.source("test"), range(1), "corner", 3)
-    frame = data.source("test").frame(0)  # type: ignore[attr-defined]
+    frame = data.source("test").frame(0)
     seen = np.mean(moved(frame, done.map_from_world).points[:, 0] > 0)
     assert 0.2 < seen < 0.8 and done.figures["dropped"] == 0
     assert done.figures["read_back"] == pytest.approx(seen, abs=0.05)

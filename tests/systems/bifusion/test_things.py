@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posejax.report.statistics import divided
 from posejax.systems.bifusion import things
 from posejax.systems.bifusion.objective import instance_centers, instance_numbers
-from posejax.systems.bifusion.summary import divided
 
 CLASSES = ("wall", "chair", "table")
 N = 300
