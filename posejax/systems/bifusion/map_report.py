@@ -173,7 +173,7 @@ def map_figure(
         local = local - (low + high) / 2
         # Half as wide as far, a view holds a ball from 2.1 radii away; few maps are balls.
         radius = np.quantile(np.linalg.norm(local, axis=1), 0.98)
-        local[:, 2] += 1.8 * radius + 0.5
+        local[:, 2] += 1.95 * radius + 0.5
     for row, side in zip(panels, _SIDES, strict=True):
         row[0].set_ylabel(side.label)
         for axes, (title, colors) in zip(row, shown.items(), strict=True):
