@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, NoReturn, TypeVar
+from typing import Annotated, Any, Generic, NoReturn, TypeVar, get_type_hints
 
 import tyro
 
@@ -262,14 +262,23 @@ def parse_with(
     return command.experiment, command.options
 
 
+def _typed(options: Any, name: str) -> str:
+    """A dotted name without the fields whose options stand on their own, `arg(name="")`."""
+    parts, owner = [], options
+    for part in name.split("."):
+        hint = get_type_hints(type(owner), include_extras=True).get(part)
+        if all(getattr(note, "name", None) != "" for note in getattr(hint, "__metadata__", ())):
+            parts.append(part)
+        owner = getattr(owner, part, None)
+    return ".".join(parts)
+
+
 def _option_names(options: Any) -> list[str]:
     """`--train.batch-size` and its like, of a dataclass or of a command with some in its fields."""
     if isinstance(options, type):
         names = [f.name for f in dataclasses.fields(options)]
-    elif isinstance(options, TrainCommand | EvalCommand):
-        names = [name.partition(".")[2] for name in config_io.flatten(options)]
     else:
-        names = list(config_io.flatten(options))
+        names = [_typed(options, name) for name in config_io.flatten(options)]
     names = [n for n in names if n and not f".{n}".endswith(f".{config_io.CLASS}")]
     return [f"--{name.replace('_', '-')}" for name in names]
 

@@ -86,6 +86,7 @@ def test_a_map_gives_queries_of_its_classes_and_answers_those_of_a_file(made):
         (["--weights", "georeg_sim"], "weights of Georeg, which makes no maps"),
         (["--weights", "FILE", "--recording", "nowhere"], "nowhere: frames: no such folder"),
         (["--weights", "FILE", "--capacity", "0"], "--capacity: 0"),
+        (["--weights", "FILE", "--capacty", "5"], "did you mean --capacity"),
         (["--weights", "FILE", "--capacity", "2147483648"], "--capacity: 2147483648"),
         (["--weights", "FILE", "--every", "2"], "--every 2: it is for a --recording"),
         (["--weights", "FILE", "--recording", ".", "--split", "val"], "--split val: a --recording"),
