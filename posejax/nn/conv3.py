@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.dtypes import promote_dtype
 
-from posejax.nn.pointwise import pointwise
+from posejax.nn.pointwise import HE_NORMAL, pointwise
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Winograd's F(4x4, 3x3), Lavin and Gray, Fast algorithms for convolutional neural networks, CVPR
@@ -23,7 +23,7 @@ KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], 
 OUTPUT = np.array(
     [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]
 )
-LEAST_CHANNELS = 128
+LEAST_CHANNELS = 64
 TILES_TOGETHER = 512
 
 
@@ -37,7 +37,7 @@ def conv3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Differentiable once, in reverse mode. XLA's CPU convolution runs at the processor's peak
     forwards and for the gradient of `x`, but at a third of it for that of the kernel. There, with
-    at least 128 channels on both sides, this gradient is taken in Winograd's form, exact but for
+    at least 64 channels on both sides, this gradient is taken in Winograd's form, exact but for
     rounding: a quarter of the work, as plain products of matrices; 2 to 5 times faster on maps of
     28x50 to 200x200. Forwards the same form wins nothing: what it saves, its transforms cost.
     """
@@ -173,13 +173,13 @@ class Conv3x3(nn.Module):
 
     features: int
     dtype: Any = None
+    kernel_init: nn.initializers.Initializer = HE_NORMAL
 
     @nn.compact
     def __call__(self, x: jax.Array, coarse: jax.Array | None = None) -> jax.Array:
         own = x.shape[-1]
         inputs = own + (0 if coarse is None else coarse.shape[-1])
-        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-        kernel = self.param("kernel", init, (3, 3, inputs, self.features), jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, (3, 3, inputs, self.features), jnp.float32)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         y = conv3(x, kernel[:, :, :own])
         if coarse is None:

@@ -7,7 +7,11 @@ import flax.linen as nn
 import jax
 
 from posejax.nn.batchnorm import BatchNorm
+from posejax.nn.conv3 import Conv3x3
+from posejax.nn.pointwise import Pointwise
 from posejax.nn.unet import upsample2
+
+LECUN_NORMAL = nn.initializers.lecun_normal()
 
 
 def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
@@ -35,15 +39,15 @@ class ConvUnit(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = nn.Conv(
-            self.width,
-            (self.kernel,) * 2,
-            (self.stride,) * 2,
-            padding=(self.kernel - 1) // 2,
-            use_bias=False,
-            dtype=self.dtype,
-            name="conv",
-        )(x)
+        common = {"dtype": self.dtype, "kernel_init": LECUN_NORMAL, "name": "conv"}
+        if (self.kernel, self.stride) == (1, 1):
+            x = Pointwise(self.width, **common)(x)
+        elif (self.kernel, self.stride) == (3, 1):
+            x = Conv3x3(self.width, **common)(x)
+        else:
+            size, stride = (self.kernel,) * 2, (self.stride,) * 2
+            padding = (self.kernel - 1) // 2
+            x = nn.Conv(self.width, size, stride, padding, use_bias=False, **common)(x)
         return BatchNorm(activation="relu", dtype=self.dtype, name="norm")(x, train)
 
 
@@ -100,13 +104,17 @@ class HeatmapDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Sequence[jax.Array], train: bool) -> jax.Array:
+        def mixed(x: jax.Array, width: int, name: str) -> jax.Array:
+            common = {"bias": True, "dtype": self.dtype, "kernel_init": LECUN_NORMAL}
+            return Pointwise(width, name=name, **common)(x)
+
         x = levels[-1]
         for level in range(len(levels) - 2, -1, -1):
             skip = levels[level]
             if skip.shape[-1] < self.least:
-                skip = nn.Conv(self.least, (1, 1), dtype=self.dtype, name=f"skip{level}")(skip)
-            above = nn.Conv(skip.shape[-1], (1, 1), dtype=self.dtype, name=f"above{level}")(x)
+                skip = mixed(skip, self.least, f"skip{level}")
+            above = mixed(x, skip.shape[-1], f"above{level}")
             x = nn.relu(skip + upsample2(above)[:, : skip.shape[1], : skip.shape[2]])
             x = ConvUnit(skip.shape[-1], dtype=self.dtype, name=f"merge{level}")(x, train)
-        x = nn.Conv(self.points * self.factor**2, (1, 1), dtype=self.dtype, name="logits")(x)
+        x = mixed(x, self.points * self.factor**2, "logits")
         return depth_to_space(x.astype("float32"), self.factor)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
+HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
 
 class Pointwise(nn.Module):
     """1x1 convolution of `[..., I]` to `[..., O]` with the parameters of a convolution.
@@ -18,11 +20,13 @@ class Pointwise(nn.Module):
     features: int
     bias: bool = False
     dtype: Any = None
+    kernel_init: nn.initializers.Initializer = HE_NORMAL
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-        kernel = self.param("kernel", init, (1, 1, x.shape[-1], self.features), jnp.float32)
+        kernel = self.param(
+            "kernel", self.kernel_init, (1, 1, x.shape[-1], self.features), jnp.float32
+        )
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         y = pointwise(x.reshape(-1, x.shape[-1]), kernel[0, 0])
         if self.bias:
