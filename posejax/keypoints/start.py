@@ -37,28 +37,38 @@ class Sky(NamedTuple):
 
 def survey(peaks: Peaks, points: Array, intrinsics: Array) -> Sky:
     """Centre and spread of the modes of heatmaps, those far out trimmed."""
-    rays = pixel_rays(peaks.xy, intrinsics)[..., :2]
+    rays = pixel_rays(peaks.xy, intrinsics)
+    x, y = rays[..., 0], rays[..., 1]
     weight = peaks.weight + 1e-9
     near = weight
     for _ in range(_ROUNDS):
         total = near.sum()
-        centre = einsum("pm,pmi->i", near, rays) / total
-        square = jnp.sum((rays - centre[None, None]) ** 2, axis=-1)
+        across, down = jnp.sum(near * x) / total, jnp.sum(near * y) / total
+        square = (x - across) ** 2 + (y - down) ** 2
         spread = jnp.sum(near * square) / total
         near = weight / (1 + (square / (_REACH * spread + _LEAST**2)) ** 2)
-    ray = jnp.append(centre, 1) / jnp.sqrt(1 + jnp.sum(centre**2))
-    # The smallest turn from the z axis to the ray.
-    x, y, z = ray
-    share = 1 / (1 + z)
-    turn = jnp.stack([1 - x * x * share, -x * y * share, x,
-                      -x * y * share, 1 - y * y * share, y, -x, -y, z]).reshape(3, 3)  # fmt: skip
-    aimed = einsum("pmi,ij->pmj", jnp.concatenate([rays, jnp.ones_like(rays[..., :1])], -1), turn)
-    aimed = aimed[..., :2] / jnp.maximum(aimed[..., 2:], 1e-2)
-    spread = jnp.sum(near * jnp.sum(aimed**2, axis=-1)) / near.sum()
+    turn = _turn_to(across, down)
+    aimed = _aimed(turn, x, y)
+    spread = jnp.sum(near * (aimed[0] ** 2 + aimed[1] ** 2)) / near.sum()
     each = near.sum(axis=1) / near.sum()
     middle = einsum("p,pi->i", each, points)
     off = points - middle[None]
     return Sky(turn, spread + _LEAST**2, middle, einsum("p,pi,pj->ij", each, off, off))
+
+
+def _turn_to(x: Array, y: Array) -> Array:
+    """[3, 3] the smallest turn from the z axis to the ray (x, y, 1)."""
+    z = lax.rsqrt(1 + x**2 + y**2)
+    x, y, share = x * z, y * z, 1 / (1 + z)
+    rows = [1 - x * x * share, -x * y * share, x, -x * y * share, 1 - y * y * share, y, -x, -y, z]
+    return jnp.stack(rows).reshape(3, 3)
+
+
+def _aimed(turn: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    """Rays (x, y, 1) in the frame that `turn` aims, by coordinates: what vectors are made for."""
+    u, v, w = (turn[0, i] * x + turn[1, i] * y + turn[2, i] for i in range(3))
+    w = jnp.maximum(w, 1e-2)
+    return u / w, v / w
 
 
 def distances(sky: Sky, rotations: Array) -> Array:
@@ -80,10 +90,9 @@ def moment_scores(sky: Sky, peaks: Peaks, points: Array, intrinsics: Array, rota
     comes in by its correlation with X alone: two small products instead of G times P projections.
     """
     rays = pixel_rays(peaks.xy[:, 0], intrinsics)
-    aimed = einsum("pi,ij->pj", rays, sky.turn)
-    aimed = aimed[:, :2] / jnp.maximum(aimed[:, 2:], 1e-2)
-    near = peaks.weight[:, 0] / (1 + (jnp.sum(aimed**2, axis=1) / (_REACH * sky.spread)) ** 2)
-    both = einsum("p,pi,pj->ij", near, aimed, points - sky.middle[None])
+    aimed = jnp.stack(_aimed(sky.turn, rays[:, 0], rays[:, 1]))
+    near = peaks.weight[:, 0] / (1 + (jnp.sum(aimed**2, axis=0) / (_REACH * sky.spread)) ** 2)
+    both = einsum("ip,pj->ij", aimed * near[None], points - sky.middle[None])
     along = einsum("gi,i->g", rotations[:, :2].reshape(-1, 6), both.reshape(6))
     return along / jnp.sqrt(_across(sky.moment, rotations) + _LEAST**2)
 
@@ -131,10 +140,12 @@ def lookup_scores(
 
 def distinct(score: Array, rotations: Array, count: int, apart: float) -> Array:
     """Indices [count] of the best rotations, each at least `apart` rad from all better ones."""
-    flat = rotations.reshape(len(rotations), 9)
+    flat, index = rotations.reshape(len(rotations), 9), jnp.arange(len(rotations))
 
     def choose(score, _):
-        best = jnp.argmax(score)
+        # argmax, which XLA's CPU compiler makes a loop of single numbers; of NaN the last.
+        first = jnp.min(jnp.where(score == jnp.max(score), index, len(index)))
+        best = jnp.minimum(first, len(index) - 1)
         trace = einsum("gi,i->g", flat, flat[best])
         return jnp.where(trace > 1 + 2 * jnp.cos(apart), -jnp.inf, score), best
 
