@@ -123,7 +123,7 @@ def solve_spd(matrix: Array, right: Array, damping: Array | float = 0.0) -> Arra
 
 
 def _moved(pose: Array, step: Array) -> Array:
-    """`pose @ se3_exp(step)` by sums: in a batch of products of 4x4 matrices calls take the time."""
+    """`pose @ se3_exp(step)` by sums: products of many 4x4 matrices are all calls, no work."""
     return jnp.sum(pose[:, :, None] * se3_exp(step)[None], axis=1)
 
 

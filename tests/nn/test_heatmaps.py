@@ -1,5 +1,7 @@
 """Networks of heatmaps: cells where they belong, layers that are the plain convolutions."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,9 +46,7 @@ def test_a_unit_is_flax_s_convolution_and_starts_where_it_does(rng, kernel, stri
 
     @jax.jit
     def both(params, x):
-        return [
-            jax.value_and_grad(lambda *a: loss(n, *a), (0, 1))(params, x) for n in (ours, plain)
-        ]  # noqa: B023
+        return [jax.value_and_grad(partial(loss, net), (0, 1))(params, x) for net in (ours, plain)]
 
     got, want = both(variables["params"], x)
     jax.tree.map(
