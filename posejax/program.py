@@ -3,6 +3,7 @@
 Only the standard library is imported here, so that nothing slow comes before the handler.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED = 130  # what shells report for a program that SIGINT ended
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
@@ -22,6 +24,7 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     all of them are written whole or not at all.
     """
     signal.signal(signal.SIGINT, _leave)
+    keep_memory()
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()
@@ -33,6 +36,22 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     sys.exit(status)
+
+
+def keep_memory() -> bool:
+    """Have glibc keep the memory that is freed, for the next step; returns whether it will.
+
+    By default large blocks go back to the system at once and return as new pages: on two cores a
+    step of eventpose_sim took 84,000 page faults, 0.08 of its 0.47 s. One arena for all threads,
+    since no other than the first can grow to the size of what a step needs. To be called before
+    jax starts its threads. Without glibc, or where `GLIBC_TUNABLES` says how to allocate, nothing
+    changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None or "GLIBC_TUNABLES" in os.environ:
+        return False
+    wanted = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0, _ARENA_MAX: 1}
+    return all([mallopt(key, value) for key, value in wanted.items()])
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
