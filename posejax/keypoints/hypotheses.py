@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -17,7 +18,7 @@ from posejax.keypoints.start import distances, distinct, log_maps, lookup_scores
 
 # Of each hypothesis; rad between them. Most starts that lie near the best pose end in it.
 _STARTS, _APART = 3, 0.9
-_BLURS = (4.0, 1.0, 0.0)  # of the modes while refining, in half windows
+_BLURS = np.array([4.0, 1.0, 0.0])  # of the modes while refining, in half windows
 # Of explaining the points, and the share of points that even the right pose does not explain.
 _WITNESSES, _WRONG = 4, 0.02
 
@@ -65,7 +66,8 @@ def pose_hypotheses(
       stride: pixels of the view along a cell.
       modes: number of hypotheses M.
       grid: number of rotations to start from.
-      iterations: of refinement, in each of three stages.
+      iterations: of refinement of all starts, in each of three stages; the hypotheses among them
+        have twice as many more.
       peaks: modes of each heatmap.
       radius: of a heatmap's mode, in cells: see `local_peaks`.
       sharpness: factor of the scores when they become weights, to be calibrated on a validation
@@ -97,8 +99,11 @@ def pose_hypotheses(
     start = placed(sky, rotations[chosen], depth[chosen])
     half = max(logits.shape[:2]) / 32
     refine = partial(_refined, peaks=still[0], points=still[1], cells=still[2])
-    pose = jax.vmap(partial(refine, half=half, iterations=iterations))(start)
+    pose = jax.vmap(partial(refine, blurs=half * _BLURS, iterations=iterations))(start)
     settle = partial(_settled, peaks=found, points=points, cells=cells)
+    rough = lax.stop_gradient(jax.vmap(settle)(pose)[1])
+    pose = pose[distinct(rough, pose[:, :3, :3], modes, same)]
+    pose = jax.vmap(partial(refine, blurs=_BLURS[-1:], iterations=2 * iterations))(pose)
     pose, log_score, covariance, inliers = jax.vmap(settle)(pose)
     first = distinct(lax.stop_gradient(log_score), lax.stop_gradient(pose[:, :3, :3]), modes, same)
     fresh = lax.stop_gradient(_fresh(pose[first], same))
@@ -110,11 +115,11 @@ def pose_hypotheses(
     return Hypotheses(pose, log_score, jax.nn.softmax(energy), covariance, inliers)
 
 
-def _refined(pose, *, peaks: Peaks, points, cells, half: float, iterations: int) -> Array:
+def _refined(pose, *, peaks: Peaks, points, cells, blurs: np.ndarray, iterations: int) -> Array:
     def stage(pose, blur):
         return descend(pose, points, cells, mixture(peaks, blur), iterations)[0], None
 
-    return lax.scan(stage, pose, half * jnp.array(_BLURS, pose.dtype))[0]
+    return lax.scan(stage, pose, jnp.asarray(blurs, pose.dtype))[0]
 
 
 def _settled(pose, *, peaks: Peaks, points, cells):

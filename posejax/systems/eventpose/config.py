@@ -68,8 +68,9 @@ class KeypointConfig:
       use: kinds of `points` that the pose is computed from; none means all.
       hypotheses: poses that are kept, 1 for a single one.
       grid: rotations that the solver starts from.
-      iterations: of the poses' refinement to the heatmaps, in each of three stages; 0 leaves them
-        where the grid's rotations put them.
+      iterations: of the poses' refinement to the heatmaps, in each of three stages, and twice as
+        many more of those that become hypotheses; 0 leaves them where the grid's rotations put
+        them.
       align: weight of a point of the simulated craft's edges, which are aligned to the events of
         the view, against a heatmap's; 0 for no alignment. Scores, weights, order and covariance
         stay those of the poses before it.
