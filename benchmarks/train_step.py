@@ -23,6 +23,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from posejax import cli
 from posejax.config import Experiment, NonFinite
 from posejax.data import pipeline
+from posejax.program import keep_memory
 from posejax.train import Checkpoints, compilation, runtime, setup
 from posejax.train.console import Quiet
 from posejax.train.journal import Journal
@@ -184,4 +185,5 @@ def main(arguments: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":  # data workers import this module
+    keep_memory()  # as the programs do
     main(sys.argv[1:])

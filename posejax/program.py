@@ -3,7 +3,6 @@
 Only the standard library is imported here, so that nothing slow comes before the handler.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from typing import NoReturn
 
 INTERRUPTED = 130  # what shells report for a program that SIGINT ended
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
+_MOST_CORES = 16
 
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
@@ -44,14 +44,19 @@ def keep_memory() -> bool:
     By default large blocks go back to the system at once and return as new pages: on two cores a
     step of eventpose_sim took 84,000 page faults, 0.08 of its 0.47 s. One arena for all threads,
     since no other than the first can grow to the size of what a step needs. To be called before
-    jax starts its threads. Without glibc, or where `GLIBC_TUNABLES` says how to allocate, nothing
-    changes.
+    jax starts its threads. Nothing changes without glibc, on machines of more than 16 cores, whose
+    threads would wait for the one arena, and where the environment says how to allocate
+    (`MALLOC_...`, or glibc.malloc in `GLIBC_TUNABLES`).
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or "GLIBC_TUNABLES" in os.environ:
+    told = "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
+    told = told or any(name.startswith("MALLOC_") for name in os.environ)
+    if sys.platform != "linux" or told or (os.cpu_count() or 1) > _MOST_CORES:
         return False
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     wanted = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0, _ARENA_MAX: 1}
-    return all([mallopt(key, value) for key, value in wanted.items()])
+    return mallopt is not None and all([mallopt(*option) for option in wanted.items()])
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from posejax.geometry import as_float, einsum, resize_intrinsics
-from posejax.keypoints.descent import as_minimum, descend, look, solve_spd
+from posejax.keypoints.descent import Look, as_minimum, descend, look, solve_spd
 from posejax.keypoints.mixture import mixture
 from posejax.keypoints.peaks import Peaks, block_probability, peaks_of
 from posejax.keypoints.rotations import rotation_grid
@@ -66,8 +66,8 @@ def pose_hypotheses(
       stride: pixels of the view along a cell.
       modes: number of hypotheses M.
       grid: number of rotations to start from.
-      iterations: of refinement of all starts, in each of three stages; the hypotheses among them
-        have twice as many more.
+      iterations: of refinement of all starts, in each of three stages; those that may become
+        hypotheses have twice as many more.
       peaks: modes of each heatmap.
       radius: of a heatmap's mode, in cells: see `local_peaks`.
       sharpness: factor of the scores when they become weights, to be calibrated on a validation
@@ -101,8 +101,9 @@ def pose_hypotheses(
     refine = partial(_refined, peaks=still[0], points=still[1], cells=still[2])
     pose = jax.vmap(partial(refine, blurs=half * _BLURS, iterations=iterations))(start)
     settle = partial(_settled, peaks=found, points=points, cells=cells)
-    rough = lax.stop_gradient(jax.vmap(settle)(pose)[1])
-    pose = pose[distinct(rough, pose[:, :3, :3], modes, same)]
+    # Some of them end in one pose when they are refined to the end.
+    rough = jax.vmap(lambda p: _score(look(p, *still[1:], mixture(still[0]))))(pose)
+    pose = pose[distinct(rough, pose[:, :3, :3], modes + modes // 2, same)]
     pose = jax.vmap(partial(refine, blurs=_BLURS[-1:], iterations=2 * iterations))(pose)
     pose, log_score, covariance, inliers = jax.vmap(settle)(pose)
     first = distinct(lax.stop_gradient(log_score), lax.stop_gradient(pose[:, :3, :3]), modes, same)
@@ -127,9 +128,12 @@ def _settled(pose, *, peaks: Peaks, points, cells):
     pose = as_minimum(mixture, lax.stop_gradient(pose), points, cells, peaks)
     here = look(pose, points, cells, mixture(peaks))
     covariance = solve_spd(here.normal, jnp.eye(6, dtype=pose.dtype))
+    return pose, _score(here), covariance, here.share
+
+
+def _score(here: Look) -> Array:
     explained = jnp.log((here.share + _WRONG) / (1 + _WRONG))
-    score = -here.cost / len(points) + _WITNESSES * explained.mean()
-    return pose, score, covariance, here.share
+    return -here.cost / len(here.share) + _WITNESSES * explained.mean()
 
 
 def _fresh(pose: Array, same: float) -> Array:

@@ -18,7 +18,7 @@ from posejax.keypoints.start import distances, distinct, moment_scores, placed, 
 Loss = Literal["none", "huber", "cauchy"]
 # In standard deviations of a position: exceeded by 5 % and 1 % of normal residuals in a plane.
 _CUTOFF = {"huber": 2.45, "cauchy": 3.03}
-_STARTS, _APART, _KEPT = 5, 0.6, 2
+_STARTS, _APART, _KEPT = 5, 0.6, 3  # the three: a flat body looks the same from two sides
 _BLUR = 0.3  # of the first stage of `solve_pnp`, in spreads of the points in the picture
 
 
@@ -121,7 +121,7 @@ def solve_pnp(
     """Pose from points and their pixels, some of them wrong, without a guess to start from.
 
     All of SO(3) is searched under weak perspective by moments; of the best distinct rotations, one
-    step with wide tolerance tells which two are refined so, and the better one with narrow
+    step with wide tolerance tells which three are refined so, and the best of them with narrow
     tolerance. No random numbers are drawn.
 
     Args:
@@ -132,7 +132,7 @@ def solve_pnp(
       sigma: standard deviation of right positions (pixels); beyond some four of them a position
         counts as wrong.
       grid: rotations to start from.
-      iterations: trials of refinement with either tolerance.
+      iterations: trials of refinement with wide tolerance, and half of those with narrow.
 
     Returns:
       [4, 4] camera_from_body. Differentiable as `refine_pose` is. Finite whatever is given, but
@@ -150,8 +150,9 @@ def solve_pnp(
     turns = rotations[distinct(score, rotations, _STARTS, _APART)]
     start = placed(sky, turns, distances(sky, turns))
     wide = mixture(still, _BLUR * camera[1, 1] * jnp.sqrt(sky.spread))
-    for trials in (1, iterations):
-        start, there = jax.vmap(lambda p, n=trials: descend(p, body, camera, wide, n))(start)
-        start = start[lax.top_k(-there.cost, _KEPT)[1]]
-    found, _ = descend(start[0], body, camera, mixture(still), iterations)
+    tried, there = jax.vmap(lambda p: descend(p, body, camera, wide, 1))(start)
+    likely = tried[lax.top_k(-there.cost, _KEPT)[1]]
+    coarse, there = jax.vmap(lambda p: descend(p, body, camera, wide, iterations))(likely)
+    best = coarse[jnp.argmin(there.cost)]
+    found, _ = descend(best, body, camera, mixture(still), 2 * iterations)
     return as_minimum(mixture, found, points, intrinsics, seen)

@@ -139,14 +139,16 @@ def lookup_scores(
 
 
 def distinct(score: Array, rotations: Array, count: int, apart: float) -> Array:
-    """Indices [count] of the best rotations, each at least `apart` rad from all better ones."""
+    """Indices [count] of the best rotations, each at least `apart` rad from all better ones.
+
+    NaN is the worst score; where there are no more such rotations, the first is repeated.
+    """
     flat, index = rotations.reshape(len(rotations), 9), jnp.arange(len(rotations))
 
     def choose(score, _):
-        # argmax, which XLA's CPU compiler makes a loop of single numbers; of NaN the last.
-        first = jnp.min(jnp.where(score == jnp.max(score), index, len(index)))
-        best = jnp.minimum(first, len(index) - 1)
+        # argmax, which XLA's CPU compiler makes a loop of single numbers.
+        best = jnp.min(jnp.where(score == jnp.max(score), index, len(index)))
         trace = einsum("gi,i->g", flat, flat[best])
         return jnp.where(trace > 1 + 2 * jnp.cos(apart), -jnp.inf, score), best
 
-    return lax.scan(choose, score, length=count)[1]
+    return lax.scan(choose, jnp.where(jnp.isnan(score), -jnp.inf, score), length=count)[1]

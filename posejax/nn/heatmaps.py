@@ -30,7 +30,10 @@ def space_to_depth(x: jax.Array, factor: int) -> jax.Array:
 
 
 class ConvUnit(nn.Module):
-    """Convolution, batch norm, ReLU; padded so that a stride of 1 keeps the size."""
+    """Convolution, batch norm, ReLU; padded so that a stride of 1 keeps the size.
+
+    Differentiable once, in reverse mode, as `Conv3x3` and `Pointwise` are.
+    """
 
     width: int
     kernel: int = 3

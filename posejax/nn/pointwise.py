@@ -13,8 +13,9 @@ HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 class Pointwise(nn.Module):
     """1x1 convolution of `[..., I]` to `[..., O]` with the parameters of a convolution.
 
-    Params: `kernel` `[1, 1, I, O]` and, with `bias`, `bias` `[O]`, float32. On CPUs XLA writes the
-    kernel's gradient of a convolution with transposed copies of both rasters.
+    Params: `kernel` `[1, 1, I, O]`, which starts as `kernel_init` says, and, with `bias`, `bias`
+    `[O]`, float32. On CPUs XLA writes the kernel's gradient of a convolution with transposed copies
+    of both rasters.
     """
 
     features: int

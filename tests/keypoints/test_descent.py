@@ -28,14 +28,31 @@ def test_solves_as_float64_does(rng, matrices, columns, damping):
         # Off by the 4 eps that keep pivots positive, times a condition number of up to 1e5.
         assert np.abs((found(matrices, right) - want) / scale).max() < 1e-9
     single = found(matrices.astype(np.float32), right.astype(np.float32))
-    assert np.median(np.abs((single - want) / scale)) < 1e-5
+    error = np.abs((single - want) / scale).reshape(200, -1).max(axis=1)
+    assert np.quantile(error, 0.99) < 1e-2 and np.median(error) < 1e-4
+
+
+def test_the_gradient_is_that_of_the_inverse(matrices, rng):
+    """d sum(W * A^-1) = -sum((A^-1 W A^-1) * dA) for a symmetric change dA."""
+    weight = rng.normal(size=(6, 6))
+    weight, change = weight + weight.T, rng.normal(size=(6, 6))
+    inverse = np.linalg.inv(matrices)
+    want = -np.einsum("nij,ij->n", inverse @ weight @ inverse, change + change.T)
+    with jax.enable_x64(True):
+        slope = jax.jit(
+            jax.vmap(lambda a: jax.jvp(
+                lambda a: jnp.sum(weight * solve_spd(a, jnp.eye(6))), (a,), (change + change.T,)
+            )[1])
+        )(matrices)  # fmt: skip
+        np.testing.assert_allclose(slope, want, rtol=1e-7, atol=1e-9 * np.abs(want).max())
 
 
 def test_what_nothing_determines_stays_finite_and_is_large(rng):
     root = rng.normal(size=(6, 4)).astype(np.float32)
-    for matrix in (root @ root.T, np.zeros((6, 6), np.float32), np.diag([1, 1, 0, 1, 0, 1.0])):
+    for matrix in (np.zeros((6, 6)), np.diag([1, 1, 0, 1, 0, 1.0])):
         inverse = np.asarray(solve_spd(jnp.asarray(matrix, jnp.float32), jnp.eye(6)))
         assert np.isfinite(inverse).all()
+        assert (np.diagonal(inverse)[np.diagonal(matrix) == 0] > 1e4).all()
     inverse = np.asarray(solve_spd(jnp.asarray(root @ root.T), jnp.eye(6)))
     assert np.linalg.eigvalsh((inverse + inverse.T) / 2)[-1] > 1e4
     gradient = jax.grad(lambda a: solve_spd(a, jnp.ones(6)).sum())(jnp.zeros((6, 6)))

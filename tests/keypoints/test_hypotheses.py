@@ -7,6 +7,11 @@ import pytest
 from scipy.stats import chi2
 
 from posejax.keypoints import pose_hypotheses
+from posejax.keypoints.descent import look, solve_spd
+from posejax.keypoints.mixture import mixture
+from posejax.keypoints.peaks import block_probability, peaks_of
+from posejax.keypoints.rotations import rotation_grid
+from posejax.keypoints.start import distinct
 from tests.keypoints.scenes import (
     BOX,
     SIZE,
@@ -41,6 +46,31 @@ def seen(solve):
         outside = np.any((xy < 2) | (xy > SIZE - 2), axis=1)  # of these a heatmap knows nothing
         logits.append(np.where(outside, 0, normal_logits(xy, sigma=NOISE)))
     return truths, solve(np.array(logits, np.float32))
+
+
+def test_a_score_that_is_no_number_is_the_worst():
+    rotations = jnp.asarray(rotation_grid(64), jnp.float32)[::8]
+    score = jnp.array([1, jnp.nan, 3, 2, 0, -1, jnp.nan, -2])
+    assert distinct(score, rotations, 4, 1e-3).tolist() == [2, 3, 0, 4]
+    assert distinct(jnp.full(8, jnp.nan), rotations, 2, 1e-3).tolist() == [0, 0]
+
+
+@jax.jit
+@jax.vmap
+def newton_step(pose, logits):
+    """[6] by how much one more step would move a pose."""
+    peaks = peaks_of(logits, block_probability(logits), modes=2, radius=None)
+    here = look(pose, *(jnp.asarray(x, jnp.float32) for x in (BOX, K)), mixture(peaks))
+    return solve_spd(here.normal, here.slope)
+
+
+def test_hypotheses_are_refined_to_the_end(solve):
+    rng = np.random.default_rng(4)
+    xy = [projected(random_pose(rng)) + NOISE * rng.normal(size=(26, 2)) for _ in range(COUNT)]
+    logits = np.array([normal_logits(x, sigma=NOISE) for x in xy], np.float32)
+    step = np.asarray(newton_step(solve(logits).pose[:, 0], logits))
+    turn = np.degrees(np.linalg.norm(step[:, 3:], axis=1))
+    assert np.quantile(turn, 0.95) < 0.05
 
 
 def test_the_best_is_right(seen):

@@ -49,6 +49,16 @@ def projections(points: Array, view: View, camera_from_body: Array) -> tuple[Arr
     return project(se3_apply(in_view(view, camera_from_body), points), view.intrinsics)
 
 
+def brightest_cells(logits: Array) -> Array:
+    """(column, row) [P, 2] of the largest of each heatmap [h, w, P], the first of equal ones.
+
+    The row of the maximum and its place there: an argmax over all cells is a slow loop on CPUs.
+    """
+    row = jnp.argmax(logits.max(1), axis=0)
+    lines = jnp.take_along_axis(logits, row[None, None], axis=0)[0]
+    return jnp.stack([jnp.argmax(lines, axis=0), row], axis=-1)
+
+
 def keypoint_losses(
     logits: Array, points: Array, prepared: Prepared, config: KeypointConfig
 ) -> dict[str, Array]:
@@ -65,10 +75,8 @@ def keypoint_losses(
     height, width, _ = logits.shape
     inside = ahead & jnp.all((cells >= 0) & (cells <= jnp.array([[width, height]])), axis=-1)
     nll = heatmap_nll(logits, cells, inside, sigma=config.sigma, divergence=True)
-    # The brightest cell is in the brightest column and row: maxima are fast, a flat argmax is not.
-    seen = jax.lax.stop_gradient(logits)
-    brightest = jnp.stack([jnp.argmax(seen.max(axis), 0) for axis in (0, 1)], axis=-1) + 0.5
-    away = jnp.linalg.norm(jax.lax.stop_gradient(brightest - cells), axis=-1)
+    away = jax.lax.stop_gradient(brightest_cells(logits) + 0.5 - cells)
+    away = jnp.linalg.norm(away, axis=-1)
     count = jnp.maximum(inside.sum(), 1)
     loss = nll.sum() / count
     if config.outside:

@@ -28,6 +28,7 @@ from posejax.systems.eventpose.hypotheses import (
 )
 from posejax.systems.eventpose.keypoints import (
     averaged,
+    brightest_cells,
     keypoint_losses,
     projections,
     solve,
@@ -105,6 +106,12 @@ def test_points_of_a_box_and_points_far_apart(rng):
     assert len(body_points(KeypointConfig(points=("box", "surface"), count=12))) == 38
     with pytest.raises(ValueError, match="asked for 501 of 500"):
         spread_points(cloud, 501)
+
+
+def test_the_brightest_cell_is_the_first_of_the_largest(rng):
+    logits = rng.integers(0, 5, (6, 9, 40)).astype(np.float32)  # many are equal
+    flat = logits.reshape(54, 40).argmax(0)
+    np.testing.assert_array_equal(brightest_cells(logits), np.stack([flat % 9, flat // 9], 1))
 
 
 def test_targets_are_exact_projections_in_the_augmented_view(system, prepared):
@@ -188,6 +195,8 @@ def test_the_answer_is_that_of_the_pose_heads_where_it_is_asked_for(system, batc
     assert direct.calibrate(state, records) is state
     with pytest.raises(ConfigError, match="heads keypoints has not"):
         config.replace(direct, **{"model.heads": "keypoints"}).check()
+    with pytest.raises(ConfigError, match="no pose looks like a warped view"):
+        config.replace(system, **{"input.warp": 0.1, "model.heads": "both"}).check()
     with pytest.raises(ConfigError, match="edges are known of the simulated craft"):
         config.replace(system, **{"keypoints.align": 0.1}).check()
     for changes in ({"model.heads": "direct"}, {"keypoints.answer": "direct"}):
