@@ -33,11 +33,6 @@ def check_options(
             "system.objective.stats: 'spades' are metres in the camera; the canonical view has "
             "its own scale: use --system.input.view full, or stats 'train'"
         )
-    if input.warp and (input.view == "full" or model.heads != "keypoints"):
-        raise ConfigError(
-            "system.input.warp: no pose looks like a warped view: leave it at 0, or use "
-            "--system.model.heads keypoints, and the canonical view"
-        )
     if keypoints.answer == "direct" and model.heads == "keypoints":
         raise ConfigError(
             "system.keypoints.answer: 'direct' is the answer of pose heads, which "

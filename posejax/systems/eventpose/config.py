@@ -129,10 +129,6 @@ class InputConfig:
       roll: canonical view: in training, turned about its axis by up to +-roll rad.
       aim: canonical view: in training, aimed up to this many spreads beside the centre.
       zoom: canonical view: in training, zoomed by up to exp(+-zoom).
-      warp: canonical view: in training, shown wider or less wide than high by up to exp(+-warp) and
-        sheared by up to +-warp. Keypoints follow exactly, so that they must be found where they are
-        seen and not where the training poses have them; no pose looks like that, so that heatmaps
-        only can learn from it.
       border: canonical view: where the picture's border cuts what is seen, centre and size are
         those of a whole that looks like the visible part, and cells of the grid beyond the border
         hold -`View.cut` instead of 0. Changes nothing where nothing touches the border.
@@ -152,7 +148,6 @@ class InputConfig:
     roll: float = math.pi
     aim: float = 0.15
     zoom: float = 0.1
-    warp: float = 0.0
     border: bool = False
     supersample: int = 2
     noise: float = 0.02

@@ -180,9 +180,6 @@ def _view(xy, weight, config: InputConfig, intrinsics, sensor_size, keys) -> Vie
             "offset": jax.random.uniform(b, (2,), minval=-config.aim, maxval=config.aim),
             "stretch": jnp.exp(jax.random.uniform(c, (), minval=-config.zoom, maxval=config.zoom)),
         }
-        if config.warp:
-            e = jax.random.fold_in(keys[2], 4)
-            random["warp"] = jax.random.uniform(e, (2,), minval=-config.warp, maxval=config.warp)
     return canonical_view(
         xy, weight, intrinsics, config.size, fill=config.fill, upright=config.upright,
         border=sensor_size if config.border else None, **random,

@@ -148,7 +148,6 @@ def canonical_view(
     roll: Array | float = 0.0,
     offset: Array | tuple[float, float] = (0.0, 0.0),
     stretch: Array | float = 1.0,
-    warp: Array | tuple[float, float] = (0.0, 0.0),
     border: tuple[int, int] | None = None,
 ) -> View:
     """The view that puts weighted pixels in the middle of a grid of `size` (H, W).
@@ -162,8 +161,6 @@ def canonical_view(
       roll: further turn of the view about its axis (rad).
       offset, stretch: aim beside the centre, in spreads, and zoom by this much more: training draws
         them at random, since what the events tell of centre and size is uncertain.
-      warp: logarithm of how much wider than high a square is shown, and shear of the columns along
-        the rows: a virtual camera whose pixels are parallelograms. The pose stays what it is.
       border: (H, W) of the picture, to look at what it cuts as at a whole.
 
     Returns:
@@ -188,9 +185,7 @@ def canonical_view(
     zoom = jnp.clip(jnp.where(seen, wanted, zoom_limits[0]), *zoom_limits)
     f = zoom * focal
     zero, one = jnp.zeros_like(f), jnp.ones_like(f)
-    wider, shear = jnp.exp(jnp.asarray(warp[0]) / 2), jnp.asarray(warp[1])
-    across, down = [f * wider, f * shear, one * size[1] / 2], [zero, f / wider, one * size[0] / 2]
-    k = jnp.stack([*across, *down, zero, zero, one])
+    k = jnp.stack([f, zero, one * size[1] / 2, zero, f, one * size[0] / 2, zero, zero, one])
     return View(rotation, k.reshape(3, 3), zoom, cut)
 
 

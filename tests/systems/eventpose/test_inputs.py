@@ -52,28 +52,6 @@ def test_only_where_the_border_cuts_it_is_marked(rng, prepare):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_warp_is_drawn_in_training_alone_and_changes_no_other_draw(rng):
-    image = np.zeros((SIDE, SIDE, 3), np.uint8)
-    image[10:30, 15:35] = rng.integers(0, 255, (20, 20, 3))
-
-    @partial(jax.jit, static_argnums=0)
-    def view(config, key):
-        return prepare_frame({**LABEL, "image": image}, config, K, key).view
-
-    plain, warped = InputConfig((32, 32)), InputConfig((32, 32), warp=0.5)
-    shapes = []
-    for seed in range(4):
-        a, b = (jax.device_get(view(config, jax.random.key(seed))) for config in (plain, warped))
-        np.testing.assert_allclose(a.rotation, b.rotation, atol=1e-6)
-        across, shear, down = (
-            np.array([b.intrinsics[i] for i in ((0, 0), (0, 1), (1, 1))]) / (a.intrinsics[0, 0])
-        )
-        assert across * down == pytest.approx(1, rel=1e-5)
-        shapes.append((np.log(across / down), shear))
-    assert np.abs(shapes).max() <= 0.5 and np.std(shapes, axis=0).min() > 0.05
-    np.testing.assert_array_equal(view(plain, None).intrinsics, view(warped, None).intrinsics)
-
-
 @pytest.mark.parametrize("other", [{"view": "full"}, {"augment": AugmentRule(roll=1.0)}])
 def test_a_border_that_turns_with_the_events_is_refused(other):
     with pytest.raises(ValueError, match="border"):

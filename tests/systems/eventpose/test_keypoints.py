@@ -195,8 +195,6 @@ def test_the_answer_is_that_of_the_pose_heads_where_it_is_asked_for(system, batc
     assert direct.calibrate(state, records) is state
     with pytest.raises(ConfigError, match="heads keypoints has not"):
         config.replace(direct, **{"model.heads": "keypoints"}).check()
-    with pytest.raises(ConfigError, match="no pose looks like a warped view"):
-        config.replace(system, **{"input.warp": 0.1, "model.heads": "both"}).check()
     with pytest.raises(ConfigError, match="edges are known of the simulated craft"):
         config.replace(system, **{"keypoints.align": 0.1}).check()
     for changes in ({"model.heads": "direct"}, {"keypoints.answer": "direct"}):

@@ -54,22 +54,6 @@ def test_points_land_where_the_turned_camera_sees_them(rng, roll):
     np.testing.assert_allclose(view.rotation @ view.rotation.T, np.eye(3), atol=1e-6)
 
 
-def test_a_warped_view_is_that_of_a_camera_with_slanted_pixels(rng):
-    body, xy = target_pixels(rng)
-    xy, weight, warp = jnp.asarray(xy, jnp.float32), jnp.ones(len(xy)), (0.4, -0.3)
-    plain = canonical_view(xy, weight, K, SIZE, roll=0.7)
-    view = canonical_view(xy, weight, K, SIZE, roll=0.7, warp=warp)
-    seen = apply_homography(homography(view, K), xy)
-    turned = jnp.eye(4).at[:3, :3].set(view.rotation) @ POSE
-    np.testing.assert_allclose(seen, project(view.intrinsics, turned, body), atol=5e-3)
-    # An affine map about the middle of the grid, which keeps areas; the pose is the same.
-    by = np.array([[np.exp(0.2), -0.3], [0, np.exp(-0.2)]])
-    middle = np.array([64, 48])
-    want = (np.asarray(apply_homography(homography(plain, K), xy)) - middle) @ by.T + middle
-    np.testing.assert_allclose(seen, want, atol=1e-3)
-    np.testing.assert_array_equal(canonical(view, POSE), canonical(plain, POSE))
-
-
 def test_the_pose_comes_back(rng):
     _, xy = target_pixels(rng)
     view = canonical_view(jnp.asarray(xy, jnp.float32), jnp.ones(len(xy)), K, SIZE, roll=1.0)
