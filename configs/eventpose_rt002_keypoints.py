@@ -6,7 +6,7 @@
 
 DIR as in configs/eventpose_rt002.py. The points are those of a box around the craft, of which no
 mesh is published: the labels say where they project to. The second command regresses the pose by
-the same network, view and steps. Seed 0, the last 80 frames: score 0.133 (E_t 0.017, 6.6 deg), and
+the same network, view and steps. Seed 0, the last 80 frames: score 0.134 (E_t 0.017, 6.7 deg), and
 0.198 (0.024, 10.0 deg) by regression. Two CPU cores: 0.3 to 0.4 s a step, some 15 minutes; 2 GiB.
 """
 

@@ -5,12 +5,12 @@
 
 Trains on 16,000 independent windows of 0.1 s, each with its own motion, sun and sensor, and is
 evaluated on whole sequences of 6 s whose trajectories, suns and sensors training never saw.
-Expected on 20 of them (simulated, split test): rotation 8.9 deg on average and 2.4 in the median,
-E_t 0.014, score 0.170; of hypotheses chosen over time 2.8 and 2.0 deg, 0.062; on 20 further ones
-9.3 and 2.2, 0.175; 6.6 and 2.0, 0.127; of 80 over time 3.3 and 1.8, 0.071 (docs/results.md).
+Expected on 20 of them (simulated, split test): rotation 8.8 deg on average and 2.4 in the median,
+E_t 0.014, score 0.167; of 80 7.6 and 2.1 deg, 0.153; of hypotheses chosen over time, on the 80,
+3.3 and 1.7 deg, 0.070 (docs/results.md).
 
 Two CPU cores: 0.10 to 0.11 s of one core per window to simulate, once (some 14 minutes for all),
-and 0.65 s per step, so 54 minutes to train (69 were seen beside other work); 3.5 GiB.
+and 0.40 s per step, so 34 minutes to train (twice that beside other work); 3.3 GiB.
 
 What else can be asked of it, each by one option:
 
